@@ -1,0 +1,341 @@
+"""The daemon's end of one resident runner: requests out, output and results in, for several calls at once.
+
+It knows frames and streams, not processes: whoever started the runner hands over its two streams, and learns from
+`serve` that the runner is gone. `runner.py` says what the frames mean.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+
+import trio
+
+from . import runner as wire
+from .base import OutputChunk
+
+__all__ = ["Done", "Limits", "Link", "Output", "Request", "RunnerBroken", "Spill"]
+
+_log = logging.getLogger(__name__)
+
+_HELLO_S: Final = 10.0
+_CANCEL_S: Final = 3.5  # more than the runner needs to give up on a process that cannot be killed
+_WINDOW_BYTES: Final = 262_144  # output on its way to a slow consumer, per call
+_STREAM_CHARS: Final = 1_000_000  # beyond it a call's output goes to the file only
+_SPILL_MAX_BYTES: Final = 64 << 20
+
+Emit = Callable[[OutputChunk], Awaitable[None]]
+
+
+class RunnerBroken(Exception):
+    """The runner did not start, or what it says is not the protocol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Resource limits of each process of a call; None leaves the daemon's own.
+
+    Args:
+        cpu_s: processor time, in seconds; a process beyond it is killed.
+        memory_bytes: address space.
+        processes: processes of the same user on the whole host; without effect for root.
+        file_bytes: size of a file that is written.
+        open_files: descriptors.
+
+    """
+
+    cpu_s: int | None = None
+    memory_bytes: int | None = None
+    processes: int | None = None
+    file_bytes: int | None = None
+    open_files: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A call for the runner.
+
+    Args:
+        folders: made before the call starts, in this order, if they are missing.
+        spill: where the whole output goes when it is more than `spill_after_chars`: path parts below `cwd`.
+        max_chars: of the beginning, and of the end, of each stream that `Done` holds.
+
+    """
+
+    argv: Sequence[str]
+    cwd: str
+    env: Mapping[str, str]
+    timeout_s: float
+    max_chars: int
+    spill: Sequence[str]
+    spill_after_chars: int
+    folders: Sequence[str] = ()
+    limits: Limits = field(default_factory=Limits)
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A stream's first and last characters. `tail` follows `head` in the output, perhaps after a gap."""
+
+    head: str = ""
+    tail: str = ""
+    chars: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spill:
+    """The file of a call's whole output. `cut` says that it holds only the beginning."""
+
+    bytes: int
+    cut: bool
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """How a call ended; all its processes are gone, but `left` of them that could not be killed.
+
+    Args:
+        outcome: "exited"; "timeout"; "cancelled"; "refused" (never started); "lost" (its keeper or the runner died).
+        code: exit code of the main process, negative for a signal.
+        error: why it could not be started, with `errno` where the system said so.
+        ended: processes it had left behind, which were killed.
+
+    """
+
+    outcome: Literal["exited", "timeout", "cancelled", "refused", "lost"]
+    code: int | None = None
+    error: str | None = None
+    errno: int | None = None
+    ended: int = 0
+    left: int = 0
+    stdout: Output = field(default_factory=Output)
+    stderr: Output = field(default_factory=Output)
+    spill: Spill | None = None
+
+
+class Link:
+    """One runner. `serve` runs its conversation; `call` may be used by many tasks at once."""
+
+    def __init__(self, send: trio.abc.SendStream, receive: trio.abc.ReceiveStream) -> None:
+        self._send = send
+        self._receive = receive
+        self._calls: dict[int, trio.MemorySendChannel[OutputChunk | Done]] = {}
+        self._number = 0
+        self._outbox: list[bytes] = []
+        self._wake = trio.Event()
+        self._quiet = trio.Event()  # replaced whenever a call starts
+        self._quiet.set()
+        self._stop = trio.Event()
+        self.closed = False
+        self.hangs = False  # it did not end a call when it was told to
+
+    async def serve(self, *, idle_s: float, task_status: trio.TaskStatus[Link] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry frames until the runner ends, `stop` is called, or there was no call for `idle_s` seconds.
+
+        Started once the runner has said hello. Calls in flight stay open until `fail_all`: the owner first makes
+        sure that their processes are gone. Raises RunnerBroken if no runner answers.
+        """
+        frames = wire.Frames()
+        try:
+            with trio.move_on_after(_HELLO_S) as waiting:
+                early = await self._hello(frames)
+            if waiting.cancelled_caught:
+                raise RunnerBroken(f"the runner said nothing for {_HELLO_S:g} s after its start")
+            task_status.started(self)
+            for item in early:
+                self._dispatch(*item)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._ends, nursery, self._read, frames)
+                nursery.start_soon(self._ends, nursery, self._write)
+                nursery.start_soon(self._ends, nursery, self._wait_idle, idle_s)
+                nursery.start_soon(self._ends, nursery, self._stop.wait)
+        finally:
+            self.closed = True
+
+    def stop(self) -> None:
+        """Make `serve` return."""
+        self.closed = True
+        self._stop.set()
+
+    def fail_all(self) -> None:
+        """End the calls that are still open as "lost"."""
+        self.closed = True
+        for number in list(self._calls):
+            self._deliver(number, Done(outcome="lost"))
+
+    async def call(self, request: Request, emit: Emit | None) -> Done:
+        """Run one call. On cancellation, or when `emit` raises, its processes are gone before this returns."""
+        if self.closed:
+            return Done(outcome="lost")
+        self._number += 1
+        number = self._number
+        send, receive = trio.open_memory_channel[OutputChunk | Done](math.inf)  # bounded by the credit window
+        self._calls[number] = send
+        self._quiet = trio.Event()
+        self._post(wire.RUN, number, _encode(request))
+        with receive:
+            try:
+                return await self._follow(number, receive, emit)
+            finally:
+                if number in self._calls:
+                    with trio.CancelScope(shield=True):
+                        await self._end(number, receive)
+
+    def cancel_all(self) -> None:
+        """Have the runner end every call; each then returns as "cancelled"."""
+        for number in self._calls:
+            self._post(wire.CANCEL, number)
+
+    async def wait_quiet(self) -> None:
+        """Return when no call is open."""
+        await self._quiet.wait()
+
+    async def _follow(
+        self, number: int, receive: trio.MemoryReceiveChannel[OutputChunk | Done], emit: Emit | None
+    ) -> Done:
+        async for item in receive:
+            if isinstance(item, Done):
+                return item
+            if emit is not None:
+                await emit(item)
+            self._post(wire.CREDIT, number, len(item.text.encode()).to_bytes(4, "big"))
+        raise AssertionError("a call's channel is closed by its result only")
+
+    async def _end(self, number: int, receive: trio.MemoryReceiveChannel[OutputChunk | Done]) -> None:
+        self._post(wire.CANCEL, number)
+        with trio.move_on_after(_CANCEL_S):
+            async for _ in receive:
+                pass
+            return
+        # Its owner kills it now, and what it had started, and then calls fail_all.
+        self.hangs = True
+        self.stop()
+        async for _ in receive:
+            pass
+
+    async def _hello(self, frames: wire.Frames) -> list[tuple[int, int, bytes | None]]:
+        """The frames that came together with the hello."""
+        while True:
+            try:
+                data = await self._receive.receive_some(65_536)
+            except trio.BrokenResourceError:
+                data = b""
+            if not data:
+                raise RunnerBroken("the runner ended as soon as it was started")
+            got = frames.feed(bytes(data))
+            if not got:
+                continue
+            kind, _, payload = got[0]
+            if kind != wire.HELLO or _object(payload).get("protocol") != wire.PROTOCOL:
+                raise RunnerBroken(f"the runner did not greet with protocol {wire.PROTOCOL} but with {got[0]!r:.200}")
+            return got[1:]
+
+    async def _ends(self, nursery: trio.Nursery, work: Callable[..., Awaitable[None]], *args: object) -> None:
+        await work(*args)
+        self.closed = True
+        nursery.cancel_scope.cancel()
+
+    async def _read(self, frames: wire.Frames) -> None:
+        try:
+            while data := await self._receive.receive_some(65_536):
+                for kind, number, payload in frames.feed(bytes(data)):
+                    self._dispatch(kind, number, payload)
+        except trio.BrokenResourceError:
+            return
+        except RunnerBroken as error:
+            _log.error("a runner is stopped: %s", error)
+
+    def _dispatch(self, kind: int, number: int, payload: bytes | None) -> None:
+        if kind in (wire.STDOUT, wire.STDERR):
+            if number in self._calls and payload is not None:
+                stream: Literal["stdout", "stderr"] = "stdout" if kind == wire.STDOUT else "stderr"
+                self._calls[number].send_nowait(OutputChunk(stream, payload.decode(errors="replace")))
+        elif kind == wire.DONE:
+            self._deliver(number, _decode(payload))
+        elif kind == wire.FATAL:
+            _log.error("a runner failed:\n%s", (payload or b"").decode(errors="replace"))
+        else:
+            raise RunnerBroken(f"frame of unknown kind {kind}")
+
+    def _deliver(self, number: int, done: Done) -> None:
+        channel = self._calls.pop(number, None)
+        if channel is None:
+            return
+        channel.send_nowait(done)
+        channel.close()
+        if not self._calls:
+            self._quiet.set()
+
+    def _post(self, kind: int, number: int, payload: bytes = b"") -> None:
+        self._outbox.append(wire.frame(kind, number, payload))
+        self._wake.set()
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                data = b"".join(self._outbox)
+                self._outbox.clear()
+                await self._send.send_all(data)
+        except trio.BrokenResourceError:
+            return
+
+    async def _wait_idle(self, idle_s: float) -> None:
+        while True:
+            await self._quiet.wait()
+            served = self._number
+            await trio.sleep(idle_s)
+            if self._quiet.is_set() and served == self._number:
+                return
+
+
+def _encode(request: Request) -> bytes:
+    *folders, name = request.spill
+    return json.dumps(
+        {
+            "argv": list(request.argv),
+            "cwd": request.cwd,
+            "env": dict(request.env),
+            "folders": list(request.folders),
+            "limits": {key: value for key, value in asdict(request.limits).items() if value is not None},
+            "timeout_s": request.timeout_s,
+            "max_chars": request.max_chars,
+            "window_bytes": _WINDOW_BYTES,
+            "stream_chars": _STREAM_CHARS if request.stream else 0,
+            "spill": {
+                "folders": folders,
+                "name": name,
+                "max_bytes": _SPILL_MAX_BYTES,
+                "after_chars": request.spill_after_chars,
+            },
+        }
+    ).encode()
+
+
+def _object(payload: bytes | None) -> dict[str, Any]:
+    try:
+        value = json.loads(payload or b"")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise RunnerBroken(f"the runner sent {payload!r:.200} where a JSON object is due")
+    return value
+
+
+def _decode(payload: bytes | None) -> Done:
+    fields = _object(payload)
+    try:
+        for name in ("stdout", "stderr"):
+            fields[name] = Output(**fields.get(name, {}))
+        if fields.get("spill") is not None:
+            fields["spill"] = Spill(**fields["spill"])
+        return Done(**fields)
+    except TypeError as error:
+        raise RunnerBroken(f"the runner sent a result that makes no sense: {error}") from error

@@ -1,0 +1,351 @@
+"""The local backend: tools run on this host, as the user of the daemon, with that user's rights.
+
+File tools run in worker threads. Commands run through a resident runner (`runner.py`), one process per workspace,
+started with the first command, stopped after `idle_s` without one: an idle conversation has no process, no task
+and no descriptor. All tasks live in the nursery that `open_local` opens.
+
+What it protects: file tools stay in the workspace, commands see a clean environment and leave no process behind.
+What it does not: a command may read and write what the daemon's user may. Code that is not trusted needs a
+backend with a sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from . import files, runner, tools
+from .base import BackendUnavailable, Capabilities, ToolCall, ToolContext, ToolResult, WorkspaceSpec
+from .link import Done, Limits, Link, Request, RunnerBroken
+from .output import NOTE_CHARS, clean, compose, outcome_of
+from .paths import PathRefused
+from .survivors import end_marked
+
+__all__ = ["LocalExecutor", "LocalOptions", "LocalWorkspace", "open_local"]
+
+_log = logging.getLogger(__name__)
+
+_DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_OWN_FOLDER: Final = ".skilld"  # in the workspace: temporary files, and outputs too long for the model
+_STOP_S: Final = 5.0  # for a runner to end its calls and itself
+_BACKSTOP_S: Final = 8.0  # beyond a call's timeout: its runner hangs
+_FILE_THREADS: Final = 8
+_CAPABILITIES: Final = Capabilities(
+    stream=True, cancel=True, sandbox="none", network="host", files=True, parallel=True, images=False
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalOptions:
+    """How commands are run.
+
+    Args:
+        path: PATH of commands; by default the daemon's own.
+        environment: added to the clean environment of every command.
+        limits: resource limits of every process.
+        idle_s: a workspace's runner is stopped after this many seconds without a command.
+
+    """
+
+    path: str = field(default_factory=lambda: os.environ.get("PATH") or _DEFAULT_PATH)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    idle_s: float = 60.0
+
+
+@contextlib.asynccontextmanager
+async def open_local(options: LocalOptions | None = None) -> AsyncIterator[LocalExecutor]:
+    """The local executor, with a nursery for its runners. Leaving it kills what still runs."""
+    async with trio.open_nursery() as nursery:
+        executor = LocalExecutor(nursery, options or LocalOptions())
+        try:
+            yield executor
+        finally:
+            with trio.CancelScope(shield=True):
+                await executor.aclose()
+
+
+class LocalExecutor:
+    """Serves all conversations. Made by `open_local`."""
+
+    def __init__(self, nursery: trio.Nursery, options: LocalOptions) -> None:
+        self._nursery = nursery
+        self._options = options
+        self._threads = trio.CapacityLimiter(_FILE_THREADS)
+        self._open: set[LocalWorkspace] = set()
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        return "local"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return _CAPABILITIES
+
+    def tools(self) -> Sequence[Mapping[str, Any]]:
+        """Definitions for the model."""
+        return tools.TOOLS
+
+    async def check(self) -> None:
+        """Raise BackendUnavailable if commands cannot be run here."""
+        if not sys.platform.startswith("linux"):
+            raise BackendUnavailable(f"the local backend needs Linux, not {sys.platform}; choose another backend")
+        bash = await trio.to_thread.run_sync(partial(shutil.which, "bash", path=self._options.path))
+        if bash is None:
+            raise BackendUnavailable(
+                f"the local backend found no bash in PATH {self._options.path!r}; install bash or set its path option"
+            )
+        if not await trio.Path("/proc/self/stat").exists():
+            raise BackendUnavailable("the local backend needs /proc to find the processes of a command; mount it")
+
+    async def open(self, spec: WorkspaceSpec) -> LocalWorkspace:
+        """Open a workspace, making its folder if it is missing. Raises BackendUnavailable."""
+        if self._closed:
+            raise BackendUnavailable("the local backend is closed; the daemon is stopping")
+        try:
+            root = await trio.to_thread.run_sync(_make_root, spec.root, limiter=self._threads)
+        except OSError as error:
+            raise BackendUnavailable(
+                f"the workspace {spec.root} cannot be used: {error.strerror}; make it writable for the daemon"
+            ) from error
+        workspace = LocalWorkspace(root, self._options, self._nursery, self._threads, self._open.discard)
+        self._open.add(workspace)
+        return workspace
+
+    async def aclose(self) -> None:
+        """Close all workspaces. May be called twice."""
+        self._closed = True
+        async with trio.open_nursery() as nursery:
+            for workspace in list(self._open):
+                nursery.start_soon(workspace.aclose)
+
+
+class LocalWorkspace:
+    """A conversation's folder, and at times a runner beside it."""
+
+    def __init__(
+        self,
+        root: Path,
+        options: LocalOptions,
+        nursery: trio.Nursery,
+        threads: trio.CapacityLimiter,
+        forget: Callable[[LocalWorkspace], None],
+    ) -> None:
+        self._root = root
+        self._options = options
+        self._nursery = nursery
+        self._threads = threads
+        self._forget = forget
+        self._link: Link | None = None
+        self._starting = trio.Lock()
+        self._editing = trio.Lock()  # two edits of one file at the same time would lose one of them
+        self._gone: trio.Event | None = None  # of the runner
+        self._closed = False
+
+    @property
+    def root(self) -> Path:
+        return self._root
+
+    def path_of_skill(self, copy: Path) -> str:
+        """The copy itself: tools run on the same host."""
+        return str(copy)
+
+    async def execute(self, call: ToolCall, context: ToolContext) -> ToolResult:
+        """Run one call. Cancelling it kills every process it started before it returns."""
+        started = trio.current_time()
+        if self._closed:
+            return ToolResult(content="the workspace is closed", outcome="cancelled")
+        try:
+            result = await self._perform(tools.parse(call), call, context)
+        except (tools.BadInput, PathRefused) as refusal:
+            result = ToolResult(content=clean(str(refusal))[: context.max_output_chars], outcome="error")
+        return replace(result, duration_ms=round((trio.current_time() - started) * 1000))
+
+    async def aclose(self) -> None:
+        """Kill what still runs and let go. The files stay. May be called twice."""
+        self._closed = True
+        self._forget(self)
+        async with self._starting:
+            if self._link is not None:
+                self._link.cancel_all()
+                with trio.move_on_after(_STOP_S):
+                    await self._link.wait_quiet()
+                self._link.stop()
+            if self._gone is not None:
+                await self._gone.wait()
+
+    async def _perform(self, request: tools.ToolInput, call: ToolCall, context: ToolContext) -> ToolResult:
+        root = str(self._root)
+        match request:
+            case tools.View():
+                show = partial(
+                    files.view,
+                    request,
+                    workspace=root,
+                    readable=context.readable,
+                    max_chars=context.max_output_chars,
+                )
+                text = await trio.to_thread.run_sync(show, limiter=self._threads)
+                return ToolResult(content=clean(text), outcome="ok")
+            case tools.CreateFile():
+                return await self._edit(partial(files.create_file, request, workspace=root))
+            case tools.StrReplace():
+                return await self._edit(partial(files.str_replace, request, workspace=root))
+            case tools.Bash():
+                return await self._run(["bash", "--noprofile", "--norc", "-c", request.command], call, context)
+            case tools.Run():
+                return await self._run(request.argv, call, context)
+
+    async def _edit(self, edit: partial[files.Written]) -> ToolResult:
+        async with self._editing:
+            written = await trio.to_thread.run_sync(edit, limiter=self._threads)
+        return ToolResult(content=clean(written.message), outcome="ok", files=(written.path,))
+
+    # Commands
+
+    async def _run(self, argv: Sequence[str], call: ToolCall, context: ToolContext) -> ToolResult:
+        spill = (_OWN_FOLDER, "output", f"{_file_name(call.id)}.txt")
+        try:
+            request = self._request(argv, call, context, spill)
+        except ValueError as error:
+            return ToolResult(content=f"the command was not started: {error}", outcome="error")
+        done = await self._call(request, context)
+        output_file = "/".join(spill) if done.spill is not None else None
+        content = compose(
+            done, timeout_s=context.timeout_s, max_chars=context.max_output_chars, output_file=output_file
+        )
+        written = done.spill is not None and done.spill.bytes > 0
+        return ToolResult(
+            content=content,
+            outcome=outcome_of(done),
+            exit_code=None if done.error is not None else done.code,
+            output_file=output_file if written else None,
+            files=(output_file,) if written and output_file is not None else (),
+        )
+
+    async def _call(self, request: Request, context: ToolContext) -> Done:
+        with trio.move_on_after(request.timeout_s + _BACKSTOP_S):
+            link = await self._runner()
+            if link is None:
+                return Done(outcome="cancelled")
+            return await link.call(request, context.emit)
+        return Done(outcome="timeout")
+
+    def _request(self, argv: Sequence[str], call: ToolCall, context: ToolContext, spill: Sequence[str]) -> Request:
+        root = str(self._root)
+        own = f"{root}/{_OWN_FOLDER}"
+        environment = {
+            "PATH": self._options.path,
+            "HOME": root,
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            "TMPDIR": f"{own}/tmp",
+            **self._options.environment,
+            **context.environment,
+            "SKILLD_CALL": _file_name(call.id),
+        }
+        for name, value in environment.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise ValueError(f"the environment variable {name!r} is not one the system allows")
+        return Request(
+            argv=argv,
+            cwd=root,
+            env=environment,
+            timeout_s=context.timeout_s,
+            max_chars=context.max_output_chars,
+            spill=spill,
+            spill_after_chars=max(0, context.max_output_chars - NOTE_CHARS),
+            folders=(root, own, f"{own}/tmp"),
+            limits=self._options.limits,
+            stream=context.emit is not None,
+        )
+
+    async def _runner(self) -> Link | None:
+        """The runner's link, started if there is none; None if the workspace was closed meanwhile."""
+        async with self._starting:
+            if self._closed:
+                return None
+            if self._link is None or self._link.closed:
+                if self._gone is not None:
+                    await self._gone.wait()
+                self._link = await self._nursery.start(self._keep_runner)
+            return self._link
+
+    async def _keep_runner(self, *, task_status: trio.TaskStatus[Link] = trio.TASK_STATUS_IGNORED) -> None:
+        """One runner's life. When this returns, nothing that it started lives."""
+        mark = f"{runner.MARK}={secrets.token_hex(16)}"
+        gone = self._gone = trio.Event()
+        try:
+            process = await _start_process(mark)
+            assert process.stdin is not None
+            assert process.stdout is not None
+            link = Link(process.stdin, process.stdout)
+            try:
+                await link.serve(idle_s=self._options.idle_s, task_status=task_status)
+            except RunnerBroken as error:
+                raise BackendUnavailable(f"no commands can be run in the workspace {self._root}: {error}") from error
+            finally:
+                with trio.CancelScope(shield=True):
+                    await _end_process(process, mark, hangs=link.hangs)
+                    link.fail_all()
+        finally:
+            gone.set()
+
+
+async def _start_process(mark: str) -> trio.Process:
+    name, _, value = mark.partition("=")
+    try:
+        return await trio.lowlevel.open_process(
+            [sys.executable, "-I", "-S", "-E", runner.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={"LANG": "C.UTF-8", name: value},
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise BackendUnavailable(f"no runner for commands could be started: {error}") from error
+
+
+async def _end_process(process: trio.Process, mark: str, *, hangs: bool) -> None:
+    """Let the runner end its calls and itself, or kill it and them."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    await process.stdin.aclose()
+    with trio.move_on_after(0 if hangs else _STOP_S):
+        await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+    await process.stdout.aclose()
+    if process.returncode != 0:
+        left = await trio.to_thread.run_sync(end_marked, mark)
+        _log.warning("a runner ended with %d; %d of its processes could not be killed", process.returncode, left)
+
+
+def _make_root(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return root.resolve(strict=True)
+
+
+def _file_name(call: str) -> str:
+    """The call's id, if it can be a file name, else a digest of it: ids come from the model's side."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", call):
+        return call
+    return hashlib.sha256(call.encode(errors="replace")).hexdigest()[:32]

@@ -1,0 +1,74 @@
+"""Executors by name: those that come with skilld, and those that other packages offer.
+
+A package registers a factory under the entry point group `skilld.backends`. A name that is unknown, and a package
+that fails to load, are errors: nothing else is ever tried instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+import trio
+
+from .base import BackendUnavailable, Executor
+from .local import LocalOptions, open_local
+
+__all__ = ["ENTRY_POINT_GROUP", "ExecutorFactory", "factory", "known"]
+
+ENTRY_POINT_GROUP: Final = "skilld.backends"
+
+ExecutorFactory = Callable[[Mapping[str, Any]], AbstractAsyncContextManager[Executor]]
+
+
+async def factory(name: str) -> ExecutorFactory:
+    """What opens the executor of this name: `async with (await factory("local"))(options) as executor`.
+
+    Installed packages are looked at only for names that skilld has not itself. Raises BackendUnavailable.
+    """
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
+    return await trio.to_thread.run_sync(_load, name)
+
+
+async def known() -> tuple[str, ...]:
+    """All names, sorted. Looks at the installed packages."""
+    return await trio.to_thread.run_sync(_names)
+
+
+def _local(options: Mapping[str, Any]) -> AbstractAsyncContextManager[Executor]:
+    names = sorted(field.name for field in dataclasses.fields(LocalOptions))
+    for name in options:
+        if name not in names:
+            raise BackendUnavailable(f"the local backend has no option {name!r}; it has {', '.join(names)}")
+    return open_local(LocalOptions(**options))
+
+
+_BUILT_IN: Final[Mapping[str, ExecutorFactory]] = {"local": _local}
+
+
+def _load(name: str) -> ExecutorFactory:
+    point = _offered().get(name)
+    if point is None:
+        raise BackendUnavailable(f"there is no backend {name!r}; there are {', '.join(_names())}")
+    try:
+        made = point.load()
+    except Exception as error:
+        raise BackendUnavailable(
+            f"the backend {name!r} ({point.value}) cannot be loaded: {error!r}; mend or remove its package"
+        ) from error
+    if not callable(made):
+        raise BackendUnavailable(f"the backend {name!r} ({point.value}) is not a factory; mend or remove its package")
+    loaded: ExecutorFactory = made
+    return loaded
+
+
+def _offered() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def _names() -> tuple[str, ...]:
+    return tuple(sorted({*_BUILT_IN, *_offered()}))

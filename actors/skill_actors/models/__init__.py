@@ -1,0 +1,55 @@
+"""Models: the contract, the Messages API over the anthropic SDK, the offline model, prices, retries, keys.
+
+Importing this package imports no SDK.
+"""
+
+from skill_actors.models.anthropic import ANTHROPIC_URL, AnthropicModel
+from skill_actors.models.base import (
+    Block,
+    BlockDelta,
+    BlockDone,
+    BlockStart,
+    Message,
+    MessageDone,
+    Model,
+    ModelError,
+    ModelEvent,
+    ModelRequest,
+    SkillHint,
+    Usage,
+)
+from skill_actors.models.credentials import CredentialError, KeyEnvironment, KeyFile, KeySource, find_key_source
+from skill_actors.models.offline import OFFLINE_MODEL, OfflineModel
+from skill_actors.models.prices import PriceError, PriceTable, Rates, cost_usd, load_prices
+from skill_actors.models.retry import RetryPolicy, backoff
+
+__all__ = [
+    "ANTHROPIC_URL",
+    "OFFLINE_MODEL",
+    "AnthropicModel",
+    "Block",
+    "BlockDelta",
+    "BlockDone",
+    "BlockStart",
+    "CredentialError",
+    "KeyEnvironment",
+    "KeyFile",
+    "KeySource",
+    "Message",
+    "MessageDone",
+    "Model",
+    "ModelError",
+    "ModelEvent",
+    "ModelRequest",
+    "OfflineModel",
+    "PriceError",
+    "PriceTable",
+    "Rates",
+    "RetryPolicy",
+    "SkillHint",
+    "Usage",
+    "backoff",
+    "cost_usd",
+    "find_key_source",
+    "load_prices",
+]

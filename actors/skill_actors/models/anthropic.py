@@ -1,0 +1,212 @@
+"""The Messages API over the anthropic SDK, streaming, under trio.
+
+The SDK sends the request, authenticates, finds the proxy and the certificates, and takes the event stream
+apart; we read its raw events, so that blocks keep every field, and retry nothing ourselves here.
+Importing it takes seconds of CPU time, which would stall every task of the loop: it is imported,
+and its client built, in a worker thread, by `prepare` or the first call, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from skill_actors.models.assembly import MessageAssembly
+from skill_actors.models.base import ModelError, ModelEvent, ModelRequest
+from skill_actors.models.credentials import KeySource
+from skill_actors.models.failures import api_failure, connection_failure, protocol_failure, stall_failure
+from skill_actors.models.request import request_body
+
+if TYPE_CHECKING:
+    import anthropic
+    import httpx2
+
+__all__ = ["ANTHROPIC_URL", "AnthropicModel"]
+
+ANTHROPIC_URL: Final = "https://api.anthropic.com"
+
+# After the last event the server ends the response at once; only then can its connection serve the next call.
+_END_GRACE_S: Final = 0.25
+
+
+class AnthropicModel:
+    """A Model that calls the Messages API. Bound to the trio run in which it is first used.
+
+    HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are honoured. ANTHROPIC_* variables are not: whoever makes
+    the model decides about them.
+
+    Args:
+        api_key: called in a worker thread before every call, so that a changed key is used at once.
+        base_url: of the API or of a compatible server.
+        stall_timeout_s: a call fails when nothing at all arrives for so long.
+        connect_timeout_s: limit for making a connection, TLS included.
+
+    """
+
+    def __init__(
+        self,
+        api_key: KeySource,
+        *,
+        base_url: str = ANTHROPIC_URL,
+        stall_timeout_s: float = 120.0,
+        connect_timeout_s: float = 10.0,
+    ) -> None:
+        self._api_key = api_key
+        self._base_url = base_url
+        self._stall_timeout_s = stall_timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._preparing = trio.Lock()
+        self._client: anthropic.AsyncAnthropic | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"AnthropicModel(base_url={self._base_url!r})"
+
+    @property
+    def provider(self) -> str:
+        return "anthropic"
+
+    async def prepare(self) -> None:
+        """Import the SDK and build its client, if that has not been done. Calls made meanwhile wait for it.
+
+        Raises:
+            ModelError: "not_configured" if there is no key or the base URL cannot be used.
+
+        """
+        await self._client_for(await trio.to_thread.run_sync(self._api_key))
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        """Call the model; see Model.stream.
+
+        Raises:
+            ModelError: on entering, if the call is refused or fails; while iterating, if the stream breaks.
+            ValueError: if `request.extra` repeats a field of the request.
+
+        """
+        key, content = await trio.to_thread.run_sync(self._composed, request)
+        client = await self._client_for(key)
+        async with AsyncExitStack() as stack:
+            response = await self._open(stack, client, content, key)
+            events = self._events(response, key)
+            yield await stack.enter_async_context(aclosing(events))
+
+    async def aclose(self) -> None:
+        """Close all connections; calls that still run fail. Later calls are refused."""
+        self._closed = True
+        async with self._preparing:
+            client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _client_for(self, key: str) -> anthropic.AsyncAnthropic:
+        """The client with this key. A new key gets a copy that shares the connections."""
+        async with self._preparing:
+            if self._closed:
+                raise ModelError("the model client is closed", code="not_configured")
+            if self._client is None:
+                # Abandoned rather than waited for: a cancelled call must not last until the import is through.
+                self._client = await trio.to_thread.run_sync(self._build, key, abandon_on_cancel=True)
+            if self._client.api_key != key:
+                self._client = self._client.with_options(api_key=key)
+            return self._client
+
+    def _build(self, key: str) -> anthropic.AsyncAnthropic:
+        import anthropic
+        import httpx2
+
+        timeout = anthropic.Timeout(self._stall_timeout_s, connect=self._connect_timeout_s)
+        try:
+            return anthropic.AsyncAnthropic(api_key=key, base_url=self._base_url, max_retries=0, timeout=timeout)
+        except (httpx2.InvalidURL, OSError, ValueError) as error:
+            # OSError: a certificate file that the environment names but that is not there.
+            raise ModelError(f"the model API client cannot be made: {error}", code="not_configured") from error
+
+    def _composed(self, request: ModelRequest) -> tuple[str, bytes]:
+        """The key and the request's body. In a worker thread: a key is a file, and a long history takes a while."""
+        body = {**request_body(request), "stream": True}
+        try:
+            return self._api_key(), json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        except ValueError as error:  # a lone surrogate, or a number that JSON does not have
+            raise ModelError(f"the request cannot be sent as JSON: {error}", code="invalid_request") from error
+
+    async def _open(
+        self, stack: AsyncExitStack, client: anthropic.AsyncAnthropic, content: bytes, key: str
+    ) -> httpx2.Response:
+        import anthropic
+        import httpx2
+
+        options: anthropic.RequestOptions = {"headers": {"content-type": "application/json"}}
+        try:
+            # Not messages.create: it copies the history piece by piece and encodes it on the loop, 60 ms for 2 MB.
+            opened = await client.post(
+                "/v1/messages",
+                cast_to=object,
+                content=content,
+                options=options,
+                stream=True,
+                stream_cls=anthropic.AsyncStream[object],
+            )
+            response = (await stack.enter_async_context(opened)).response
+        except anthropic.APIStatusError as error:
+            raise api_failure(error.status_code, error.response.headers, error.body, secret=key) from error
+        except anthropic.APIConnectionError as error:
+            if isinstance(error.__cause__, httpx2.ReadTimeout):
+                raise stall_failure(self._stall_timeout_s) from error
+            raise connection_failure(_reason(error.__cause__ or error), secret=key) from error
+        except httpx2.HTTPError as error:  # while it read the body of an error
+            raise connection_failure(_reason(error), secret=key) from error
+        content_type = response.headers.get("content-type", "")
+        if "text/event-stream" not in content_type:
+            raise protocol_failure(f"content type {content_type!r} is not an event stream; check base_url")
+        return response
+
+    async def _events(self, response: httpx2.Response, key: str) -> AsyncGenerator[ModelEvent, None]:
+        import anthropic
+        import httpx2
+
+        assembly = MessageAssembly(secret=key)
+        source = anthropic.AsyncStream.raw_events(response)
+        try:
+            async for event in source:
+                for made in assembly.feed(event.json()) if event.data else ():
+                    yield made
+                if assembly.done:
+                    return
+        except httpx2.ReadTimeout as error:
+            raise stall_failure(self._stall_timeout_s, assembly.usage) from error
+        except httpx2.HTTPError as error:
+            raise connection_failure(_reason(error), assembly.usage, secret=key) from error
+        except ValueError as error:  # neither UTF-8 nor JSON
+            raise protocol_failure(f"the stream holds {_reason(error)}", assembly.usage, secret=key) from error
+        finally:
+            await _unwind(source, _END_GRACE_S if assembly.done else 0.0)
+        raise assembly.cut()
+
+
+async def _unwind(source: AsyncIterator[object], grace_s: float) -> None:
+    """Let the SDK's generators end: read to the end for `grace_s`, then cancel them where they read.
+
+    Closing the outermost would leave those inside it to the garbage collector, which trio reports.
+    """
+    import httpx2
+
+    deadline = trio.current_time() + grace_s
+    # The errors do not matter any more: the message is complete, or nobody wants the rest of it.
+    with trio.CancelScope(shield=True, deadline=deadline), suppress(httpx2.HTTPError, ValueError):
+        async for _ in source:
+            pass
+
+
+def _reason(error: BaseException) -> str:
+    """The kind of an error and the text of what is at the bottom of it: a refused certificate, say."""
+    text = ""
+    cause: BaseException | None = error
+    while cause is not None:
+        # httpcore breaks the chain of causes ("from None"); the contexts are still there.
+        text, cause = str(cause) or text, cause.__cause__ or cause.__context__
+    return f"{type(error).__name__} {text}".strip()

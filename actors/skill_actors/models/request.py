@@ -1,0 +1,66 @@
+"""The body of a Messages API request. Pure.
+
+A history may hold what the API refuses: blank texts (models do write them), messages left without content,
+two messages of one role in a row after a turn that was cancelled. They are mended here, on the way
+out, so that the stored history stays what was really said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from skill_actors.models.base import Block, Message, ModelRequest
+
+__all__ = ["request_body", "sendable_messages"]
+
+
+def request_body(request: ModelRequest) -> dict[str, Any]:
+    """The request as JSON-ready fields, without `stream`. `extra` wins over nothing: it may not repeat a field.
+
+    Raises:
+        ValueError: if `extra` names a field that has its own place in the request.
+
+    """
+    body: dict[str, Any] = {
+        "model": request.model,
+        "max_tokens": request.max_tokens,
+        "messages": sendable_messages(request.messages),
+    }
+    if request.system.strip():
+        body["system"] = request.system
+    if request.tools:
+        body["tools"] = [dict(tool) for tool in request.tools]
+    if repeated := sorted({"model", "max_tokens", "messages", "system", "tools", "stream"} & request.extra.keys()):
+        raise ValueError(f"extra field {repeated[0]!r} of the model request has its own place: set it there")
+    return {**body, **request.extra}
+
+
+def sendable_messages(messages: Sequence[Message]) -> list[Message]:
+    """The messages without blank texts and empty messages, neighbours of one role joined."""
+    sendable: list[Message] = []
+    for message in messages:
+        content = [block for block in _blocks(message["content"]) if not _is_blank(block)]
+        if not content:
+            continue
+        if sendable and sendable[-1]["role"] == message["role"]:
+            sendable[-1]["content"].extend(content)
+        else:
+            sendable.append({"role": message["role"], "content": content})
+    for message in sendable:
+        if message["role"] == "user":
+            message["content"].sort(key=_results_first)
+    return sendable
+
+
+def _blocks(content: str | Iterable[Block]) -> Iterable[Block]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _is_blank(block: Mapping[str, Any]) -> bool:
+    return block.get("type") == "text" and not str(block.get("text", "")).strip()
+
+
+def _results_first(block: Mapping[str, Any]) -> bool:
+    """Sort key: the API wants the results of tools before anything else in their message."""
+    return block.get("type") != "tool_result"

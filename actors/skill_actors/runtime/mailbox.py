@@ -1,0 +1,209 @@
+"""The inbox of one actor: a bounded lane of messages and an unbounded lane of control.
+
+States: open, then closed for ever. Rules:
+- one consumer, the actor's task; control before messages; messages in the order they were admitted;
+- waiting senders exist only while the lane is full; the first of them enters in the moment a message is taken, so
+  a later `tell` cannot overtake them;
+- a sender that is cancelled while it waits leaves no message;
+- pykka's stop message is admitted past the bound: a full mailbox cannot refuse to stop;
+- everything but `put` belongs to the trio thread.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from typing import Any, NoReturn
+
+import trio
+from pykka import ActorDeadError
+from pykka._envelope import Envelope
+from pykka.messages import _ActorStop
+
+from skill_actors.runtime.errors import MailboxFull
+from skill_actors.runtime.messages import Control
+
+__all__ = ["Mailbox"]
+
+_Envelope = Envelope[Any]
+
+
+class _Sender:
+    __slots__ = ("admitted", "envelope")
+
+    def __init__(self, envelope: _Envelope) -> None:
+        self.envelope = envelope
+        self.admitted = False
+
+
+class Mailbox:
+    """pykka's ActorInbox for one trio task.
+
+    Args:
+        owner: class name of the actor, for messages.
+        capacity: messages it holds; further ones wait (`send`) or are refused (`put_nowait`).
+
+    """
+
+    __slots__ = (
+        "_control",
+        "_messages",
+        "_receiver",
+        "_senders",
+        "_thread_id",
+        "_token",
+        "capacity",
+        "closed",
+        "owner",
+    )
+
+    def __init__(self, owner: str = "actor", capacity: int = 1024) -> None:
+        if capacity < 1:
+            raise ValueError(f"mailbox capacity of {owner} must be at least 1, not {capacity}")
+        self.owner = owner
+        self.capacity = capacity
+        self.closed = False
+        self._messages: deque[_Envelope] = deque()
+        self._control: deque[Control] | None = None  # made when first needed: most idle actors never need one
+        self._senders: dict[trio.lowlevel.Task, _Sender] | None = None
+        self._receiver: trio.lowlevel.Task | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._thread_id: int | None = None
+
+    def bind(self, token: trio.lowlevel.TrioToken, thread_id: int) -> None:
+        """Say which trio run the actor belongs to, so that other threads can reach it."""
+        self._token = token
+        self._thread_id = thread_id
+
+    def __len__(self) -> int:
+        """Messages that wait, without those of blocked senders."""
+        return len(self._messages)
+
+    def empty(self) -> bool:
+        return not self._messages
+
+    def get(self) -> _Envelope:
+        """pykka's protocol: take a message.
+
+        Raises:
+            queue.Empty: at once if there is none, since waiting here would stop the event loop.
+
+        """
+        if not self._messages:
+            raise queue.Empty
+        return self._take()
+
+    def put(self, envelope: _Envelope, /) -> None:
+        """Admit a message from any thread. Other threads wait while the mailbox is full.
+
+        Raises:
+            MailboxFull: on the trio thread, at the bound.
+            ActorDeadError: if the actor has ended.
+
+        """
+        if self._token is None or threading.get_ident() == self._thread_id:
+            self.put_nowait(envelope)
+            return
+        try:
+            trio.from_thread.run(self._put_from_thread, envelope, trio_token=self._token)
+        except trio.RunFinishedError:
+            self._refuse_dead()
+
+    async def _put_from_thread(self, envelope: _Envelope) -> None:
+        if isinstance(envelope.message, _ActorStop):
+            self.put_nowait(envelope)
+        else:
+            await self.send(envelope)
+
+    def put_nowait(self, envelope: _Envelope) -> None:
+        """Admit a message now.
+
+        Raises:
+            MailboxFull: at the bound, unless it is pykka's stop message.
+            ActorDeadError: if the actor has ended.
+
+        """
+        if self.closed:
+            self._refuse_dead()
+        if len(self._messages) >= self.capacity and not isinstance(envelope.message, _ActorStop):
+            raise MailboxFull(f"mailbox of {self.owner} is full ({self.capacity} messages); `await ref.send()` waits")
+        self._messages.append(envelope)
+        if self._receiver is not None:
+            self._wake_receiver()
+
+    async def send(self, envelope: _Envelope) -> None:
+        """Admit a message, waiting for room in order of arrival. A checkpoint only if it has to wait.
+
+        Raises:
+            ActorDeadError: if the actor has ended, or ends meanwhile.
+
+        """
+        if self.closed or len(self._messages) < self.capacity:
+            self.put_nowait(envelope)
+            return
+        task, sender = trio.lowlevel.current_task(), _Sender(envelope)
+        senders = self._senders = {} if self._senders is None else self._senders
+        senders[task] = sender
+
+        def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+            del senders[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        if not sender.admitted:
+            self._refuse_dead()
+
+    def put_control(self, message: Control) -> None:
+        """Admit a control message; dropped if the actor has ended, since it then has nothing left to control."""
+        if self.closed:
+            return
+        if self._control is None:
+            self._control = deque()
+        self._control.append(message)
+        if self._receiver is not None:
+            self._wake_receiver()
+
+    def try_receive(self) -> _Envelope | Control | None:
+        """The next control message, else the next message, else None."""
+        if self._control:
+            return self._control.popleft()
+        return self._take() if self._messages else None
+
+    def _take(self) -> _Envelope:
+        envelope = self._messages.popleft()
+        if self._senders and len(self._messages) < self.capacity:
+            task = next(iter(self._senders))
+            sender = self._senders.pop(task)
+            sender.admitted = True
+            self._messages.append(sender.envelope)
+            trio.lowlevel.reschedule(task)
+        return envelope
+
+    def park(self) -> None:
+        """Say that the actor's task is about to wait for a message of either lane (see `life`), having found none."""
+        self._receiver = trio.lowlevel.current_task()
+
+    def unpark(self, _raise_cancel: object = None) -> trio.lowlevel.Abort:
+        """Take `park` back: trio's abort function for that wait."""
+        self._receiver = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def close(self) -> list[_Envelope]:
+        """Refuse everything from now on; the messages nobody will handle. Blocked senders get ActorDeadError."""
+        self.closed = True
+        left = list(self._messages)
+        self._messages.clear()
+        self._control = None
+        senders, self._senders = self._senders, None
+        for task in senders or ():
+            trio.lowlevel.reschedule(task)
+        return left
+
+    def _wake_receiver(self) -> None:
+        task, self._receiver = self._receiver, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def _refuse_dead(self) -> NoReturn:
+        raise ActorDeadError(f"{self.owner} has stopped; look it up again, or have its supervisor start another")

@@ -1,0 +1,128 @@
+"""From events back to the messages a model is shown.
+
+A conversation is its events; nothing else is stored. `History` folds them, one at a time, into messages the
+API accepts, whatever happened in between: partial answers stay as text, every `tool_use` has its `tool_result`
+in the next user message, roles alternate, and a restart or an unknown outcome is told where the user speaks next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from skill_actors.models.base import Block, Message
+from skill_actors.sessions.events import TURN_ENDINGS, Event
+
+__all__ = ["AMBIGUOUS", "RESTARTED", "History"]
+
+AMBIGUOUS: Final = (
+    "Interrupted: the daemon stopped while this ran. Its outcome is unknown; it may or may not have taken effect. "
+    "It was not run again."
+)
+RESTARTED: Final = (
+    "[skilld: the daemon was restarted since the last message. Files in the workspace are still there; processes "
+    "and /tmp are not.]"
+)
+_NEVER_RAN: Final = "Not run: the turn ended before this call was started."
+
+
+class History:
+    """Messages so far. Feed it every event of the session in order; deltas and outputs are ignored."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._messages: list[Message] = []
+        self._queued: dict[str, Mapping[str, Any]] = {}  # turn id -> data of its turn.queued
+        self._open: dict[str, bool] = {}  # tool_use ids without a result -> whether the tool was started
+        self._results: dict[str, Block] = {}
+        self._notes: list[str] = []  # told at the start of the next user message
+        self.seen_seq = 0
+        for event in events:
+            self.add(event)
+
+    def add(self, event: Event) -> None:
+        """Take in one event."""
+        self.seen_seq = event.seq
+        match event.type:
+            case "turn.queued" if event.turn is not None:
+                self._queued[event.turn] = event.data
+            case "turn.started" if event.turn is not None:
+                self._begin(self._queued.pop(event.turn, {}))
+            case "model.message":
+                self._assistant(event.data.get("content", ()))
+            case "tool.started":
+                if event.data["id"] in self._open:
+                    self._open[event.data["id"]] = True
+            case "tool.finished":
+                self._finished(event.data)
+            case "session.restarted":
+                self._notes.append(RESTARTED)
+            case type if type in TURN_ENDINGS:
+                self._queued.pop(event.turn or "", None)
+                self._settle()
+            case _:
+                pass
+
+    def messages(self) -> Sequence[Message]:
+        """What to send now. The list is the caller's; its messages are not to be changed."""
+        return list(self._messages)
+
+    def ambiguous(self) -> Sequence[str]:
+        """Ids of tool calls that were started and have no result: they may have taken effect."""
+        return [id for id, started in self._open.items() if started and id not in self._results]
+
+    def _begin(self, data: Mapping[str, Any]) -> None:
+        notes, self._notes = self._notes, []
+        names = [str(file["name"]) for file in data.get("files", ())]
+        if names:
+            notes.append(f"[Files put into the workspace: {', '.join(names)}]")
+        blocks = [_text(note) for note in notes]
+        if data.get("text"):
+            blocks.append(_text(str(data["text"])))
+        self._say("user", blocks)
+
+    def _assistant(self, content: Sequence[Block]) -> None:
+        self._say("assistant", list(content))
+        self._open = {str(block["id"]): False for block in content if block.get("type") == "tool_use"}
+        self._results = {}
+
+    def _finished(self, data: Mapping[str, Any]) -> None:
+        id = str(data["id"])
+        if id not in self._open:
+            return
+        result: Block = {"type": "tool_result", "tool_use_id": id, "content": str(data["content"]) or "(no output)"}
+        if data.get("is_error"):
+            result["is_error"] = True
+        self._results[id] = result
+        if len(self._results) == len(self._open):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Write the results of the last assistant message, in the order of its calls."""
+        if not self._open:
+            return
+        blocks = [
+            self._results.get(id)
+            or {
+                "type": "tool_result",
+                "tool_use_id": id,
+                "content": AMBIGUOUS if started else _NEVER_RAN,
+                "is_error": True,
+            }
+            for id, started in self._open.items()
+        ]
+        self._open, self._results = {}, {}
+        self._say("user", blocks)
+
+    def _say(self, role: str, blocks: list[Block]) -> None:
+        """Add to the last message if the role is the same (roles must alternate), else begin a new one."""
+        if not blocks:
+            return
+        if self._messages and self._messages[-1]["role"] == role:
+            last = self._messages[-1]
+            self._messages[-1] = {"role": role, "content": [*last["content"], *blocks]}
+        else:
+            self._messages.append({"role": role, "content": blocks})
+
+
+def _text(text: str) -> Block:
+    return {"type": "text", "text": text}

@@ -1,0 +1,313 @@
+"""The front of all conversations: accepts messages durably, starts Session actors, answers questions about them.
+
+It belongs to the trio thread and has no task of its own. A message is acknowledged after its commit; only then is
+the session's actor told. Sessions are loaded when first needed and let go when idle.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import trio
+
+from skill_actors.errors import Refused
+from skill_actors.ids import new_id
+from skill_actors.sessions.events import Event, Position, utc_now
+from skill_actors.sessions.intake import Accepted, Intake, StartSession, check_key, digest_of, refusal
+from skill_actors.sessions.log import Draft
+from skill_actors.sessions.recovery import close_interrupted
+from skill_actors.sessions.session import LiveSession, QueuedTurn
+from skill_actors.sessions.settings import CHANGEABLE, check_settings
+from skill_actors.sessions.surroundings import Surroundings
+from skill_actors.sessions.table import SessionTable, Viewer, not_found
+from skill_actors.sessions.uploads import remove_workspace
+from skill_actors.sessions.views import session_view, turn_view
+from skill_actors.store.base import JournalClosed, SessionMissing, SessionRecord, StorageFull, TurnRecord
+
+__all__ = ["Accepted", "SessionManager", "Viewer"]
+
+_log = logging.getLogger(__name__)
+_DELETE_WAIT_S: Final = 10.0
+_MAX_KEY_BYTES: Final = 255
+
+
+class SessionManager:
+    """All conversations of this daemon.
+
+    Args:
+        env: what sessions need.
+        start: starts a Session actor under the sessions' supervisor and returns its ref.
+
+    """
+
+    def __init__(self, env: Surroundings, start: StartSession) -> None:
+        self._env = env
+        self._table = SessionTable(env.journal)
+        self._intake = Intake(env, start)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the daemon is stopping and takes no more messages."""
+        return self._intake.draining
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    async def create(
+        self, owner_uid: int, settings: Mapping[str, Any], idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """Make a session; with a key that was used before, give that one back.
+
+        Raises:
+            Refused: bad_request, backend_unavailable, idempotency_conflict, draining, storage_full.
+
+        """
+        self._intake.refuse_if_draining()
+        checked = check_settings(settings, backends=self._env.executors)
+        for name in checked.get("backends", self._env.default_backends):
+            if name not in self._env.executors:
+                raise Refused("backend_unavailable", f"the default backend {name!r} is not configured")
+        self._env.resolve_model(checked.get("model"))
+        self._check_skills(checked.get("skills"))
+        now = utc_now()
+        id = new_id("ses")
+        if idempotency_key is not None:
+            check_key(idempotency_key)
+            id = _keyed_session_id(owner_uid, idempotency_key)
+            checked["key_digest"] = digest_of(checked)
+            existing = await self._env.journal.get_session(id)
+            if existing is not None:
+                return self._same_session(existing, checked["key_digest"], idempotency_key)
+        record = SessionRecord(id=id, owner_uid=owner_uid, created=now, updated=now, settings=checked)
+        try:
+            await self._env.journal.create_session(record)
+        except ValueError:  # two requests with one key at once: the other was first
+            existing = await self._env.journal.get_session(id)
+            if existing is None:
+                raise
+            return self._same_session(existing, checked["key_digest"], idempotency_key or "")
+        except (StorageFull, JournalClosed) as error:
+            raise refusal(error) from error
+        self._env.bus.emit("session.created", {"count": 1}, {"session": id})
+        return self._view(record)
+
+    def _same_session(self, record: SessionRecord, digest: str, key: str) -> dict[str, Any]:
+        if record.settings.get("key_digest") != digest:
+            raise Refused(
+                "idempotency_conflict", f"key {key!r} made session {record.id} with other settings; use a new key"
+            )
+        return self._view(record)
+
+    def _check_skills(self, names: Sequence[str] | None) -> None:
+        known = self._env.skills().skills
+        for name in names or ():
+            if ":" in name:
+                raise Refused("invalid_skill_spec", f"skill {name!r}: hosted skills need the hosted backend; not here")
+            if name not in known:
+                raise Refused("invalid_skill_spec", f"there is no skill {name!r}; GET /v1/skills lists those there are")
+
+    async def get(self, session: str, viewer: Viewer) -> dict[str, Any]:
+        """A session's JSON form. Raises Refused("not_found")."""
+        return self._view(await self._table.record(session, viewer))
+
+    async def list(self, viewer: Viewer, *, limit: int = 100, cursor: str | None = None) -> dict[str, Any]:
+        """A page of sessions, newest first: {"items", "next"}. Raises Refused("bad_request") on a bad cursor."""
+        owner = None if viewer.admin else viewer.uid
+        try:
+            page = await self._env.journal.list_sessions(owner_uid=owner, limit=limit, cursor=cursor)
+        except ValueError as error:
+            raise Refused("bad_request", str(error)) from error
+        return {"items": [self._view(self._table.newest(record)) for record in page.items], "next": page.next}
+
+    async def latest(self, viewer: Viewer) -> dict[str, Any] | None:
+        """The viewer's own session that was used last."""
+        page = await self._env.journal.list_sessions(owner_uid=viewer.uid, limit=1)
+        return self._view(self._table.newest(page.items[0])) if page.items else None
+
+    async def update(self, session: str, viewer: Viewer, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change title or labels. Raises Refused: bad_request, not_found, storage_full."""
+        checked = check_settings(changes, allowed=CHANGEABLE)
+        live = await self._table.load(session, viewer)
+        try:
+            await live.log.append((), settings={**live.log.record.settings, **checked})
+        except (StorageFull, JournalClosed, SessionMissing) as error:
+            raise refusal(error) from error
+        return self._view(live.log.record)
+
+    async def delete(self, session: str, viewer: Viewer) -> None:
+        """Cancel what runs, then remove the session, its events and its files. Raises Refused("not_found")."""
+        live = await self._table.load(session, viewer)
+        if live.deleting:
+            raise not_found("session", session)
+        live.deleting = True
+        await self._cancel(live, queued=True, reason="the session is being deleted")
+        with trio.move_on_after(_DELETE_WAIT_S):
+            while live.turn is not None:
+                await live.wait_turn_ended()
+        live.log.mark_deleted()
+        await self._env.journal.delete_session(session)
+        if live.ref is not None:
+            live.ref.stop(block=False)
+            await live.ref.wait_stopped()
+        self._table.drop(session)
+        await remove_workspace(self._env.workspaces, session)
+        self._env.bus.emit("session.deleted", {"count": 1}, {"session": session})
+
+    # -- messages and turns --------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        session: str,
+        viewer: Viewer,
+        text: str,
+        files: Sequence[tuple[str, bytes]] = (),
+        idempotency_key: str | None = None,
+    ) -> Accepted:
+        """Take a message; see `Intake.submit`. Raises also Refused("not_found")."""
+        live = await self._table.load(session, viewer)
+        return await self._intake.submit(live, text, files, idempotency_key)
+
+    async def get_turn(self, turn: str, viewer: Viewer, *, wait_s: float = 0.0) -> dict[str, Any]:
+        """A turn's JSON form, at once or when it has ended, whichever `wait_s` allows. Raises Refused("not_found")."""
+        record, live = await self._table.turn(turn, viewer)
+        if live is not None and wait_s > 0:
+            with trio.move_on_after(wait_s), self._table.held(live):
+                while live.is_open(turn):
+                    await live.wait_turn_ended()
+            record = await self._env.journal.get_turn(turn) or record
+        return turn_view(record)
+
+    async def cancel(self, session: str, viewer: Viewer, *, queued: bool = False) -> dict[str, Any]:
+        """Cancel the running turn, and with `queued` those that wait: {"cancelled": [turn ids]}."""
+        live = await self._table.load(session, viewer)
+        return {"cancelled": await self._cancel(live, queued=queued, reason="cancelled by request")}
+
+    async def cancel_turn(self, turn: str, viewer: Viewer) -> dict[str, Any]:
+        """Cancel one turn, running or waiting; one that has ended stays as it is."""
+        _, live = await self._table.turn(turn, viewer)
+        if live is None or not live.is_open(turn):
+            return {"cancelled": []}
+        if turn in live.pending:
+            await self._cancel_pending(live, turn, "cancelled by request")
+        elif live.turn is not None:
+            live.turn.cancel("cancelled by request")
+        return {"cancelled": [turn]}
+
+    async def _cancel(self, live: LiveSession, *, queued: bool, reason: str) -> Sequence[str]:
+        cancelled = []
+        if queued:
+            for turn in list(live.pending):
+                await self._cancel_pending(live, turn, reason)
+                cancelled.append(turn)
+        if live.turn is not None:
+            live.turn.cancel(reason)
+            cancelled.insert(0, live.turn.id)
+        return cancelled
+
+    async def _cancel_pending(self, live: LiveSession, turn: str, reason: str) -> None:
+        waiting = live.pending.pop(turn, None)
+        if waiting is None:
+            return
+        data = {
+            "text": "",
+            "stop_reason": "cancelled",
+            "usage": None,
+            "cost_usd": 0.0,
+            "duration_ms": 0,
+            "error": {"code": "cancelled", "message": reason},
+        }
+        ended = replace(waiting.record, status="cancelled", updated=utc_now(), result=data)
+        try:
+            await live.log.append([Draft("turn.cancelled", turn, data)], turns=[ended])
+        except (StorageFull, JournalClosed, SessionMissing) as error:
+            raise refusal(error) from error
+        self._env.bus.emit("turn.stop", {"duration": 0.0}, {"outcome": "cancelled", "stop_reason": "cancelled"})
+        live.tell_turn_ended()
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def follow(
+        self, session: str, viewer: Viewer, *, after: Position, turn: str | None = None, live: bool = True
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """Events behind a position; see `SessionLog.follow`. Raises Refused("not_found")."""
+        loaded = await self._table.load(session, viewer)
+        with self._table.held(loaded):
+            async with loaded.log.follow(after, turn=turn, live=live) as events:
+                yield events
+
+    def status(self) -> dict[str, Any]:
+        """Counts of what is going on now."""
+        return {
+            "sessions_live": len(self._table),
+            "actors": sum(live.ref is not None for live in self._table),
+            "turns_running": sum(live.turn is not None for live in self._table),
+            "turns_queued": sum(len(live.pending) for live in self._table),
+            "draining": self.draining,
+        }
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> int:
+        """After a start: close turns that were running as interrupted, then run those that wait.
+
+        Returns how many could not be closed because the disk is full; call again until none is left.
+        """
+        unfinished = await self._env.journal.unfinished_turns()
+        left = 0
+        for turn in unfinished:
+            live = await self._table.load(turn.session, None)
+            if live.is_open(turn.id):
+                continue
+            try:
+                await self._recover_turn(live, turn)
+            except StorageFull as error:
+                _log.error("turn %s cannot be taken up again yet: %s", turn.id, error)
+                left += 1
+        return left
+
+    async def _recover_turn(self, live: LiveSession, turn: TurnRecord) -> None:
+        if turn.status == "running":
+            await close_interrupted(live.log, turn)
+            self._env.bus.emit("turn.stop", {"duration": 0.0}, {"outcome": "interrupted", "stop_reason": "crash"})
+            return
+        if turn.seq > 1:
+            await self._intake.tell_restarted(live)
+        self._intake.run(live, QueuedTurn(turn, await self._queued_text(turn)))
+
+    async def _queued_text(self, turn: TurnRecord) -> str:
+        (event,) = await self._env.journal.read_events(turn.session, after=turn.seq - 1, through=turn.seq)
+        return str(event.data["text"])
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take no more messages and wait for running turns; whether all ended in time. Queued ones stay queued."""
+        self._intake.draining = True
+        for live in self._table:
+            if live.ref is not None and live.pending:
+                live.pending.clear()  # they are on disk and run after the next start
+        with trio.move_on_after(timeout_s) as scope:
+            for live in self._table:
+                while live.turn is not None:
+                    await live.wait_turn_ended()
+        return not scope.cancelled_caught
+
+    async def unload_idle(self, idle_s: float) -> int:
+        """Let go of sessions that nobody used for `idle_s`; how many."""
+        return await self._table.unload_idle(idle_s)
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    def _view(self, record: SessionRecord) -> dict[str, Any]:
+        live = self._table.get(record.id)
+        return session_view(record, "idle" if live is None else live.status, self._env.default_backends)
+
+
+def _keyed_session_id(owner_uid: int, key: str) -> str:
+    """The session a key stands for: the key is thereby remembered as long as the session, without an index."""
+    digest = hashlib.sha256(f"{owner_uid}\0{key}".encode("utf-8", "surrogateescape")).digest()[:16]
+    return f"ses_{base64.b32encode(digest).decode('ascii').rstrip('=').lower()}"

@@ -1,0 +1,120 @@
+"""What a client may choose for a session, checked whole before anything is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Final
+
+from skill_actors.errors import Refused
+
+__all__ = ["CHANGEABLE", "SETTINGS", "check_settings"]
+
+SETTINGS: Final = frozenset({"title", "system", "model", "backends", "skills", "limits", "labels", "on_disconnect"})
+CHANGEABLE: Final = frozenset({"title", "labels"})
+_LATER: Final = frozenset({"budget", "policy"})  # known names that nothing here would enforce: refused, not ignored
+
+_MAX_TITLE: Final = 200
+_MAX_SYSTEM: Final = 200_000
+_MAX_LABELS: Final = 32
+_LIMITS: Final[Mapping[str, tuple[float, float]]] = {
+    "iterations": (1, 1000),
+    "tool_timeout_s": (0.1, 86_400),
+    "turn_timeout_s": (1, 7 * 86_400),
+}
+
+
+def check_settings(
+    settings: Mapping[str, Any], *, allowed: Collection[str] = SETTINGS, backends: Collection[str] = ()
+) -> dict[str, Any]:
+    """The same settings without absent values, if every one of them is good.
+
+    Args:
+        settings: JSON-ready, from a client.
+        allowed: names that may occur.
+        backends: names of the backends that exist.
+
+    Raises:
+        Refused: bad_request naming field, value and what is expected; cwd_not_allowed; backend_unavailable.
+
+    """
+    checked = {name: value for name, value in settings.items() if value is not None}
+    for name, value in checked.items():
+        _check_name(name, allowed)
+        _CHECKS[name](name, value)
+    for backend in checked.get("backends", ()):
+        if backend not in backends:
+            known = ", ".join(sorted(backends)) or "none"
+            raise Refused("backend_unavailable", f"there is no backend {backend!r}; configured here: {known}")
+    if len(checked.get("backends", ())) > 1:
+        raise Refused("bad_request", "backends: this version runs a session's tools in one backend; name one")
+    return checked
+
+
+def _check_name(name: str, allowed: Collection[str]) -> None:
+    if name == "cwd":
+        raise Refused("cwd_not_allowed", "cwd is for a daemon run by the user who owns the folder; this one takes none")
+    if name in allowed:
+        return
+    if name in _LATER:
+        raise Refused("bad_request", f"{name}: this version cannot enforce it, so it is refused rather than ignored")
+    if name in SETTINGS:
+        raise Refused("bad_request", f"{name}: fixed when the session is made; may be changed: {_listed(allowed)}")
+    near = get_close_matches(name, allowed, n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; known: {_listed(allowed)}"
+    raise Refused("bad_request", f"unknown field {name[:60]!r}{hint}")
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _text(limit: int) -> Any:
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, str) or len(value) > limit or "\0" in value:
+            raise Refused("bad_request", f"{name}: expected text of at most {limit} characters without NUL")
+
+    return check
+
+
+def _names(name: str, value: Any) -> None:
+    good = isinstance(value, Sequence) and not isinstance(value, str)
+    if not good or not all(isinstance(item, str) and 0 < len(item) <= 200 for item in value):
+        raise Refused("bad_request", f"{name}: expected a list of names")
+
+
+def _labels(name: str, value: Any) -> None:
+    good = isinstance(value, Mapping) and len(value) <= _MAX_LABELS
+    if not good or not all(isinstance(v, str) and len(k) <= 63 and len(v) <= 255 for k, v in value.items()):
+        raise Refused("bad_request", f"{name}: expected at most {_MAX_LABELS} pairs of text (key 63, value 255 long)")
+
+
+def _limits(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise Refused("bad_request", f"{name}: expected an object with {_listed(_LIMITS)}")
+    for key, number in value.items():
+        if key not in _LIMITS:
+            near = get_close_matches(key, _LIMITS, n=1)
+            raise Refused("bad_request", f"{name}.{key[:60]}: unknown; {near[0] if near else _listed(_LIMITS)}?")
+        low, high = _LIMITS[key]
+        if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
+            raise Refused("bad_request", f"{name}.{key}: expected a number from {low:g} to {high:g}, got {number!r}")
+        if key == "iterations" and not isinstance(number, int):
+            raise Refused("bad_request", f"{name}.{key}: expected a whole number, got {number!r}")
+
+
+def _on_disconnect(name: str, value: Any) -> None:
+    if value not in ("continue", "cancel"):
+        raise Refused("bad_request", f"{name}: expected continue or cancel, got {value!r}")
+
+
+_CHECKS: Final[Mapping[str, Any]] = {
+    "title": _text(_MAX_TITLE),
+    "system": _text(_MAX_SYSTEM),
+    "model": _text(200),
+    "backends": _names,
+    "skills": _names,
+    "limits": _limits,
+    "labels": _labels,
+    "on_disconnect": _on_disconnect,
+}

@@ -1,0 +1,103 @@
+"""One model call, shown as it comes: deltas into the log, the finished message out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from skill_actors.models.base import (
+    Block,
+    BlockDelta,
+    BlockDone,
+    MessageDone,
+    Model,
+    ModelError,
+    ModelRequest,
+)
+from skill_actors.models.retry import backoff
+from skill_actors.sessions.log import SessionLog
+from skill_actors.sessions.surroundings import Surroundings
+
+__all__ = ["ModelCall"]
+
+
+class ModelCall:
+    """Calls a model for one turn and keeps what was said if the call does not end well."""
+
+    def __init__(self, log: SessionLog, turn: str, env: Surroundings) -> None:
+        self._log = log
+        self._turn = turn
+        self._env = env
+        self._done: list[Block] = []
+        self._open: int | None = None  # index of the block whose deltas are being shown
+        self._text: list[str] = []
+        self._shown = False
+
+    async def run(self, model: Model, request: ModelRequest) -> MessageDone:
+        """Call until it succeeds or must not be tried again.
+
+        A call is only repeated while nothing of it has been shown: a second beginning would contradict the first.
+
+        Raises:
+            ModelError: the last failure.
+
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._once(model, request)
+            except ModelError as error:
+                delay_s = None if self._shown else backoff(attempt, error, self._env.random)
+                self._env.bus.emit(
+                    "model.error", {"attempt": attempt}, {"code": error.code, "retried": delay_s is not None}
+                )
+                if delay_s is None:
+                    raise
+            await trio.sleep(delay_s)
+
+    async def _once(self, model: Model, request: ModelRequest) -> MessageDone:
+        self._done = []
+        answer: MessageDone | None = None
+        async with model.stream(request) as events:
+            async for event in events:
+                match event:
+                    case BlockDelta(index, kind, text) if text:
+                        await self._delta(index, kind, text)
+                    case BlockDone(index, block):
+                        self._done.append(block)
+                        await self._close(index)
+                    case MessageDone():
+                        answer = event
+                    case _:
+                        pass
+        if answer is None:
+            raise ModelError("the stream ended without a message", code="protocol", retryable=True)
+        return answer
+
+    async def _delta(self, index: int, kind: str, text: str) -> None:
+        if self._open != index:
+            await self._log.close_block()
+            await self._log.open_block(self._turn, {"block": index, "kind": kind})
+            self._open, self._text = index, []
+            self._shown = True
+        if kind == "text":
+            self._text.append(text)
+        self._log.delta(text)
+
+    async def _close(self, index: int) -> None:
+        if self._open == index:
+            self._open, self._text = None, []
+            await self._log.close_block()
+
+    async def rescue(self) -> Sequence[Block]:
+        """After a failure or a cancel: close the open block and return what may stay in the history.
+
+        That is text only. A cut thinking block has no signature and a cut tool call no complete input, so the API
+        would refuse both.
+        """
+        await self._log.close_block()
+        texts = [block for block in self._done if block.get("type") == "text"]
+        rest = "".join(self._text)
+        return [*texts, {"type": "text", "text": rest}] if rest else texts

@@ -1,0 +1,73 @@
+"""What a session needs of its surroundings, filled once by whoever builds the tree."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from skill_actors.backends.base import Executor
+from skill_actors.models.base import Model, Usage
+from skill_actors.skills.base import Skill, SkillSnapshot
+from skill_actors.store.base import Journal
+from skill_actors.telemetry import Bus
+
+__all__ = ["PinnedSkill", "SessionDefaults", "Surroundings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionDefaults:
+    """Limits where a session sets none; seconds, characters and counts."""
+
+    iterations: int = 25
+    pauses: int = 10
+    tool_timeout_s: float = 120.0
+    turn_timeout_s: float = 1800.0
+    tool_output_chars: int = 30_000
+    queued_messages: int = 16
+    parallel_tools: int = 8
+    max_tokens: int = 8192
+    max_message_chars: int = 4 * 1024 * 1024
+    idle_unload_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedSkill:
+    """A skill as a turn sees it: this content, copied to this read-only folder."""
+
+    skill: Skill
+    copy: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Everything outside a conversation that a conversation touches.
+
+    Args:
+        resolve_model: a model's name (None: the default) to the model and the name it is called by; raises
+            Refused("backend_unavailable") where no configured model answers to it.
+        price_usd: what usage of a model costs, by the model's name; None where the price is unknown.
+        skills: the snapshot in force now.
+        pin: copies of these skills' files, in the same order; runs in a worker thread.
+        executors: backends by name.
+        default_backends: what a session gets that names none.
+        slots: how many turns run at once in all, first come first served.
+        workspaces: the folder of all workspaces.
+
+    """
+
+    journal: Journal
+    resolve_model: Callable[[str | None], tuple[Model, str]]
+    price_usd: Callable[[str, Usage], float | None]
+    skills: Callable[[], SkillSnapshot]
+    pin: Callable[[Sequence[Skill]], Awaitable[Sequence[Path]]]
+    executors: Mapping[str, Executor]
+    default_backends: tuple[str, ...]
+    slots: trio.CapacityLimiter
+    workspaces: Path
+    bus: Bus
+    defaults: SessionDefaults = field(default_factory=SessionDefaults)
+    random: random.Random = field(default_factory=random.Random)

@@ -1,0 +1,178 @@
+"""One tool call of a turn: decided, journalled as intended, run, journalled as finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from skill_actors.backends.base import BackendUnavailable, OutputChunk, ToolCall, ToolContext, ToolResult, Workspace
+from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.policy import Policy
+from skill_actors.sessions.surroundings import PinnedSkill
+from skill_actors.telemetry import Bus
+
+__all__ = ["ToolRun", "finished_data"]
+
+_FLUSH_INTERVAL_S: Final = 0.02  # at most 50 output events a second and call: each is a durable commit
+
+
+def finished_data(call: ToolCall, result: ToolResult) -> dict[str, Any]:
+    """Data of a tool.finished event."""
+    return {
+        "id": call.id,
+        "name": call.name,
+        "outcome": result.outcome,
+        "is_error": result.is_error,
+        "exit_code": result.exit_code,
+        "content": result.content,
+        "duration_ms": result.duration_ms,
+        "output_file": result.output_file,
+        "files": list(result.files),
+    }
+
+
+class ToolRun:
+    """Runs calls in one workspace and writes what happened into one log.
+
+    Args:
+        pinned: the skills of this turn; their copies may be read, and a call that names one is marked with it.
+        output_chars: how much of a call's output is stored as events and given to the model.
+
+    """
+
+    def __init__(
+        self,
+        log: SessionLog,
+        turn: str,
+        *,
+        workspace: Workspace,
+        backend: str,
+        policy: Policy,
+        pinned: Sequence[PinnedSkill],
+        timeout_s: float,
+        output_chars: int,
+        bus: Bus,
+    ) -> None:
+        self._log = log
+        self._turn = turn
+        self._workspace = workspace
+        self._backend = backend
+        self._policy = policy
+        self._pinned = pinned
+        self._timeout_s = timeout_s
+        self._output_chars = output_chars
+        self._bus = bus
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        """Run one call to its end; it has its tool.finished event whatever happens, also when cancelled."""
+        decision = self._policy.decide(call)
+        if decision.verdict != "allow":
+            reason = decision.reason or "This call needs an approval, and nobody can give one here."
+            result = ToolResult(content=reason, outcome="error")
+            await self._log.append([Draft("tool.finished", self._turn, finished_data(call, result))])
+            return result
+        await self._log.append([Draft("tool.started", self._turn, self._started_data(call))])
+        return await self._execute(call)
+
+    async def _execute(self, call: ToolCall) -> ToolResult:
+        began = time.monotonic()
+        meta = {"tool": call.name, "backend": self._backend}
+        self._bus.emit("execute.start", {"system_time": time.time()}, meta)
+        output = _Output(self._log, self._turn, call, self._output_chars)
+        context = ToolContext(
+            readable=[Path(pin.copy) for pin in self._pinned],
+            timeout_s=self._timeout_s,
+            max_output_chars=self._output_chars,
+            emit=output.emit,
+        )
+        try:
+            result = await self._workspace.execute(call, context)
+        except trio.Cancelled:
+            await self._write_cancelled(call, output, began)
+            raise
+        except BackendUnavailable as error:
+            result = ToolResult(content=f"The {self._backend} backend cannot run this: {error}", outcome="error")
+        except Exception as error:
+            self._bus.emit("execute.exception", {"duration": time.monotonic() - began}, {**meta, "error": repr(error)})
+            raise
+        seconds = time.monotonic() - began
+        self._bus.emit("execute.stop", {"duration": seconds}, {**meta, "outcome": result.outcome})
+        self._bus.emit(
+            "conversation.tool_call", {"duration": seconds}, {"tool": call.name, "success": not result.is_error}
+        )
+        await output.flush()
+        await self._log.append([Draft("tool.finished", self._turn, finished_data(call, result))])
+        return result
+
+    async def _write_cancelled(self, call: ToolCall, output: _Output, began: float) -> None:
+        """The processes are gone by now (the contract of `execute`); say so and keep what was printed."""
+        said = output.text()
+        content = "Cancelled while it ran; every process it started was killed."
+        if said:
+            content += f" Output until then:\n{said}"
+        duration_ms = int((time.monotonic() - began) * 1000)
+        result = ToolResult(content=content, outcome="cancelled", duration_ms=duration_ms)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
+            await self._log.append([Draft("tool.finished", self._turn, finished_data(call, result))])
+
+    def _started_data(self, call: ToolCall) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "id": call.id,
+            "name": call.name,
+            "input": dict(call.input),
+            "backend": self._backend,
+        }
+        words = " ".join(str(value) for value in call.input.values() if isinstance(value, str))
+        for pin in self._pinned:
+            if self._workspace.path_of_skill(pin.copy) in words:
+                data["skill"] = {"name": pin.skill.name, "digest": pin.skill.digest}
+                break
+        return data
+
+
+class _Output:
+    """What a running call prints, as tool.output events: bounded, and never more than 50 a second."""
+
+    def __init__(self, log: SessionLog, turn: str, call: ToolCall, max_chars: int) -> None:
+        self._log = log
+        self._turn = turn
+        self._call = call
+        self._room = max_chars
+        self._pending: list[OutputChunk] = []
+        self._flushed_at = -1.0
+        self._said: list[str] = []
+
+    async def emit(self, chunk: OutputChunk) -> None:
+        """Take more output. Waits while the log is busy, so that a fast tool is slowed and nothing piles up."""
+        text = chunk.text[: self._room]
+        if not text:
+            return
+        self._room -= len(text)
+        self._said.append(text)
+        self._pending.append(OutputChunk(chunk.stream, text))
+        wait_s = self._flushed_at + _FLUSH_INTERVAL_S - trio.current_time()
+        if wait_s > 0:
+            await trio.sleep(wait_s)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Make events of what is pending, neighbours of one stream together."""
+        pending, self._pending = self._pending, []
+        drafts: list[Draft] = []
+        for chunk in pending:
+            if drafts and drafts[-1].data["stream"] == chunk.stream:
+                merged = {**drafts[-1].data, "text": drafts[-1].data["text"] + chunk.text}
+                drafts[-1] = Draft("tool.output", self._turn, merged)
+            else:
+                data = {"id": self._call.id, "stream": chunk.stream, "text": chunk.text}
+                drafts.append(Draft("tool.output", self._turn, data))
+        if drafts:
+            await self._log.append(drafts)
+            self._flushed_at = trio.current_time()
+
+    def text(self) -> str:
+        return "".join(self._said)

@@ -1,0 +1,322 @@
+"""One turn, performed: the engine decides, this asks the model, runs the tools and writes every step down."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Literal
+
+import trio
+
+from skill_actors.backends.base import BackendUnavailable, Executor, ToolCall, Workspace
+from skill_actors.errors import Refused
+from skill_actors.models.base import MessageDone, Model, ModelError, ModelRequest, Usage
+from skill_actors.sessions.commands import SlashCommand, parse_command
+from skill_actors.sessions.engine import CallModel, Ending, RunTools, Step, TurnEngine, TurnLimits
+from skill_actors.sessions.events import Event, utc_now
+from skill_actors.sessions.history import History
+from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.policy import Policy
+from skill_actors.sessions.prompt import command_of, hints_of, system_prompt
+from skill_actors.sessions.stream import ModelCall
+from skill_actors.sessions.surroundings import PinnedSkill, Surroundings
+from skill_actors.sessions.toolrun import ToolRun
+from skill_actors.sessions.views import sum_totals
+from skill_actors.skills.base import SkillSnapshot
+from skill_actors.store.base import TurnRecord, TurnStatus
+
+__all__ = ["Turn"]
+
+_CLEANUP_S: Final = 10.0  # to write the ending of a cancelled turn; a commit takes milliseconds
+_STATUS: Final[Mapping[str, TurnStatus]] = {
+    "turn.finished": "finished",
+    "turn.failed": "failed",
+    "turn.cancelled": "cancelled",
+    "turn.interrupted": "interrupted",
+}
+
+
+class Turn:
+    """A turn of one session, from turn.started to exactly one ending.
+
+    Args:
+        record: the queued turn.
+        text: the user's message.
+        open_workspace: gives the session's workspace, opening it if need be.
+
+    """
+
+    def __init__(
+        self,
+        log: SessionLog,
+        record: TurnRecord,
+        text: str,
+        *,
+        env: Surroundings,
+        executor: Executor,
+        open_workspace: Callable[[], Awaitable[Workspace]],
+    ) -> None:
+        self._log = log
+        self._record = record
+        self._text = text
+        self._env = env
+        self._executor = executor
+        self._open_workspace = open_workspace
+        self._settings = log.record.settings
+        limits = self._settings.get("limits", {})
+        self._engine = TurnEngine(
+            TurnLimits(iterations=int(limits.get("iterations", env.defaults.iterations)), pauses=env.defaults.pauses)
+        )
+        self._timeout_s = float(limits.get("turn_timeout_s", env.defaults.turn_timeout_s))
+        self._tool_timeout_s = float(limits.get("tool_timeout_s", env.defaults.tool_timeout_s))
+        self._model_call: ModelCall | None = None
+        self._model_name = ""
+        self._cost_usd: float | None = 0.0
+        self._history = History()
+        self._workspace: Workspace
+        self._pinned: Sequence[PinnedSkill] = ()
+        self._began = time.monotonic()
+        self._scope = trio.CancelScope()
+        self._cancel_reason: str | None = None
+
+    @property
+    def id(self) -> str:
+        return self._record.id
+
+    def cancel(self, reason: str) -> None:
+        """End the turn as cancelled, as soon as its processes are gone."""
+        self._cancel_reason = self._cancel_reason or reason
+        self._scope.cancel()
+
+    async def run(self) -> Event:
+        """Perform the turn and return its ending event.
+
+        If the surrounding task is cancelled the turn is written as interrupted and Cancelled goes on.
+
+        Raises:
+            StoreError: the log could not be written: the turn has no ending yet.
+
+        """
+        try:
+            ending = await self._bounded()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEANUP_S):
+                await self._end(await self._aborted("turn.interrupted", "shutdown", "the daemon is stopping"))
+            raise
+        return await self._end(ending)
+
+    async def _bounded(self) -> Ending:
+        """The turn in its slot, within its time, and cancellable; what stopped it becomes an ending."""
+        try:
+            with self._scope:
+                async with self._env.slots:
+                    with trio.move_on_after(self._timeout_s):
+                        return await self._perform()
+                why = f"the turn took longer than {self._timeout_s:g} s; raise limits.turn_timeout_s or ask for less"
+                return await self._aborted("turn.failed", "turn_timeout", why)
+        except Refused as refused:
+            return await self._aborted("turn.failed", refused.code, refused.message)
+        except BackendUnavailable as error:
+            return await self._aborted("turn.failed", "backend_unavailable", str(error))
+        return await self._aborted("turn.cancelled", "cancelled", self._cancel_reason or "cancelled")
+
+    async def _perform(self) -> Ending:
+        step = await self._start()
+        while not isinstance(step.do, Ending):
+            step = await self._do(step.do)
+            await self._write_unrun(step)
+        return step.do
+
+    async def _start(self) -> Step:
+        self._began = time.monotonic()
+        self._history = await self._log.load_history()
+        self._workspace = await self._open_workspace()
+        snapshot = self._env.skills()
+        allowed = snapshot.select(self._settings.get("skills"))
+        command = parse_command(self._text, allowed)
+        await self._write_started(snapshot, len(allowed))
+        skills = list(allowed.values())
+        copies = await self._env.pin(skills)
+        self._pinned = [PinnedSkill(skill, copy) for skill, copy in zip(skills, copies, strict=True)]
+        if command is not None:
+            return await self._begin_command(command)
+        return self._engine.begin()
+
+    async def _write_started(self, snapshot: SkillSnapshot, skills: int) -> None:
+        data = {
+            "model": self._settings.get("model"),
+            "backend": self._executor.name,
+            "skills": skills,
+            "skills_generation": snapshot.generation,
+        }
+        running = replace(self._record, status="running", updated=utc_now())
+        await self._write([Draft("turn.started", self.id, data)], [running])
+        self._record = running
+        self._env.bus.emit("turn.started", {"system_time": time.time()}, {"session": self._log.record.id})
+
+    async def _begin_command(self, command: SlashCommand) -> Step:
+        pin = next(pin for pin in self._pinned if pin.skill.name == command.skill)
+        argv = command_of(pin, self._workspace, command.arguments)
+        call = ToolCall(
+            id=f"toolu_{secrets.token_hex(12)}",
+            name="bash_tool",
+            input={"command": shlex.join(argv), "description": f"Run the {command.skill} skill"},
+            argv=argv,
+        )
+        self._model_name = "skill"
+        block = {"type": "tool_use", "id": call.id, "name": call.name, "input": dict(call.input)}
+        await self._write([Draft("model.message", self.id, self._message_data([block], "tool_use", "skill"))])
+        return self._engine.begin_command(call)
+
+    async def _do(self, what: CallModel | RunTools) -> Step:
+        match what:
+            case CallModel(iteration):
+                self._env.bus.emit("conversation.iteration", {"iteration": iteration}, {})
+                return await self._ask_model()
+            case RunTools(calls):
+                return await self._run_tools(calls)
+
+    async def _ask_model(self) -> Step:
+        model, name = self._env.resolve_model(self._settings.get("model"))
+        self._model_name = name
+        self._model_call = ModelCall(self._log, self.id, self._env)
+        began = time.monotonic()
+        try:
+            answer = await self._model_call.run(model, self._request(model, name))
+        except ModelError as error:
+            await self._rescue("failed")
+            self._charge(name, error.usage)
+            return self._engine.model_failed(f"model_{error.code}", str(error), error.usage)
+        self._model_call = None
+        self._model_name = answer.model
+        self._charge(answer.model, answer.usage)
+        self._emit_call(answer, time.monotonic() - began)
+        content = [block for block in answer.content if block.get("type") != "text" or str(block.get("text")).strip()]
+        data = self._message_data(content, answer.stop_reason, answer.model, answer.usage)
+        await self._write([Draft("model.message", self.id, data)])
+        return self._engine.model_answered(answer)
+
+    def _request(self, model: Model, name: str) -> ModelRequest:
+        return ModelRequest(
+            model=name,
+            messages=self._history.messages(),
+            system=system_prompt(self._settings.get("system"), self._pinned, self._workspace),
+            tools=self._executor.tools(),
+            max_tokens=self._env.defaults.max_tokens,
+            skills=hints_of(self._pinned, self._workspace) if model.provider == "offline" else (),
+        )
+
+    async def _run_tools(self, calls: Sequence[ToolCall]) -> Step:
+        """All at once, as the model asked for them together."""
+        tools = ToolRun(
+            self._log,
+            self.id,
+            workspace=self._workspace,
+            backend=self._executor.name,
+            policy=Policy(tools=frozenset(str(tool["name"]) for tool in self._executor.tools())),
+            pinned=self._pinned,
+            timeout_s=self._tool_timeout_s,
+            output_chars=self._env.defaults.tool_output_chars,
+            bus=self._env.bus,
+        )
+        outputs: dict[str, str] = {}
+        limiter = trio.CapacityLimiter(self._env.defaults.parallel_tools)
+
+        async def one(call: ToolCall) -> None:
+            async with limiter:
+                outputs[call.id] = (await tools.run(call)).content
+
+        async with trio.open_nursery(strict_exception_groups=True) as nursery:
+            for call in calls:
+                nursery.start_soon(one, call)
+        step = self._engine.tools_finished(outputs)
+        if isinstance(step.do, Ending) and step.do.text:
+            data = self._message_data([{"type": "text", "text": step.do.text}], "end_turn", "skill")
+            await self._write([Draft("model.message", self.id, data)])
+        return step
+
+    async def _write_unrun(self, step: Step) -> None:
+        """Results for calls that will never run."""
+        drafts = [
+            Draft(
+                "tool.finished",
+                self.id,
+                {"id": call.call_id, "outcome": "not_run", "is_error": True, "content": call.reason},
+            )
+            for call in step.unrun
+        ]
+        if drafts:
+            await self._write(drafts)
+
+    async def _aborted(
+        self, type: Literal["turn.failed", "turn.cancelled", "turn.interrupted"], code: str, why: str
+    ) -> Ending:
+        """The ending of a turn that was stopped; what the model had said stays in the history."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEANUP_S):
+            said = await self._rescue(code)
+        ending = self._engine.abort(type, code, why)
+        return replace(ending, text=ending.text + said)
+
+    async def _rescue(self, stop_reason: str) -> str:
+        if self._model_call is None:
+            return ""
+        call, self._model_call = self._model_call, None
+        content = await call.rescue()
+        if content:
+            data = {**self._message_data(content, stop_reason, self._model_name), "partial": True}
+            await self._write([Draft("model.message", self.id, data)])
+        return "".join(str(block["text"]) for block in content)
+
+    def _message_data(
+        self, content: Sequence[Mapping[str, Any]], stop_reason: str, model: str, usage: Usage | None = None
+    ) -> dict[str, Any]:
+        return {
+            "model": model,
+            "content": list(content),
+            "stop_reason": stop_reason,
+            "usage": None if usage is None else usage.to_dict(),
+        }
+
+    async def _write(self, drafts: Sequence[Draft], turns: Sequence[TurnRecord] = ()) -> None:
+        await self._log.append(drafts, turns=turns)
+
+    async def _end(self, ending: Ending) -> Event:
+        usage = self._engine.usage
+        cost_usd = None if self._cost_usd is None else round(self._cost_usd, 9)
+        data: dict[str, Any] = {
+            "text": ending.text,
+            "stop_reason": ending.stop_reason,
+            "usage": usage.to_dict(),
+            "cost_usd": cost_usd,
+            "duration_ms": int((time.monotonic() - self._began) * 1000),
+            "model": self._model_name or None,
+            "iterations": self._engine.iterations,
+        }
+        if ending.error is not None:
+            data["error"] = dict(ending.error)
+        ended = replace(self._record, status=_STATUS[ending.type], updated=utc_now(), result=data)
+        totals = sum_totals(self._log.record.totals, usage, cost_usd)
+        (event,) = await self._log.append([Draft(ending.type, self.id, data)], turns=[ended], totals=totals)
+        self._emit_end(ending, usage, cost_usd)
+        return event
+
+    def _charge(self, model: str, usage: Usage | None) -> None:
+        """Add one call's price: rates may depend on the size of each prompt. Unknown once is unknown for the turn."""
+        if usage is None or usage == Usage():
+            return
+        price = self._env.price_usd(model, usage)
+        self._cost_usd = None if price is None or self._cost_usd is None else self._cost_usd + price
+
+    def _emit_call(self, answer: MessageDone, seconds: float) -> None:
+        tokens = answer.usage.to_dict()
+        self._env.bus.emit("model.stop", {"duration": seconds, **tokens}, {"model": answer.model})
+
+    def _emit_end(self, ending: Ending, usage: Usage, cost_usd: float | None) -> None:
+        measurements = {"duration": time.monotonic() - self._began, **usage.to_dict()}
+        if cost_usd is not None:
+            measurements["cost_usd"] = cost_usd
+        meta = {"outcome": _STATUS[ending.type], "stop_reason": ending.stop_reason, "model": self._model_name}
+        self._env.bus.emit("turn.stop", measurements, {**meta, "session": self._log.record.id})

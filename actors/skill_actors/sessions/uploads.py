@@ -1,0 +1,79 @@
+"""Files that come with a message, into the workspace; and the end of a workspace."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from skill_actors.errors import Refused
+from skill_actors.ids import is_id
+
+__all__ = ["check_files", "remove_workspace", "write_files"]
+
+_MAX_FILES: Final = 100
+_MAX_NAME_BYTES: Final = 200
+
+
+def check_files(files: Sequence[tuple[str, bytes]]) -> None:
+    """Refuse names that are not plain file names, doubles, and too many.
+
+    Raises:
+        Refused: bad_request naming the file.
+
+    """
+    if len(files) > _MAX_FILES:
+        raise Refused("bad_request", f"files: {len(files)} in one message; at most {_MAX_FILES}")
+    names = [name for name, _ in files]
+    for name in names:
+        plain = name == Path(name).name and name not in (".", "..") and name.isprintable()
+        if not plain or "\\" in name or not 0 < len(name.encode("utf-8", "surrogatepass")) <= _MAX_NAME_BYTES:
+            raise Refused("bad_request", f"files: {name[:80]!r} is not a plain file name of at most 200 bytes")
+    if len(set(names)) != len(names):
+        raise Refused("bad_request", "files: two files have the same name")
+
+
+async def write_files(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
+    """Put the files into the folder, durably, replacing older ones of the same name whole.
+
+    Raises:
+        Refused: storage_full.
+
+    """
+    try:
+        await trio.to_thread.run_sync(_write_all, root, list(files))
+    except OSError as error:
+        raise Refused("storage_full", f"the message's files cannot be stored: {error.strerror}") from error
+
+
+def _write_all(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, content in files:
+        temporary = root / f".upload-{secrets.token_hex(8)}"
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, root / name)  # replaces a link rather than following it
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+async def remove_workspace(workspaces: Path, session: str) -> None:
+    """Remove a session's files. Links are removed, not followed."""
+    if not is_id(session, "ses"):
+        raise ValueError(f"{session!r} is not a session id")
+    await trio.to_thread.run_sync(lambda: shutil.rmtree(workspaces / session, ignore_errors=True))

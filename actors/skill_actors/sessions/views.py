@@ -1,0 +1,58 @@
+"""Sessions and turns as clients see them, and the sums they show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from skill_actors.models.base import Usage
+from skill_actors.store.base import SessionRecord, TurnRecord
+
+__all__ = ["session_view", "sum_totals", "turn_view"]
+
+
+def session_view(record: SessionRecord, status: str, default_backends: tuple[str, ...]) -> dict[str, Any]:
+    """A session's JSON form. `skills` is null where the session may use all."""
+    settings, totals = record.settings, record.totals
+    return {
+        "id": record.id,
+        "title": settings.get("title", ""),
+        "status": status,
+        "model": settings.get("model"),
+        "backends": list(settings.get("backends", default_backends)),
+        "skills": settings.get("skills"),
+        "owner_uid": record.owner_uid,
+        "created": record.created,
+        "updated": record.updated,
+        "turns": totals.get("turns", 0),
+        "usage": totals.get("usage", Usage().to_dict()),
+        "cost_usd": totals.get("cost_usd", 0.0),
+        "labels": settings.get("labels", {}),
+        "limits": settings.get("limits", {}),
+        "on_disconnect": settings.get("on_disconnect", "continue"),
+        "last_seq": record.last_seq,
+    }
+
+
+def turn_view(turn: TurnRecord) -> dict[str, Any]:
+    """A turn's JSON form; `result` is the ending event's data, null while it has none."""
+    return {
+        "turn": turn.id,
+        "session": turn.session,
+        "seq": turn.seq,
+        "status": turn.status,
+        "created": turn.created,
+        "updated": turn.updated,
+        "result": None if turn.result is None else dict(turn.result),
+    }
+
+
+def sum_totals(totals: Mapping[str, Any], usage: Usage, cost_usd: float | None) -> dict[str, Any]:
+    """A session's sums after one more turn. Once a price was unknown the sum stays unknown."""
+    before = totals.get("cost_usd", 0.0)
+    known = cost_usd is not None and before is not None
+    return {
+        "turns": int(totals.get("turns", 0)) + 1,
+        "usage": (Usage.from_dict(totals.get("usage", {})) + usage).to_dict(),
+        "cost_usd": round(before + cost_usd, 9) if known else None,
+    }

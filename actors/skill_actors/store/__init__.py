@@ -1,0 +1,42 @@
+"""Where conversations are kept: the contract (`base`) and the journal on SQLite."""
+
+from skill_actors.store.base import (
+    Append,
+    Fenced,
+    Journal,
+    JournalClosed,
+    Page,
+    SequenceConflict,
+    SessionMissing,
+    SessionRecord,
+    StateTooNew,
+    StorageFull,
+    StoreError,
+    TurnRecord,
+    TurnStatus,
+)
+from skill_actors.store.commit import JournalStats
+from skill_actors.store.faults import DamagedRow
+from skill_actors.store.lock import StateLock, StateLocked
+from skill_actors.store.sqlite import SqliteJournal
+
+__all__ = [
+    "Append",
+    "DamagedRow",
+    "Fenced",
+    "Journal",
+    "JournalClosed",
+    "JournalStats",
+    "Page",
+    "SequenceConflict",
+    "SessionMissing",
+    "SessionRecord",
+    "SqliteJournal",
+    "StateLock",
+    "StateLocked",
+    "StateTooNew",
+    "StorageFull",
+    "StoreError",
+    "TurnRecord",
+    "TurnStatus",
+]

@@ -1,0 +1,213 @@
+"""The writes: each prepared on the caller's side, applied on the writer thread inside its transaction.
+
+`apply` either does all of its change or raises. StoreError and ValueError mean: refused, and nothing was written.
+An apsw.Error may leave part of the change behind; the writer then rolls back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import apsw
+
+from skill_actors.store.base import Append, Fenced, SequenceConflict, SessionMissing, SessionRecord
+from skill_actors.store.codec import (
+    EVENT_COLUMNS,
+    TURN_COLUMNS,
+    dump,
+    encode_event,
+    encode_turn,
+    head_sum,
+    row_sum,
+    settings_sum,
+)
+
+__all__ = ["AppendWrite", "CreateWrite", "DeleteWrite", "Write", "sweep_deleted"]
+
+_ROW_OVERHEAD_BYTES: Final = 200  # a guess; it only sizes batches
+
+_INSERT_EVENT: Final = f"INSERT INTO event ({EVENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_UPSERT_TURN: Final = f"""
+INSERT INTO turn ({TURN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+    seq = excluded.seq, status = excluded.status, created = excluded.created, updated = excluded.updated,
+    idempotency_key = excluded.idempotency_key, digest = excluded.digest, result = excluded.result, sum = excluded.sum
+WHERE session = excluded.session
+"""
+_MOVE_HEAD: Final = """
+UPDATE session SET last_seq = ?, fence = ?, updated = ?, head_sum = ?
+WHERE id = ? AND last_seq = ? AND fence <= ?
+"""
+_DELETE_EVENTS: Final = """
+DELETE FROM event WHERE session = ?1 AND seq IN (SELECT seq FROM event WHERE session = ?1 ORDER BY seq LIMIT ?2)
+"""
+
+
+class Write(Protocol):
+    """One change in the writer's queue."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much it stores."""
+
+    @property
+    def opens_work(self) -> bool:
+        """Whether it begins something new, which is refused while the disk is full so that the rest can be ended."""
+
+    def apply(self, db: apsw.Connection, now: str) -> bool:
+        """Do it; whether there was anything to do.
+
+        Raises: StoreError, ValueError (refused), apsw.Error.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class CreateWrite:
+    """A new session."""
+
+    record: SessionRecord
+    settings: str
+    totals: str
+
+    @classmethod
+    def of(cls, record: SessionRecord) -> CreateWrite:
+        """Raises TypeError, ValueError if `record` is not JSON-ready."""
+        if record.last_seq < 0 or record.fence < 0:
+            raise ValueError(f"session {record.id} has last_seq {record.last_seq} and fence {record.fence}")
+        return cls(record, dump(record.settings), dump(record.totals))
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.settings) + len(self.totals) + _ROW_OVERHEAD_BYTES
+
+    @property
+    def opens_work(self) -> bool:
+        return True
+
+    def apply(self, db: apsw.Connection, now: str) -> bool:
+        record = self.record
+        taken = "SELECT EXISTS (SELECT 1 FROM session WHERE id = ?1 UNION ALL SELECT 1 FROM deleted WHERE session = ?1)"
+        if db.execute(taken, (record.id,)).get:
+            raise ValueError(f"session {record.id} exists already, or did; take a new id")
+        head = head_sum(record.id, record.updated, record.last_seq, record.fence)
+        db.execute(
+            "INSERT INTO session (id, owner_uid, created, updated, last_seq, fence, head_sum, totals, totals_sum)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.id, record.owner_uid, record.created, record.updated, record.last_seq, record.fence, head,
+                self.totals, row_sum(record.id, self.totals),
+            ),
+        )  # fmt: skip
+        checksum = settings_sum(record.id, record.owner_uid, record.created, self.settings)
+        db.execute("INSERT INTO settings (session, data, sum) VALUES (?, ?, ?)", (record.id, self.settings, checksum))
+        return True
+
+
+class AppendWrite:
+    """An Append with its rows ready. Raises TypeError, ValueError if it contradicts itself or is not JSON-ready."""
+
+    # A plain class: the one write that there are many of, and a frozen dataclass takes three times as long to make.
+    __slots__ = ("change", "events", "opens_work", "settings", "size_bytes", "totals", "turns")
+
+    def __init__(self, change: Append) -> None:
+        _check_append(change)
+        self.change = change
+        self.events = [encode_event(event) for event in change.events]
+        self.turns = [encode_turn(turn) for turn in change.turns]
+        self.settings = None if change.settings is None else dump(change.settings)
+        self.totals = None if change.totals is None else dump(change.totals)
+        self.opens_work = any(turn.status == "queued" for turn in change.turns)
+        texts = [*[row[6] for row in self.events], *[row[8] for row in self.turns], self.settings, self.totals]
+        self.size_bytes = sum([_ROW_OVERHEAD_BYTES + len(text) for text in texts if text is not None])
+
+    def apply(self, db: apsw.Connection, now: str) -> bool:
+        change = self.change
+        session, fence = change.session, change.fence
+        head = head_sum(session, now, change.last_seq, fence)
+        moved = (change.last_seq, fence, now, head, session, change.expected_last_seq, fence)
+        db.execute(_MOVE_HEAD, moved)
+        if db.changes() == 0:
+            raise _refusal(db, change)
+        for row in self.events:
+            db.execute(_INSERT_EVENT, row)
+        for row in self.turns:
+            db.execute(_UPSERT_TURN, row)
+            if db.changes() == 0:
+                raise apsw.ConstraintError(f"turn {row[2]} belongs to another session")
+        if self.settings is not None:
+            _store_settings(db, session, self.settings)
+        if self.totals is not None:
+            checksum = row_sum(session, self.totals)
+            db.execute("UPDATE session SET totals = ?, totals_sum = ? WHERE id = ?", (self.totals, checksum, session))
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteWrite:
+    """Removal of a session. Its events go in chunks afterwards; nobody sees them any more."""
+
+    session: str
+
+    @property
+    def size_bytes(self) -> int:
+        return _ROW_OVERHEAD_BYTES
+
+    @property
+    def opens_work(self) -> bool:
+        return False
+
+    def apply(self, db: apsw.Connection, now: str) -> bool:
+        db.execute("DELETE FROM session WHERE id = ?", (self.session,))
+        if db.changes() == 0:
+            return False
+        db.execute("DELETE FROM settings WHERE session = ?", (self.session,))
+        db.execute("DELETE FROM turn WHERE session = ?", (self.session,))
+        db.execute("INSERT INTO deleted (session) VALUES (?)", (self.session,))
+        return True
+
+
+def sweep_deleted(db: apsw.Connection, chunk: int) -> bool:
+    """Remove up to `chunk` events of one deleted session; False if no deleted session is left."""
+    session = db.execute("SELECT session FROM deleted LIMIT 1").get
+    if session is None:
+        return False
+    db.execute(_DELETE_EVENTS, (session, chunk))
+    if db.changes() < chunk:
+        db.execute("DELETE FROM deleted WHERE session = ?", (session,))
+    return True
+
+
+def _store_settings(db: apsw.Connection, session: str, data: str) -> None:
+    try:
+        owner_uid, created = db.execute("SELECT owner_uid, created FROM session WHERE id = ?", (session,)).get
+    except UnicodeDecodeError as error:
+        raise apsw.CorruptError(f"session {session}: its time of creation is not UTF-8") from error
+    checksum = settings_sum(session, owner_uid, created, data)
+    db.execute("UPDATE settings SET data = ?, sum = ? WHERE session = ?", (data, checksum, session))
+
+
+def _refusal(db: apsw.Connection, change: Append) -> Exception:
+    row = db.execute("SELECT last_seq, fence FROM session WHERE id = ?", (change.session,)).get
+    if row is None:
+        return SessionMissing(f"session {change.session} does not exist")
+    last_seq, fence = row
+    if fence > change.fence:
+        return Fenced(f"session {change.session} is held under token {fence}; this writer's token is {change.fence}")
+    return SequenceConflict(
+        f"session {change.session} is at {last_seq}, not at {change.expected_last_seq}: read it again"
+    )
+
+
+def _check_append(change: Append) -> None:
+    session, first, last = change.session, change.expected_last_seq, change.last_seq
+    if not 0 <= first <= last:
+        raise ValueError(f"append to {session} goes from {first} to {last}")
+    if change.fence < 0:
+        raise ValueError(f"append to {session} has fencing token {change.fence}")
+    for event in change.events:
+        if event.session != session or not 1 <= event.seq <= last:
+            raise ValueError(f"event {event.seq} of {event.session} is not one of {session} up to {last}")
+    for turn in change.turns:
+        if turn.session != session or not 1 <= turn.seq <= last:
+            raise ValueError(f"turn {turn.id} at {turn.seq} of {turn.session} is not one of {session} up to {last}")

@@ -1,0 +1,104 @@
+"""The tables, and how an older file becomes a newer one.
+
+`user_version` counts the steps of MIGRATIONS a file has been through; each step and its count commit together.
+A file that has been through more steps than this program knows is left untouched.
+Rows carry CRC-32 sums (see codec): SQLite itself does not notice a flipped bit inside a value.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from skill_actors.store.base import StateTooNew, StoreError
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "SCHEMA_VERSION", "migrate"]
+
+APPLICATION_ID: Final = 0x736B6C64  # "skld", at offset 68 of the file: what `file` and a person can tell it by
+
+# settings live apart from session: they may hold a long system prompt, and session is rewritten by every append.
+_VERSION_1: Final = """
+CREATE TABLE session (
+    id TEXT PRIMARY KEY,
+    owner_uid INTEGER NOT NULL,
+    created TEXT NOT NULL,
+    updated TEXT NOT NULL,
+    last_seq INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    head_sum INTEGER NOT NULL,
+    totals TEXT NOT NULL,
+    totals_sum INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX session_by_updated ON session (updated, id, owner_uid);
+
+CREATE TABLE settings (
+    session TEXT PRIMARY KEY,
+    data TEXT NOT NULL,
+    sum INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE turn (
+    session TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created TEXT NOT NULL,
+    updated TEXT NOT NULL,
+    idempotency_key TEXT,
+    digest TEXT,
+    result TEXT,
+    sum INTEGER NOT NULL,
+    PRIMARY KEY (session, seq)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX turn_by_id ON turn (id);
+CREATE UNIQUE INDEX turn_by_key ON turn (session, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX turn_unfinished ON turn (created, session, seq) WHERE status IN ('queued', 'running');
+
+CREATE TABLE event (
+    session TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    time TEXT NOT NULL,
+    turn TEXT,
+    offset INTEGER,
+    data TEXT NOT NULL,
+    sum INTEGER NOT NULL,
+    PRIMARY KEY (session, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Deleted sessions whose events are still being removed, a chunk at a time.
+CREATE TABLE deleted (session TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_VERSION_1,)
+SCHEMA_VERSION: Final = len(MIGRATIONS)
+
+
+def migrate(db: apsw.Connection, path: Path) -> None:
+    """Bring the open file to SCHEMA_VERSION, each step in a transaction of its own.
+
+    Raises:
+        StateTooNew: if the file has been through steps this program does not know; nothing is changed.
+        StoreError: if the file is a database of another program; nothing is changed.
+
+    """
+    version = _check(db, path)
+    for step in range(version, SCHEMA_VERSION):
+        with db:
+            db.execute(MIGRATIONS[step])
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {step + 1}")
+
+
+def _check(db: apsw.Connection, path: Path) -> int:
+    version = int(db.pragma("user_version"))
+    tables = db.execute("SELECT count(*) FROM sqlite_schema").get
+    if int(db.pragma("application_id")) != APPLICATION_ID and (tables or version):
+        raise StoreError(f"{path} is a database of another program; move it away, or choose another state directory")
+    if version > SCHEMA_VERSION:
+        raise StateTooNew(
+            f"{path} has schema version {version}, this program knows up to {SCHEMA_VERSION}: "
+            "run the newer program that wrote it, or restore a backup made before the upgrade"
+        )
+    return version

@@ -1,0 +1,282 @@
+"""The journal on SQLite: one file, one writer thread, a few readers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Self, TypeVar, TypeVarTuple
+
+import apsw
+import trio
+
+from skill_actors.sessions.events import Event, utc_now
+from skill_actors.store.base import (
+    Append,
+    Journal,
+    JournalClosed,
+    Page,
+    SessionRecord,
+    StorageFull,
+    StoreError,
+    TurnRecord,
+)
+from skill_actors.store.changes import AppendWrite, CreateWrite, DeleteWrite, Write
+from skill_actors.store.commit import Committer, JournalStats
+from skill_actors.store.faults import NO_ROOM, Fault, fault_of
+from skill_actors.store.lock import StateLock
+from skill_actors.store.reads import MAX_PAGE, Readers, parse_cursor
+from skill_actors.store.reserve import Reserve
+from skill_actors.store.schema import migrate
+from skill_actors.store.writer import Writer
+
+__all__ = ["RESERVE_BYTES", "SqliteJournal"]
+
+RESERVE_BYTES: Final = 8 * 1024 * 1024
+
+_READERS: Final = 2
+_T = TypeVar("_T")
+_A = TypeVarTuple("_A")
+
+_SETTINGS: Final = """
+PRAGMA synchronous = FULL;
+PRAGMA wal_autocheckpoint = 0;
+PRAGMA journal_size_limit = 16777216;
+PRAGMA cache_size = -16384;
+PRAGMA temp_store = MEMORY;
+PRAGMA trusted_schema = OFF;
+PRAGMA cell_size_check = ON;
+"""
+
+
+class SqliteJournal(Journal):
+    """Made by `open`, ended by `aclose` (or by `async with`). Belongs to the trio run that opened it."""
+
+    def __init__(self, path: Path, files: _Files, *, die: Callable[[int], object], clock: Callable[[], str]) -> None:
+        self._path = path
+        self._readers = files.readers
+        self._lock = files.lock
+        self._limiter = trio.CapacityLimiter(_READERS)
+        self._failure: BaseException | None = None
+        self._closing = False
+        self._writer_ended = trio.Event()
+        self._closed = trio.Event()
+        committer = Committer(files.db, path, files.reserve, die=die, clock=clock)
+        self._writer = Writer(committer, str(path), self._on_writer_end)
+        self._writer.start()
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        lock: StateLock | None = None,
+        reserve_bytes: int = RESERVE_BYTES,
+        die: Callable[[int], object] = os._exit,
+        clock: Callable[[], str] = utc_now,
+        vfs: str | None = None,
+    ) -> SqliteJournal:
+        """Open the journal in the file `path`, creating it and its directory where missing.
+
+        Args:
+            lock: the held lock of the file's directory; without one, the journal takes it, and gives it up at its end.
+            reserve_bytes: disk space kept in the file `reserve` beside `path` for when the disk is full.
+            die: called with status 74 on the writer thread when an fsync or another write fails for good.
+            clock: the time as stored in `SessionRecord.updated`.
+            vfs: name of a registered SQLite VFS to use for the file; to inject faults.
+
+        Raises:
+            StateLocked: another process has the directory.
+            StateTooNew: a newer program wrote the file.
+            StorageFull: there is no room even to open it.
+            StoreError: the file is not a journal, is damaged, or cannot be opened.
+
+        """
+        work = partial(_open_files, path, lock is None, reserve_bytes, vfs)
+        files = await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
+        return cls(path, files, die=die, clock=clock)
+
+    async def aclose(self) -> None:
+        """Finish what is queued, fold the log into the file, and let go of it. Closing twice is allowed.
+
+        Shielded from cancellation: it takes as long as the disk needs for what was accepted.
+        """
+        with trio.CancelScope(shield=True):
+            if self._closing:
+                await self._closed.wait()
+                return
+            self._closing = True
+            self._writer.close()
+            await self._writer_ended.wait()
+            for reader in range(_READERS):  # first in, first out: reads asked for before are done
+                await self._limiter.acquire_on_behalf_of((self, reader))
+            await trio.to_thread.run_sync(self._release, limiter=trio.CapacityLimiter(1))
+            self._closed.set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def wait_ended(self) -> BaseException | None:
+        """Wait until the writer thread has ended; why, or None if it was asked to by `aclose`."""
+        await self._writer_ended.wait()
+        return self._failure
+
+    def stats(self) -> JournalStats:
+        return self._writer.stats(damaged_rows=self._readers.damaged_rows)
+
+    async def create_session(self, record: SessionRecord) -> None:
+        await self._write(CreateWrite.of(record))
+
+    async def append(self, change: Append) -> None:
+        await self._write(AppendWrite(change))
+
+    async def delete_session(self, session: str) -> bool:
+        return await self._write(DeleteWrite(session))
+
+    async def get_session(self, session: str) -> SessionRecord | None:
+        return await self._read(self._readers.get_session, session)
+
+    async def list_sessions(self, *, owner_uid: int | None = None, limit: int = 100, cursor: str | None = None) -> Page:
+        _check_limit(limit)
+        if cursor is not None:
+            parse_cursor(cursor)
+        return await self._read(self._readers.list_sessions, owner_uid, limit, cursor)
+
+    async def count_sessions(self) -> int:
+        return await self._read(self._readers.count_sessions)
+
+    async def get_turn(self, turn: str) -> TurnRecord | None:
+        return await self._read(self._readers.get_turn, turn)
+
+    async def find_turn(self, session: str, idempotency_key: str) -> TurnRecord | None:
+        return await self._read(self._readers.find_turn, session, idempotency_key)
+
+    async def list_turns(self, session: str) -> Sequence[TurnRecord]:
+        return await self._read(self._readers.list_turns, session)
+
+    async def unfinished_turns(self) -> Sequence[TurnRecord]:
+        return await self._read(self._readers.unfinished_turns)
+
+    async def read_events(
+        self, session: str, *, after: int = 0, through: int | None = None, limit: int = 1000
+    ) -> Sequence[Event]:
+        _check_limit(limit)
+        return await self._read(self._readers.read_events, session, after, through, limit)
+
+    async def _write(self, write: Write) -> bool:
+        await trio.lowlevel.checkpoint_if_cancelled()  # who is cancelled already leaves nothing in the queue
+        return await self._writer.put(write).wait()
+
+    async def _read(self, query: Callable[[*_A], _T], *args: *_A) -> _T:
+        if self._closing:
+            raise JournalClosed(f"journal {self._path} is closed")
+        return await trio.to_thread.run_sync(query, *args, limiter=self._limiter)
+
+    def _on_writer_end(self, failure: BaseException | None) -> None:
+        self._failure = failure
+        self._writer_ended.set()
+
+    def _release(self) -> None:
+        self._writer.join()
+        self._readers.close()
+        if self._lock is not None:
+            self._lock.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What an open journal holds on disk."""
+
+    db: apsw.Connection
+    readers: Readers
+    reserve: Reserve
+    lock: StateLock | None
+
+
+def _open_files(path: Path, take_lock: bool, reserve_bytes: int, vfs: str | None) -> _Files:
+    with ExitStack() as undo:
+        lock = undo.enter_context(StateLock.take(path.parent)) if take_lock else None
+        reserve = Reserve(path.with_name("reserve"), reserve_bytes)
+        try:
+            db = _connect(path, vfs)
+        except StorageFull:
+            # Opening needs some room of its own, and reads are worth more than the reserve.
+            if not reserve.release():
+                raise
+            db = _connect(path, vfs)
+        undo.callback(db.close)
+        reserve.fill()
+        readers = Readers(path, _READERS, vfs)
+        undo.pop_all()
+        return _Files(db, readers, reserve, lock)
+
+
+def _connect(path: Path, vfs: str | None) -> apsw.Connection:
+    _make_file(path)
+    try:
+        db = apsw.Connection(str(path), vfs=vfs)
+    except apsw.Error as error:
+        raise StoreError(f"journal {path} cannot be opened: {error}") from error
+    try:
+        db.set_busy_timeout(5_000)
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the writer does it, where a failure can be seen
+        db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        migrate(db, path)
+        if db.pragma("journal_mode", "wal") != "wal":
+            raise StoreError(f"journal {path}: its file system does not offer what a write-ahead log needs")
+        db.execute(_SETTINGS)
+        # The first write makes the log and its index, so that a disk too full for them is known before READY.
+        db.execute("BEGIN IMMEDIATE; COMMIT")
+    except apsw.Error as error:
+        fault = fault_of(error, db.system_errno)
+        db.close()
+        raise _opening_error(path, fault, error) from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _make_file(path: Path) -> None:
+    """Create the file 0600 and make its name durable; refuse what only looks like a new journal."""
+    log = path.with_name(path.name + "-wal")
+    try:
+        if log.exists() and log.stat().st_size > 0 and (not path.exists() or path.stat().st_size == 0):
+            # SQLite would take this for a new database and throw the log away.
+            raise StoreError(f"journal {path} is missing or empty but its log {log.name} is not: restore a backup")
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _sync_directory(path.parent)
+    except OSError as error:
+        kind = StorageFull if error.errno in NO_ROOM else StoreError
+        raise kind(f"journal {path} cannot be made: {error.strerror}") from error
+
+
+def _sync_directory(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _opening_error(path: Path, fault: Fault, error: apsw.Error) -> StoreError:
+    match fault:
+        case Fault.FULL:
+            return StorageFull(f"no room to open the journal {path}: {error}; free some space and try again")
+        case Fault.DAMAGE:
+            return StoreError(f"journal {path} is damaged: {error}; keep the file and restore a backup")
+        case _:
+            return StoreError(f"journal {path} cannot be opened: {error}")
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= MAX_PAGE:
+        raise ValueError(f"limit {limit} is outside 1..{MAX_PAGE}")

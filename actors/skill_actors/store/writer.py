@@ -1,0 +1,159 @@
+"""The one thread that writes and checkpoints: everything that queued up during a commit joins the next.
+
+    trio thread    put() -> Ticket -----------------> queue                 ticket.wait() returns
+    writer thread             take a batch -> BEGIN IMMEDIATE, apply each, COMMIT (fsync) -> wake -> checkpoint if due
+
+Only the queue and the trio token are shared between the two; `close` puts an end mark behind what is queued.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import trio
+
+from skill_actors.store.base import JournalClosed
+from skill_actors.store.changes import Write
+from skill_actors.store.commit import Committer, Job, JournalStats
+
+__all__ = ["Ticket", "Writer"]
+
+_MAX_BATCH: Final = 512
+_MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
+
+
+class Ticket(Job):
+    """A write in the queue, and the one who waits for it."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self, write: Write) -> None:
+        super().__init__(write)
+        self._done = trio.Event()
+
+    def wake(self) -> None:
+        """Let `wait` return. Trio thread only."""
+        self._done.set()
+
+    async def wait(self) -> bool:
+        """What the write's apply returned, once it is durable; raises what it raised."""
+        await self._done.wait()
+        if self.error is not None:
+            raise self.error
+        return self.applied
+
+
+class Writer:
+    """Runs `committer` from `start()` on. Made, fed and closed on the trio thread.
+
+    Args:
+        name: of the journal, for messages.
+        on_end: called once on the trio thread when the thread has ended, with the failure if it was not asked to.
+
+    """
+
+    def __init__(self, committer: Committer, name: str, on_end: Callable[[BaseException | None], None]) -> None:
+        self._committer = committer
+        self._name = name
+        self._on_end = on_end
+        self._token = trio.lowlevel.current_trio_token()
+        self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._in_hand: list[Ticket] = []
+        self._durable: list[Ticket] = []
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, write: Write) -> Ticket:
+        """Queue `write`. Raises JournalClosed."""
+        if self._closed:
+            raise JournalClosed(f"journal {self._name} is closed")
+        ticket = Ticket(write)
+        self._queue.put(ticket)
+        return ticket
+
+    def close(self) -> None:
+        """Take no more writes; the thread ends when those queued are done."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+
+    def join(self) -> None:
+        """Block until the thread has ended. Not on the trio thread."""
+        self._thread.join()
+
+    def stats(self, *, damaged_rows: int) -> JournalStats:
+        return self._committer.stats(queue_depth=self._queue.qsize(), damaged_rows=damaged_rows)
+
+    def _run(self) -> None:
+        failure: BaseException | None = None
+        try:
+            self._serve()
+        except BaseException as error:  # a thread has nobody above it: the trio side gets the reason and decides
+            failure = error
+        self._tell(partial(self._end, failure))
+
+    def _serve(self) -> None:
+        committer, closing = self._committer, False
+        try:
+            while not closing:
+                self._in_hand, closing = self._take()
+                if self._in_hand:
+                    committer.commit(self._in_hand, self._announce)
+                    self._durable, self._in_hand = self._in_hand, []
+                if closing or self._queue.empty():
+                    self._announce()
+                committer.tidy(sweep=not closing)
+            committer.fold()
+        finally:
+            committer.close()
+
+    def _announce(self) -> None:
+        if self._durable:
+            durable, self._durable = self._durable, []
+            self._tell(partial(_wake_all, durable))
+
+    def _take(self) -> tuple[list[Ticket], bool]:
+        """The next batch (empty only while there are deleted rows to sweep), and whether it is the last."""
+        batch: list[Ticket] = []
+        size_bytes = 0
+        while len(batch) < _MAX_BATCH and size_bytes < _MAX_BATCH_BYTES:
+            try:
+                ticket = self._queue.get(block=not batch and not self._committer.sweeping)
+            except queue.Empty:
+                break
+            if ticket is None:
+                return batch, True
+            batch.append(ticket)
+            size_bytes += ticket.write.size_bytes
+        return batch, False
+
+    def _tell(self, what: Callable[[], object]) -> None:
+        with contextlib.suppress(trio.RunFinishedError):  # then nobody waits any more
+            self._token.run_sync_soon(what)
+
+    def _end(self, failure: BaseException | None) -> None:
+        self._closed = True
+        _wake_all(self._durable)
+        left = self._in_hand
+        with contextlib.suppress(queue.Empty):
+            while True:
+                ticket = self._queue.get_nowait()
+                if ticket is not None:
+                    left.append(ticket)
+        for ticket in left:
+            ticket.error = JournalClosed(f"journal {self._name} failed: {failure}")
+        _wake_all(left)
+        self._on_end(failure)
+
+
+def _wake_all(batch: list[Ticket]) -> None:
+    for ticket in batch:
+        ticket.wake()

@@ -1,0 +1,69 @@
+"""For tests of whatever uses a model: a fake Messages API over HTTP, and a scripted model without HTTP.
+
+Both give the same answers, written as small values, and check requests as the API does:
+
+    async with open_fake_api([Reply([Text("Hello")]), HttpError(529)]) as api:
+        model = AnthropicModel(lambda: "any key", base_url=api.base_url)
+        ...
+        assert api.bodies[0]["messages"] == [...]
+
+    model = ScriptedModel([Reply([ToolUse("bash_tool", {"command": "ls"})]), Reply([Text("done")])])
+
+`serve_in_thread(FakeMessagesApi(...))` serves programs under test that are processes of their own, and
+`python -m skill_actors.testing.fake_api` serves a shell.
+"""
+
+from skill_actors.testing.api_server import FakeMessagesApi, RecordedRequest, open_fake_api, serve_in_thread
+from skill_actors.testing.load_reply import default_reply
+from skill_actors.testing.replies import (
+    Answer,
+    Cut,
+    Failure,
+    Garbage,
+    HangUp,
+    HttpError,
+    Part,
+    RedactedThinking,
+    Reply,
+    Respond,
+    ServerToolUse,
+    Stall,
+    StreamError,
+    Text,
+    Thinking,
+    ToolUse,
+    Waitable,
+    Whole,
+    parse_answer,
+)
+from skill_actors.testing.request_check import check_request
+from skill_actors.testing.scripted import ScriptedModel
+
+__all__ = [
+    "Answer",
+    "Cut",
+    "Failure",
+    "FakeMessagesApi",
+    "Garbage",
+    "HangUp",
+    "HttpError",
+    "Part",
+    "RecordedRequest",
+    "RedactedThinking",
+    "Reply",
+    "Respond",
+    "ScriptedModel",
+    "ServerToolUse",
+    "Stall",
+    "StreamError",
+    "Text",
+    "Thinking",
+    "ToolUse",
+    "Waitable",
+    "Whole",
+    "check_request",
+    "default_reply",
+    "open_fake_api",
+    "parse_answer",
+    "serve_in_thread",
+]

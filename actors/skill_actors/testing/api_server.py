@@ -1,0 +1,404 @@
+"""A fake Messages API: a real HTTP server on loopback that answers what a test tells it to.
+
+Each request is checked as the API checks it (key, fields, order of messages, pairs of calls and results), then
+answered by the next queued answer, else by `respond`. Whatever happens is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal, assert_never
+
+import h11
+import trio
+
+from skill_actors.testing.load_reply import default_reply
+from skill_actors.testing.message_events import Event, Fail, Hold, Sleep, error_body, message_of, steps
+from skill_actors.testing.replies import (
+    Answer,
+    Cut,
+    Failure,
+    Garbage,
+    HangUp,
+    HttpError,
+    Reply,
+    Respond,
+    Stall,
+    StreamError,
+)
+from skill_actors.testing.request_check import check_request
+
+__all__ = ["FakeMessagesApi", "RecordedRequest", "open_fake_api", "serve_in_thread"]
+
+_MAX_BODY_BYTES: Final = 32_000_000
+_SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key"})
+_TYPES: Final[Mapping[int, str]] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+Outcome = Literal["open", "complete", "failed", "client_gone"]
+
+
+@dataclass(slots=True, kw_only=True)
+class RecordedRequest:
+    """One request and what became of it.
+
+    Args:
+        headers: names in lower case; of keys only the last four characters are shown.
+        body: parsed JSON, or None if there was none.
+        connection: number of the connection it came on, from 1.
+        status: of the answer; 0 before it.
+        outcome: "client_gone" means that the client closed the connection before the answer was complete.
+        ended_s: time.monotonic() at the outcome.
+
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any = None
+    connection: int = 0
+    status: int = 0
+    outcome: Outcome = "open"
+    received_s: float = 0.0
+    ended_s: float | None = None
+
+
+class _ConnectionOver(Exception):
+    """The connection serves no more requests."""
+
+
+class FakeMessagesApi:
+    """Serve it with `open_fake_api`, `serve_in_thread`, or `serve` in a nursery of yours.
+
+    Args:
+        answers: given in order to the first valid requests.
+        respond: asked when no answer is queued.
+        api_keys: keys that are accepted; None for any.
+
+    """
+
+    def __init__(
+        self,
+        answers: Iterable[Answer] = (),
+        *,
+        respond: Respond = default_reply,
+        api_keys: Collection[str] | None = None,
+    ) -> None:
+        self.requests: list[RecordedRequest] = []
+        self.port = 0
+        self._answers = deque(answers)
+        self._respond = respond
+        self._api_keys = api_keys
+        self._paused: set[str] = set()
+        self._changed = trio.Event()
+        self._connections = 0
+
+    @property
+    def base_url(self) -> str:
+        """For `base_url` of a client; valid once it is served."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def enqueue(self, *answers: Answer) -> None:
+        """Append answers to the queue; from any thread."""
+        self._answers.extend(answers)
+
+    @property
+    def bodies(self) -> list[Any]:
+        """The bodies of all requests so far."""
+        return [request.body for request in self.requests]
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until `condition` holds, looking again at whatever happens to a request. In the server's own loop."""
+        while not condition():
+            await self._changed.wait()
+
+    async def serve(self, *, port: int = 0, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen on loopback until cancelled; port 0 takes a free one. Started once connections are taken."""
+        listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
+        self.port = listeners[0].socket.getsockname()[1]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, self._serve_connection, listeners)
+            task_status.started()
+
+    async def _serve_connection(self, stream: trio.SocketStream) -> None:
+        self._connections += 1
+        connection = _Connection(stream, self._connections)
+        try:
+            async with stream:
+                while (request := await connection.receive()) is not None:
+                    await self._serve_request(connection, request)
+        except (_ConnectionOver, h11.ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # of one client; recorded with its request where there was one
+
+    async def _serve_request(self, connection: _Connection, received: tuple[h11.Request, bytes]) -> None:
+        head, content = received
+        record, key = _record(head, content)
+        record.connection = connection.number
+        self.requests.append(record)
+        self._notify()
+        connection.request_id = f"req_fake_{len(self.requests):06}"
+        outcome: Outcome = "failed"
+        try:
+            answer = self._refusal(record, key, len(content)) or self._answer(record.body)
+            if await connection.watch(self._send, connection, record, answer):
+                outcome = "client_gone"
+                raise _ConnectionOver
+            outcome = "complete"
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            outcome = "client_gone"
+            raise
+        finally:
+            record.outcome, record.ended_s = outcome, time.monotonic()
+            self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _refusal(self, record: RecordedRequest, key: str | None, body_bytes: int) -> HttpError | None:
+        if record.path.partition("?")[0] != "/v1/messages":
+            return HttpError(404, message=f"no such path: {record.path}")
+        if record.method != "POST":
+            return HttpError(405, "invalid_request_error", "Method Not Allowed")
+        if key is None or (self._api_keys is not None and key not in self._api_keys):
+            return HttpError(401, message="invalid x-api-key" if key else "x-api-key header is required")
+        if body_bytes > _MAX_BODY_BYTES:
+            return HttpError(413, message="Request exceeds the maximum size")
+        if "anthropic-version" not in record.headers:
+            return HttpError(400, message="anthropic-version: header is required")
+        if record.body is None:
+            return HttpError(400, message="The request body is not valid JSON")
+        problem = check_request(record.body, self._paused)
+        return HttpError(400, message=problem) if problem else None
+
+    def _answer(self, body: Mapping[str, Any]) -> Answer:
+        answer = self._answers.popleft() if self._answers else self._respond(body)
+        if isinstance(answer, Reply) and answer.stop_reason == "pause_turn":
+            calls = [block for block in message_of(answer, body)["content"] if block["type"] == "server_tool_use"]
+            self._paused.update(block["id"] for block in calls)
+        return answer
+
+    async def _send(self, connection: _Connection, record: RecordedRequest, answer: Answer) -> None:
+        match answer:
+            case HangUp():
+                raise _ConnectionOver
+            case HttpError():
+                record.status = answer.status
+                await trio.sleep(answer.delay_s)
+                await connection.send_whole(answer.status, *_error_content(answer), _error_headers(answer))
+            case Reply() if record.body.get("stream"):
+                record.status = 200
+                await _stream_reply(connection, answer, record.body)
+            case Reply():
+                record.status = 200
+                await trio.sleep(answer.first_delay_s)
+                body = json.dumps(message_of(answer, record.body)).encode()
+                await connection.send_whole(200, "application/json", body)
+            case _:
+                assert_never(answer)
+
+
+class _Connection:
+    """One client's connection: requests in, answers out, and whether the client is still there."""
+
+    def __init__(self, stream: trio.SocketStream, number: int) -> None:
+        self.number = number
+        self.request_id = ""
+        self._stream = stream
+        self._http = h11.Connection(h11.SERVER)
+
+    async def receive(self) -> tuple[h11.Request, bytes] | None:
+        """The next request with its body, or None when there is no further one."""
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        if self._http.our_state is not h11.IDLE:
+            return None
+        head = await self._next_event()
+        if not isinstance(head, h11.Request):
+            return None
+        content = bytearray()
+        while isinstance(event := await self._next_event(), h11.Data):
+            content += event.data
+        return (head, bytes(content)) if isinstance(event, h11.EndOfMessage) else None
+
+    async def _next_event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            if self._http.they_are_waiting_for_100_continue:
+                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            self._http.receive_data(await self._stream.receive_some(65536))
+        return event
+
+    async def watch(self, work: Callable[..., Any], *args: object) -> bool:
+        """Do the work; True if the client closed the connection meanwhile, and the work was given up."""
+        gone = False
+
+        async def look() -> None:
+            nonlocal gone
+            # Looked at, not read: bytes of a further request stay where they are (and mean that the client is there).
+            if not await self._peek():
+                gone = True
+                nursery.cancel_scope.cancel()
+
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            try:
+                await work(*args)
+            except (_ConnectionOver, trio.BrokenResourceError) as error:
+                failure = error  # raised outside, so that it does not come as a group
+            nursery.cancel_scope.cancel()
+        if failure is not None and not gone:
+            raise failure
+        return gone
+
+    async def _peek(self) -> bytes:
+        try:
+            return await self._stream.socket.recv(1, trio.socket.MSG_PEEK)
+        except OSError:
+            return b""
+
+    async def send_whole(self, status: int, content_type: str, body: bytes, headers: Mapping[str, str] = {}) -> None:
+        length = {"content-length": str(len(body))}
+        await self._send(
+            self._head(status, content_type, {**headers, **length}), h11.Data(data=body), h11.EndOfMessage()
+        )
+
+    async def begin_stream(self) -> None:
+        await self._send(self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"}))
+
+    async def send_text(self, text: str) -> None:
+        await self._send(h11.Data(data=text.encode()))
+
+    async def end_stream(self) -> None:
+        await self._send(h11.EndOfMessage())
+
+    def _head(self, status: int, content_type: str, headers: Mapping[str, str]) -> h11.Response:
+        common = {"content-type": content_type, "request-id": self.request_id}
+        return h11.Response(status_code=status, headers=list({**common, **headers}.items()))
+
+    async def _send(self, *events: h11.Event) -> None:
+        await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
+
+
+async def _stream_reply(connection: _Connection, reply: Reply, body: Mapping[str, Any]) -> None:
+    await connection.begin_stream()
+    for step in steps(reply, body):
+        match step:
+            case Sleep(delay_s):
+                await trio.sleep(delay_s)
+            case Hold(until):
+                await until.wait()
+            case Fail(failure, cut):
+                await _fail(connection, failure, cut)
+                return
+            case _:
+                text = _sse(step)
+                await connection.send_text(text.replace("@NOW@", str(time.monotonic_ns())) if reply.stamped else text)
+    await connection.end_stream()
+
+
+async def _fail(connection: _Connection, failure: Failure, cut: Event) -> None:
+    match failure:
+        case StreamError():
+            await connection.send_text(_sse(error_body(failure.type, failure.message)))
+        case Stall():
+            await trio.sleep_forever()
+        case Cut():
+            if failure.mid_event:
+                await connection.send_text(_sse(cut)[: len(_sse(cut)) // 2])
+            raise _ConnectionOver
+        case Garbage():
+            await connection.send_text(failure.text)
+        case _:
+            assert_never(failure)
+    await connection.end_stream()
+
+
+def _sse(event: Event) -> str:
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+
+
+def _record(head: h11.Request, content: bytes) -> tuple[RecordedRequest, str | None]:
+    """What is kept of a request, and its key, which is not."""
+    headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = None
+    record = RecordedRequest(
+        method=head.method.decode("ascii"),
+        path=head.target.decode("ascii", "replace"),
+        headers={name: f"***{value[-4:]}" if name in _SECRET_HEADERS else value for name, value in headers.items()},
+        body=body,
+        received_s=time.monotonic(),
+    )
+    return record, headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ") or None
+
+
+def _error_content(error: HttpError) -> tuple[str, bytes]:
+    if error.text is not None:
+        return "text/html", error.text.encode()
+    kind = error.type or _TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
+    return "application/json", json.dumps(error_body(kind, error.message)).encode()
+
+
+def _error_headers(error: HttpError) -> Mapping[str, str]:
+    wait = {"retry-after": f"{error.retry_after_s:g}"} if error.retry_after_s is not None else {}
+    return {**wait, **error.headers}
+
+
+@asynccontextmanager
+async def open_fake_api(
+    answers: Iterable[Answer] = (), *, respond: Respond = default_reply, api_keys: Collection[str] | None = None
+) -> AsyncIterator[FakeMessagesApi]:
+    """Serve a fake API while the block runs, in the same loop."""
+    api = FakeMessagesApi(answers, respond=respond, api_keys=api_keys)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(api.serve)
+        yield api
+        nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def serve_in_thread(api: FakeMessagesApi) -> Iterator[FakeMessagesApi]:
+    """Serve `api` in a thread of its own while the block runs: for tests that start real processes.
+
+    Raises:
+        RuntimeError: if it does not take connections within 10 s.
+
+    """
+    ready = threading.Event()
+    stop: list[Callable[[], None]] = []
+
+    async def main() -> None:
+        token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(api.serve)
+            stop.append(lambda: token.run_sync_soon(nursery.cancel_scope.cancel))
+            ready.set()
+
+    thread = threading.Thread(target=trio.run, args=(main,), name="fake-messages-api", daemon=True)
+    thread.start()
+    if not ready.wait(10):
+        raise RuntimeError("the fake Messages API did not start within 10 s")
+    try:
+        yield api
+    finally:
+        stop[0]()
+        thread.join(10)

@@ -1,0 +1,141 @@
+"""A model without HTTP: the same answers as the fake API's, at once or when the test says so."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, assert_never
+
+import trio
+
+from skill_actors.models.assembly import MessageAssembly
+from skill_actors.models.base import ModelEvent, ModelRequest
+from skill_actors.models.failures import api_failure, connection_failure, protocol_failure, stall_failure
+from skill_actors.models.request import request_body
+from skill_actors.testing.message_events import Fail, Hold, Sleep, error_body, message_of, steps
+from skill_actors.testing.replies import Answer, Cut, Failure, Garbage, HangUp, HttpError, Reply, Stall, StreamError
+from skill_actors.testing.request_check import check_request
+
+__all__ = ["ScriptedModel"]
+
+
+class ScriptedModel:
+    """A Model that gives the answers of a test, in order, and then those of `respond`.
+
+    Requests are checked like those to the fake API: a history that the API would refuse is a ModelError here, too.
+    Time is trio's, so that delays and stalls pass at once on a virtual clock.
+
+    Args:
+        answers: given in order.
+        respond: asked with the request's JSON when no answer is queued; None means that this is an error.
+        stall_timeout_s: after it a Stall becomes a time-out.
+
+    Attributes:
+        requests: all requests so far.
+        running: streams that are open now.
+
+    """
+
+    def __init__(
+        self,
+        answers: Iterable[Answer] = (),
+        *,
+        respond: Callable[[Mapping[str, Any]], Answer] | None = None,
+        stall_timeout_s: float = 120.0,
+    ) -> None:
+        self.requests: list[ModelRequest] = []
+        self.running = 0
+        self._answers = deque(answers)
+        self._respond = respond
+        self._stall_timeout_s = stall_timeout_s
+        self._paused: set[str] = set()
+
+    @property
+    def provider(self) -> str:
+        return "scripted"
+
+    def enqueue(self, *answers: Answer) -> None:
+        """Append answers to the queue."""
+        self._answers.extend(answers)
+
+    @asynccontextmanager
+    async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+        """Answer; see Model.stream.
+
+        Raises:
+            ModelError: as scripted, or for a request that the API would refuse.
+            LookupError: if the script has no further answer.
+
+        """
+        self.requests.append(request)
+        body = request_body(request)
+        if problem := check_request(body, self._paused):
+            raise api_failure(400, {}, error_body("invalid_request_error", problem))
+        answer = self._next(body)
+        self.running += 1
+        try:
+            await trio.lowlevel.checkpoint()
+            match answer:
+                case HangUp():
+                    raise connection_failure("it was closed without an answer")
+                case HttpError():
+                    await trio.sleep(answer.delay_s)
+                    raise _http_failure(answer)
+                case Reply():
+                    async with aclosing(self._events(answer, body)) as events:
+                        yield events
+                case _:
+                    assert_never(answer)
+        finally:
+            self.running -= 1
+
+    async def aclose(self) -> None:
+        """Nothing is held open."""
+
+    def _next(self, body: Mapping[str, Any]) -> Answer:
+        if self._answers:
+            answer = self._answers.popleft()
+        elif self._respond is not None:
+            answer = self._respond(body)
+        else:
+            raise LookupError(f"the script has no answer to request {len(self.requests)}")
+        if isinstance(answer, Reply) and answer.stop_reason == "pause_turn":
+            content = message_of(answer, body)["content"]
+            self._paused.update(block["id"] for block in content if block["type"] == "server_tool_use")
+        return answer
+
+    async def _events(self, reply: Reply, body: Mapping[str, Any]) -> AsyncGenerator[ModelEvent, None]:
+        assembly = MessageAssembly()
+        for step in steps(reply, body):
+            match step:
+                case Sleep(delay_s):
+                    await trio.sleep(delay_s)
+                case Hold(until):
+                    await until.wait()
+                case Fail(failure):
+                    await self._fail(failure, assembly)
+                case _:
+                    await trio.lowlevel.checkpoint()
+                    for event in assembly.feed(step):
+                        yield event
+
+    async def _fail(self, failure: Failure, assembly: MessageAssembly) -> None:
+        match failure:
+            case StreamError():
+                assembly.feed(error_body(failure.type, failure.message))
+            case Stall():
+                await trio.sleep(self._stall_timeout_s)
+                raise stall_failure(self._stall_timeout_s, assembly.usage)
+            case Cut():
+                raise assembly.cut()
+            case Garbage():
+                raise protocol_failure(f"the stream holds {failure.text!r}", assembly.usage)
+            case _:
+                assert_never(failure)
+
+
+def _http_failure(error: HttpError) -> Exception:
+    wait = {"retry-after": str(error.retry_after_s)} if error.retry_after_s is not None else {}
+    body = error.text if error.text is not None else error_body(error.type or "", error.message)
+    return api_failure(error.status, {**wait, **error.headers}, body)

@@ -1,0 +1,71 @@
+"""A bash no-op through the local backend, beside the bare subprocess, alternating in one run.
+
+    python benchmarks/bash_noop.py [ROUNDS]
+
+Prints one line of JSON: medians and 95th percentiles in milliseconds, and the ratio of the medians. Reach: 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from skill_actors.backends import LocalOptions, ToolCall, ToolContext, WorkspaceSpec, open_local
+
+_WARM_UP = 10
+_PAUSE_S = 0.01
+_REACH = 2.0
+
+
+async def _timed_ms(action: Callable[[], Awaitable[object]]) -> float:
+    await trio.sleep(_PAUSE_S)  # calls come one by one, with a model's thinking between them
+    began = time.perf_counter()
+    await action()
+    return (time.perf_counter() - began) * 1000
+
+
+async def _bare() -> None:
+    await trio.run_process(["bash", "--noprofile", "--norc", "-c", ":"])
+
+
+async def measure(rounds: int) -> dict[str, float]:
+    """Both figures, and their ratio."""
+    local_ms: list[float] = []
+    bare_ms: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_local(LocalOptions(path=os.environ.get("PATH", os.defpath))) as executor:
+            workspace = await executor.open(WorkspaceSpec(session="bench", root=Path(folder)))
+            context = ToolContext()
+
+            async def local() -> None:
+                result = await workspace.execute(
+                    ToolCall(id="noop", name="bash_tool", input={"command": ":", "description": "nothing"}), context
+                )
+                assert result.outcome == "ok", result
+
+            for number in range(_WARM_UP + rounds):
+                pair = (await _timed_ms(local), await _timed_ms(_bare))
+                if number >= _WARM_UP:
+                    local_ms.append(pair[0])
+                    bare_ms.append(pair[1])
+    return {
+        "rounds": rounds,
+        "local_p50_ms": round(statistics.median(local_ms), 3),
+        "local_p95_ms": round(statistics.quantiles(local_ms, n=20)[-1], 3),
+        "bare_p50_ms": round(statistics.median(bare_ms), 3),
+        "bare_p95_ms": round(statistics.quantiles(bare_ms, n=20)[-1], 3),
+        "ratio": round(statistics.median(local_ms) / statistics.median(bare_ms), 2),
+        "reach": _REACH,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(trio.run(measure, int(sys.argv[1]) if len(sys.argv) > 1 else 300)))

@@ -1,0 +1,113 @@
+"""How old a delta of a model's stream is when its reader has it: the model client beside the SDK alone, in one run.
+
+The fake Messages API runs in a process of its own and writes into every delta when it was sent; reader and server share
+the machine's monotonic clock. Both ways read the same replies in turn.
+
+    python benchmarks/stream_latency.py [--deltas N] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from skill_actors.models import AnthropicModel, BlockDelta, ModelRequest
+
+__all__ = ["fake_api", "model_client", "sdk_alone", "summary"]
+
+_KEY: Final = "no-key"
+_MODEL: Final = "claude-sonnet-5-5"
+_STAMP: Final = "@NOW@ "
+
+
+@contextmanager
+def fake_api(replies: int, deltas: int, delay_s: float = 0.002) -> Iterator[str]:
+    """The URL of a fake API that gives `replies` stamped replies of `deltas` deltas, one each `delay_s`."""
+    text = {"kind": "text", "text": _STAMP * deltas}
+    reply = {"blocks": [text], "chunk_chars": len(_STAMP), "delay_s": delay_s, "stamped": True}
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "replies.json"
+        script.write_text(json.dumps([reply] * replies))
+        command = [sys.executable, "-m", "skill_actors.testing.fake_api", "--script", str(script)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                yield process.stdout.readline().strip()
+            finally:
+                process.terminate()
+
+
+async def sdk_alone(url: str) -> list[float]:
+    """Ages of the deltas of one reply, in milliseconds, read by the SDK as its manual shows."""
+    import anthropic
+
+    ages_ms: list[float] = []
+    async with anthropic.AsyncAnthropic(api_key=_KEY, base_url=url, max_retries=0) as client:
+        stream = await client.messages.create(
+            model=_MODEL, max_tokens=99, messages=[{"role": "user", "content": "go"}], stream=True
+        )
+        async for event in stream:
+            if event.type == "content_block_delta" and event.delta.type == "text_delta":
+                ages_ms.append(_age_ms(event.delta.text))
+    return ages_ms
+
+
+async def model_client(url: str) -> list[float]:
+    """Ages of the deltas of one reply, in milliseconds, read by the model client."""
+    model = AnthropicModel(lambda: _KEY, base_url=url)
+    request = ModelRequest(model=_MODEL, messages=[{"role": "user", "content": "go"}])
+    async with model.stream(request) as events:
+        ages_ms = [_age_ms(event.text) async for event in events if isinstance(event, BlockDelta)]
+    await model.aclose()
+    return ages_ms
+
+
+def summary(ages_ms: list[float]) -> tuple[float, float, float]:
+    """p50, p99 and the largest."""
+    ordered = sorted(ages_ms)
+    return ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)], ordered[-1]
+
+
+def _age_ms(stamp: str) -> float:
+    return (time.monotonic_ns() - int(stamp)) / 1e6
+
+
+async def measure(url: str, rounds: int) -> dict[str, list[float]]:
+    """The ages by way; the ways take turns, so that the noise of the machine hits both."""
+    ways: dict[str, Callable[[str], Awaitable[list[float]]]] = {"SDK alone": sdk_alone, "model client": model_client}
+    ages_ms: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, read in ways.items():
+            ages_ms[way] += await read(url)
+    return ages_ms
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--deltas", type=int, default=500, help="deltas in a reply")
+    parser.add_argument("--rounds", type=int, default=4, help="replies read each way")
+    options = parser.parse_args()
+    with fake_api(2 * options.rounds, options.deltas) as url:
+        found = trio.run(measure, url, options.rounds)
+    floor = summary(found["SDK alone"])
+    titles = ("p50 ms", "p99 ms", "max ms", "added p50", "added p99", "p50 ratio")
+    print(f"{'age of a delta':16} {' '.join(f'{title:>9}' for title in titles)}")
+    for way, ages_ms in found.items():
+        p50, p99, worst = summary(ages_ms)
+        numbers = (p50, p99, worst, p50 - floor[0], p99 - floor[1], p50 / floor[0])
+        print(f"{way:16} {' '.join(f'{number:9.3f}' for number in numbers)}")
+
+
+if __name__ == "__main__":
+    main()

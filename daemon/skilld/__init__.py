@@ -1,0 +1,1 @@
+"""The skilld daemon: process, wiring, socket, command line."""

@@ -1,0 +1,73 @@
+"""`skilld`: the daemon, in the foreground.
+
+Exit status: 0 drained and stopped; 70 the root supervisor gave up; 74 the journal could not be flushed; 75 another
+instance has the socket or the state; 78 the configuration cannot be used (systemd does not restart for that).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from skill_actors import __version__
+
+__all__ = ["EXIT_CONFIG", "EXIT_TAKEN", "main"]
+
+EXIT_TAKEN: Final = 75
+EXIT_CONFIG: Final = 78
+
+_log = logging.getLogger("skilld")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon until a signal ends it; the exit status."""
+    options = _parser().parse_args(arguments)
+    # Late: --help and --version need none of it.
+    from skilld.config import ConfigError, load_config
+    from skilld.logs import set_up_logging
+
+    try:
+        config = load_config(options.config, os.environ, _overrides(options))
+    except ConfigError as error:
+        print(f"skilld: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    set_up_logging(config.daemon.log_format, config.daemon.log_level, to_journal="JOURNAL_STREAM" in os.environ)
+
+    from skilld.app import run_daemon
+
+    return run_daemon(config, os.environ)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="skilld",
+        description="Hold agent conversations, give them the skills found on disk, and serve them on a Unix socket.",
+        epilog="Try: skilld --skills ./skills    then, in another terminal:    skillctl send 'hello'",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration; etc/skilld.toml explains it")
+    parser.add_argument("--socket", type=Path, metavar="PATH", help="where to listen (or SKILLD_SOCKET)")
+    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="what is kept (or SKILLD_STATE_DIR)")
+    parser.add_argument(
+        "--skills", type=Path, metavar="DIR", action="append", help="folder of skills; may be given several times"
+    )
+    parser.add_argument("--log-format", choices=("text", "json"), help="how log lines look (default: text)")
+    parser.add_argument("--version", action="version", version=f"skilld {__version__}")
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> Mapping[str, object]:
+    return {
+        "daemon.socket": options.socket,
+        "daemon.state_dir": options.state_dir,
+        "skills.paths": options.skills,
+        "daemon.log_format": options.log_format,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

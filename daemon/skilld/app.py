@@ -1,0 +1,203 @@
+"""From a configuration to a running daemon: what is checked before, the tree, and what systemd is told."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import trio
+
+from skill_actors import __version__
+from skill_actors.backends.base import BackendUnavailable
+from skill_actors.backends.registry import factory
+from skill_actors.models.prices import PriceTable, load_prices
+from skill_actors.runtime import ActorSystem, StartFailed, Strategy, serve
+from skill_actors.skills.copies import SkillCopies
+from skill_actors.store import StateLock, StateLocked, StateTooNew, StoreError
+from skilld.config import Config, ConfigError
+from skilld.http import ListenerError, SocketInUse
+from skilld.metrics import Metrics, Sources
+from skilld.model_choice import ModelChoice
+from skilld.notify import Notifier
+from skilld.parts import Parts, Slot
+from skilld.tree import build_tree
+
+__all__ = ["run_daemon"]
+
+_EXIT_FAILED: Final = 70
+_EXIT_IO: Final = 74
+_EXIT_TAKEN: Final = 75
+_EXIT_CONFIG: Final = 78
+_SWITCH_INTERVAL_S: Final = 0.0005  # a thread that computes may hold up the loop for so long, not for ten times that
+_GC_THRESHOLDS: Final = (700, 10, 1000)  # with a frozen heap: no long pause under churn
+
+_log = logging.getLogger("skilld")
+
+
+def run_daemon(config: Config, environ: Mapping[str, str]) -> int:
+    """Run until a signal or until the root gives up; the exit status (see `skilld.__main__`)."""
+    try:
+        return trio.run(_run, config, environ)
+    except ConfigError as error:
+        _log.error("%s", error)
+        return _EXIT_CONFIG
+    except (StateLocked, SocketInUse) as error:
+        _log.error("%s", error)
+        return _EXIT_TAKEN
+    except StateTooNew as error:
+        _log.error("%s", error)
+        return _EXIT_CONFIG
+
+
+async def _run(config: Config, environ: Mapping[str, str]) -> int:
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    await _check_backends(config)
+    models = ModelChoice(config.model, environ)
+    prices = await trio.to_thread.run_sync(load_prices)
+    with await trio.to_thread.run_sync(_take_lock, config) as lock:
+        state = config.daemon.state_dir
+        notifier = Notifier(environ)
+        parts = Parts(
+            config=config,
+            environ=environ,
+            version=__version__,
+            lock=lock,
+            notifier=notifier,
+            models=models,
+            prices=prices,
+            copies=SkillCopies(state / "skills"),
+            executors={name: Slot(f"the backend {name}") for name in config.backends.default},
+        )
+        with contextlib.closing(notifier):
+            return await _serve(parts)
+
+
+async def _check_backends(config: Config) -> None:
+    """A backend that does not exist is a fault of the configuration, found before anything is started."""
+    for name in config.backends.default:
+        try:
+            await factory(name)
+        except BackendUnavailable as error:
+            raise ConfigError(f"backends.default: {error}") from error
+
+
+def _take_lock(config: Config) -> StateLock:
+    try:
+        return StateLock.take(config.daemon.state_dir)
+    except OSError as error:
+        raise ConfigError(
+            f"state directory {config.daemon.state_dir}: {error.strerror}; choose another with --state-dir"
+        ) from error
+
+
+async def _serve(parts: Parts) -> int:
+    metrics = _metrics(parts)
+    system: list[ActorSystem] = []
+
+    def shutdown() -> None:
+        if system:
+            _begin_stop(parts, system[0])
+
+    async def on_ready(started: ActorSystem) -> None:
+        system.append(started)
+        parts.system.put(started)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        _log.info("ready: skilld %s, model %s", parts.version, parts.models.default)
+        parts.notifier.ready(f"serving on {parts.config.daemon.socket}")
+
+    parts.reports.subscribe("metrics", metrics.on_report)
+    try:
+        return await serve(
+            build_tree(parts, metrics, shutdown),
+            strategy=Strategy.REST_FOR_ONE,
+            reports=parts.reports,
+            on_ready=on_ready,
+            on_stopping=lambda started: _begin_stop(parts, started),
+        )
+    except StartFailed as failed:
+        return _start_failure(failed)
+
+
+def _begin_stop(parts: Parts, system: ActorSystem) -> None:
+    drain_s = parts.config.daemon.drain_s
+    parts.notifier.stopping("draining")
+    parts.notifier.extend_timeout(drain_s + 30)
+    _log.info("stopping: running turns have %g s to end", drain_s)
+    system.request_shutdown()
+
+
+def _start_failure(failed: StartFailed) -> int:
+    """What kept the tree from starting, in one line; its class decides what a supervisor outside should do."""
+    cause: BaseException = failed
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    _log.error("cannot start: %s", cause)
+    match cause:
+        case SocketInUse():
+            return _EXIT_TAKEN
+        case ListenerError() | StateTooNew():
+            return _EXIT_CONFIG
+        case StoreError() | OSError():
+            return _EXIT_IO
+        case _:
+            return _EXIT_FAILED
+
+
+def _metrics(parts: Parts) -> Metrics:
+    table: PriceTable = parts.prices
+    metrics = Metrics(
+        version=parts.version,
+        models=[*table.rates, "offline"],
+        tools=["view", "bash_tool", "create_file", "str_replace"],
+        backends=list(parts.executors),
+    )
+    metrics.attach(parts.bus, _sources(parts))
+    return metrics
+
+
+def _sources(parts: Parts) -> Sources:
+    async def stored() -> int:
+        journal = parts.journal.peek()
+        return 0 if journal is None else await journal.count_sessions()
+
+    def journal_stats() -> Mapping[str, float]:
+        journal = parts.journal.peek()
+        if journal is None:
+            return {}
+        stats = journal.stats()
+        names = ("commits", "queue_depth", "wal_bytes", "db_bytes")
+        return {name: getattr(stats, name) for name in names}
+
+    def session_counts() -> Mapping[str, float]:
+        manager = parts.sessions.peek()
+        return {} if manager is None else manager.status()
+
+    def connections() -> int:
+        server = parts.server.peek()
+        return 0 if server is None else server.connections
+
+    return Sources(
+        sessions=session_counts,
+        stored=stored,
+        skills=lambda: len(parts.published.snapshot.skills),
+        mailboxes=_mailbox_reader(parts),
+        journal=journal_stats,
+        connections=connections,
+    )
+
+
+def _mailbox_reader(parts: Parts) -> Callable[[], Mapping[str, int]]:
+    def depths() -> Mapping[str, int]:
+        system = parts.system.peek()
+        found: dict[str, int] = {}
+        for child in () if system is None else system.walk():
+            found[child.template] = found.get(child.template, 0) + child.mailbox_depth
+        return found
+
+    return depths

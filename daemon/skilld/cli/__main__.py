@@ -1,0 +1,7 @@
+"""python -m skilld.cli"""
+
+from skilld.cli import main
+
+__all__: list[str] = []
+
+main()

@@ -1,0 +1,190 @@
+"""What doctor looks at. Every check looks at one thing and says what to do about it; none changes anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from skill_actors import __version__
+from skilld.client import Client, DaemonUnreachable, SkilldError
+
+if TYPE_CHECKING:
+    from skilld.config import Config
+
+__all__ = ["Check", "check_all"]
+
+_LITTLE_SPACE_BYTES: Final = 1 << 30
+_NO_SPACE_BYTES: Final = 100 << 20
+_MIN_PYTHON: Final = (3, 11)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One finding. `remedy` is empty where there is nothing to do."""
+
+    name: str
+    level: Literal["ok", "warn", "fail"]
+    message: str
+    remedy: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_all(socket: str | None, config_file: Path | None, environ: Mapping[str, str]) -> Iterator[Check]:
+    """Look at everything, cheapest first. Without a usable configuration what depends on it is left out."""
+    yield check_python(sys.version_info[:3])
+    yield check_bash(environ.get("PATH"))
+    yield check_daemon(socket)
+    config, found = check_config(config_file, environ)
+    yield found
+    if config is None:
+        return
+    yield check_socket_folder(config.daemon.socket.parent, os.getuid())
+    yield check_state(config.daemon.state_dir)
+    yield from check_skills(config.skills.paths)
+    yield check_model(config, environ)
+
+
+def check_python(version: tuple[int, ...]) -> Check:
+    """The interpreter that runs this."""
+    text = ".".join(map(str, version))
+    if version >= _MIN_PYTHON:
+        return Check(name="python", level="ok", message=text)
+    return Check(name="python", level="fail", message=text, remedy="install Python 3.11 or newer")
+
+
+def check_bash(path: str | None) -> Check:
+    """The shell of the local backend."""
+    found = shutil.which("bash", path=path)
+    if found is not None:
+        return Check(name="bash", level="ok", message=found)
+    return Check(name="bash", level="fail", message="not found in PATH", remedy="install bash: tools run in it")
+
+
+def check_daemon(socket: str | None) -> Check:
+    """Whether a daemon answers, whether it takes messages, and whether it is of this version."""
+    try:
+        with Client(socket, transport="plain") as client:
+            version = str(client.version().get("version"))
+            ready = client.ready()
+    except DaemonUnreachable as error:
+        return Check(name="daemon", level="warn", message="not running", remedy=error.message)
+    except (SkilldError, ValueError) as error:
+        return Check(name="daemon", level="fail", message=str(error), remedy="look into the daemon's log")
+    if not ready:
+        message = f"{version} at {client.socket} takes no messages"
+        return Check(name="daemon", level="warn", message=message, remedy="it starts or drains: wait a moment")
+    if version != __version__:
+        message = f"{version} at {client.socket}, while skillctl is {__version__}"
+        return Check(name="daemon", level="warn", message=message, remedy="restart the daemon")
+    return Check(name="daemon", level="ok", message=f"{version} at {client.socket}")
+
+
+def check_config(file: Path | None, environ: Mapping[str, str]) -> tuple[Config | None, Check]:
+    """The configuration the daemon would start with."""
+    from skilld.config import ConfigError, load_config
+    from skilld.paths import find_config
+
+    path = file if file is not None else find_config(environ, os.getuid())
+    try:
+        config = load_config(path, environ)
+    except ConfigError as error:
+        return None, Check(
+            name="config", level="fail", message=str(error), remedy="correct it: 'skillctl config check'"
+        )
+    return config, Check(name="config", level="ok", message=str(path) if path else "no file: defaults")
+
+
+def check_socket_folder(folder: Path, uid: int) -> Check:
+    """The folder of the socket: whoever can write into it can put up a socket of their own."""
+    try:
+        found = folder.lstat()
+    except OSError as error:
+        return _check_missing("socket folder", folder, error)
+    if not stat.S_ISDIR(found.st_mode):
+        remedy = "choose another socket: a symbolic link or a file there is refused"
+        return Check(name="socket folder", level="fail", message=f"{folder} is no folder", remedy=remedy)
+    if found.st_uid not in (0, uid):
+        message = f"{folder} belongs to user {found.st_uid}"
+        return Check(name="socket folder", level="fail", message=message, remedy="choose a folder of your own")
+    if found.st_mode & stat.S_IWOTH:
+        message = f"{folder} can be written by everybody"
+        return Check(name="socket folder", level="fail", message=message, remedy=f"chmod o-w {folder}")
+    return Check(name="socket folder", level="ok", message=str(folder))
+
+
+def check_state(folder: Path) -> Check:
+    """The folder of the conversations: it can be written, and has room."""
+    if not folder.exists():
+        return _check_missing("state", folder, FileNotFoundError())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        remedy = f"make it a folder of the daemon's user: chown {os.getuid()} {folder}"
+        return Check(name="state", level="fail", message=f"{folder} cannot be written", remedy=remedy)
+    return _check_space(folder)
+
+
+def _check_space(folder: Path) -> Check:
+    free_bytes = shutil.disk_usage(folder).free
+    message = f"{folder}, {free_bytes / (1 << 30):.1f} GiB free"
+    if free_bytes < _NO_SPACE_BYTES:
+        return Check(name="state", level="fail", message=message, remedy="free some space: messages will be refused")
+    if free_bytes < _LITTLE_SPACE_BYTES:
+        return Check(name="state", level="warn", message=message, remedy="free some space soon")
+    return Check(name="state", level="ok", message=message)
+
+
+def _check_missing(name: str, folder: Path, error: OSError) -> Check:
+    """A folder that is not there is fine if the daemon can make it."""
+    if not isinstance(error, FileNotFoundError):
+        return Check(
+            name=name, level="fail", message=f"{folder}: {error.strerror}", remedy="look at its parents' modes"
+        )
+    parent = next(parent for parent in folder.parents if parent.exists())
+    if os.access(parent, os.W_OK | os.X_OK):
+        return Check(name=name, level="ok", message=f"{folder} will be made")
+    remedy = f"make it, as a user who may write to {parent}, or choose another"
+    return Check(name=name, level="fail", message=f"{folder} is missing and cannot be made", remedy=remedy)
+
+
+def check_skills(folders: tuple[Path, ...]) -> Iterator[Check]:
+    """The folders that skills are read from."""
+    if not folders:
+        yield Check(name="skills", level="warn", message="no folder", remedy="name one in skills.paths")
+    for folder in folders:
+        try:
+            count = sum((entry / "SKILL.md").is_file() for entry in folder.iterdir())
+        except OSError as error:
+            message = f"{folder}: {error.strerror}"
+            yield Check(
+                name="skills", level="fail", message=message, remedy="make it readable, or correct skills.paths"
+            )
+            continue
+        if count:
+            yield Check(name="skills", level="ok", message=f"{folder}, {count} found")
+        else:
+            remedy = "put folders with a SKILL.md there"
+            yield Check(name="skills", level="warn", message=f"{folder} holds no skill", remedy=remedy)
+
+
+def check_model(config: Config, environ: Mapping[str, str]) -> Check:
+    """Which model would answer. The credential is looked for, never printed."""
+    from skilld.config import ConfigError
+    from skilld.model_choice import ModelChoice
+
+    try:
+        choice = ModelChoice(config.model, environ)
+    except ConfigError as error:
+        return Check(name="model", level="fail", message=str(error), remedy="see 'skillctl config show'")
+    if choice.anthropic is not None:
+        return Check(name="model", level="ok", message=f"{choice.default}, credential found")
+    if config.model.provider == "offline":
+        return Check(name="model", level="ok", message="offline, as configured")
+    remedy = "name a file with the key in model.api_key_file, or set ANTHROPIC_API_KEY for the daemon"
+    return Check(name="model", level="warn", message="no credential: the offline model answers", remedy=remedy)

@@ -1,0 +1,95 @@
+"""skillctl cancel and wait."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import click
+
+from skilld.cli.app import App
+from skilld.cli.commands.options import complete_sessions, json_option, pass_app
+from skilld.cli.failure import EXIT, Failure, exit_code_of
+from skilld.cli.output import Console, print_json
+from skilld.client import Client
+
+__all__ = ["cancel_command", "wait_command"]
+
+_WAIT_S: Final = 30.0  # for one request; the daemon allows 600
+_OPEN: Final = frozenset({"queued", "running"})
+
+
+@click.command("cancel")
+@click.argument("id", metavar="SESSION|TURN", shell_complete=complete_sessions)
+@click.option("--queued", is_flag=True, help="Also the messages that wait behind the running turn.")
+@json_option()
+@pass_app
+def cancel_command(app: App, id: str, queued: bool, as_json: bool) -> None:
+    """Cancel the running turn of a session, or one turn. Prints the ids of the turns.
+
+    \b
+    Example:
+      skillctl cancel --queued ses_vnlhrpcqpsm2fnysmm3zqqo7oy
+    """
+    with app.client() as client:
+        if id.startswith("trn_"):
+            if queued:
+                raise click.UsageError("--queued is for a session, not for a turn")
+            answer = client.cancel_turn(id)
+            cancelled = [id]
+        else:
+            answer = client.cancel(id, queued=queued)
+            cancelled = [str(turn) for turn in answer["cancelled"]]
+    if as_json:
+        print_json(answer)
+        return
+    for turn in cancelled:
+        print(turn)
+    if not cancelled:
+        Console().warn("nothing was running")
+
+
+@click.command("wait")
+@click.argument("turn", metavar="TURN")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="S", help="Give up after S seconds.")
+@json_option()
+@pass_app
+def wait_command(app: App, turn: str, timeout_s: float | None, as_json: bool) -> int:
+    """Wait for a turn to end. Prints its answer and exits as 'send' would have.
+
+    The turn goes on if you give up. Ids of turns come from 'skillctl send --no-wait'.
+
+    \b
+    Example:
+      skillctl wait --timeout 60 "$(skillctl send --no-wait 'analyze /var/log/dpkg.log')"
+    """
+    with app.client() as client:
+        found = _ended(client, turn, timeout_s)
+    if found["status"] in _OPEN:
+        raise Failure(f"turn {turn} is still {found['status']} after {timeout_s:g} s", EXIT.TIMED_OUT)
+    result = found.get("result") or {}
+    if as_json:
+        print_json(found)
+    elif result.get("text"):
+        console = Console()
+        console.answer(str(result["text"]))
+        console.end_line()
+    return _exit(found, result)
+
+
+def _ended(client: Client, turn: str, timeout_s: float | None) -> dict[str, Any]:
+    """The turn once it has ended, or as it is when the time is over."""
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        left_s = _WAIT_S if deadline_s is None else max(0.0, min(_WAIT_S, deadline_s - time.monotonic()))
+        found = client.turn(turn, wait_s=left_s)
+        if found["status"] not in _OPEN or left_s == 0.0:
+            return found
+
+
+def _exit(found: dict[str, Any], result: dict[str, Any]) -> int:
+    error = result.get("error") or {}
+    code = exit_code_of(str(found["status"]), error.get("code"))
+    if code != EXIT.DONE:
+        raise Failure(f"turn {found['turn']} {found['status']}: {error.get('message') or 'no reason given'}", code)
+    return code

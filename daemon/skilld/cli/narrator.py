@@ -1,0 +1,151 @@
+"""Tells the events of a conversation to somebody who reads along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from skilld.cli.output import Console
+from skilld.client import Event
+
+__all__ = ["Narrator", "cost_text", "summary"]
+
+_QUIET_REASONS: Final = frozenset({"", "end_turn", "stop_sequence"})
+_ENTRY_COMMAND: Final = "skill"  # stands for the model where /skill-name ran a command
+_INPUTS: Final = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+
+
+class Narrator:
+    """Writes answers as they arrive, and one line for each tool that starts or ends.
+
+    Args:
+        with_messages: also tell what the user said and how each turn ended, as a transcript does.
+
+    """
+
+    def __init__(self, console: Console, *, with_messages: bool = False) -> None:
+        self._console = console
+        self._with_messages = with_messages
+        self._messages: dict[str, str] = {}  # text of queued messages by turn
+        self._tools: dict[str, str] = {}  # names of running tools by call id
+        self._message = ""  # written of the message that is arriving
+        self._answer = ""  # written since the last tool: what the turn's ending repeats
+        self._model: str | None = None
+
+    def tell(self, event: Event) -> None:
+        """Write what this event adds."""
+        data = event.data
+        match event.type:
+            case "turn.queued":
+                self._messages[event.turn or ""] = _message(data)
+            case "turn.started":
+                self._begin(event)
+            case "model.delta" if data.get("kind", "text") == "text":
+                self._write(str(data.get("text", "")))
+            case "model.message":
+                self._model = str(data["model"]) if data.get("model") else self._model
+                self._write_rest(_text_of(data.get("content", ())), self._message)
+                self._message = ""
+            case "tool.started":
+                self._tool_started(data)
+            case "tool.finished":
+                self._tool_finished(data)
+            case "session.restarted":
+                self._console.note("[the daemon was restarted]")
+            case "approval.requested":
+                self._console.warn(f"waiting for approval {data.get('id', '')}")
+            case _ if event.is_ending:
+                self._end(event)
+
+    def _begin(self, event: Event) -> None:
+        self._message = self._answer = ""
+        text = self._messages.pop(event.turn or "", "")
+        if self._with_messages:
+            self._console.end_line()
+            self._console.answer(f"> {text}".replace("\n", "\n> ") + "\n")
+
+    def _write(self, text: str) -> None:
+        self._message += text
+        self._answer += text
+        self._console.answer(text)
+
+    def _write_rest(self, whole: str, written: str) -> None:
+        """Write what of `whole` has not arrived piece by piece: all of it where the model does not stream."""
+        if whole.startswith(written):
+            self._write(whole[len(written) :])
+
+    def _tool_started(self, data: Mapping[str, Any]) -> None:
+        name = str(data.get("name", "tool"))
+        self._tools[str(data.get("id"))] = name
+        self._message = self._answer = ""
+        self._console.note(f"[{name}] {_what(data)}")
+
+    def _tool_finished(self, data: Mapping[str, Any]) -> None:
+        name = self._tools.pop(str(data.get("id")), None) or str(data.get("name", "tool"))
+        parts = [str(data.get("outcome", "error" if data.get("is_error") else "ok"))]
+        if data.get("exit_code") is not None:
+            parts.append(f"exit {data['exit_code']}")
+        if data.get("duration_ms") is not None:
+            parts.append(f"{data['duration_ms'] / 1000:.2f} s")
+        line = f"[{name}] {' · '.join(parts)}"
+        if parts[0] != "ok" and data.get("content"):
+            line += f": {str(data['content'])[:200]}"
+        self._console.note(line)
+        self._message = self._answer = ""
+
+    def _end(self, event: Event) -> None:
+        if event.turn in self._messages:  # it ended before it began
+            self._begin(event)
+        self._write_rest(str(event.data.get("text") or ""), self._answer)
+        self._console.end_line()
+        self._message = self._answer = ""
+        reason = str(event.data.get("stop_reason") or "")
+        if event.type == "turn.finished" and reason not in _QUIET_REASONS:
+            self._console.warn(f"the answer ended early: {reason}")
+        if self._with_messages:
+            self._tell_ending(event)
+        self._console.note(summary(event.data, self._model))
+
+    def _tell_ending(self, event: Event) -> None:
+        if event.type != "turn.finished":
+            error = event.data.get("error") or {}
+            self._console.warn(f"[turn {event.type.removeprefix('turn.')}] {error.get('message', '')}")
+
+
+def summary(data: Mapping[str, Any], model: str | None) -> str:
+    """Which model answered, and what it took: "offline · 12 in / 40 out tokens · $0.00"."""
+    usage = data.get("usage") or {}
+    read = sum(int(usage.get(name) or 0) for name in _INPUTS)
+    written = int(usage.get("output_tokens") or 0)
+    name = str(data.get("model") or model or "no model")
+    if name == _ENTRY_COMMAND:
+        name = "no model (the skill's command)"
+    return f"{name} · {read} in / {written} out tokens · {cost_text(data.get('cost_usd'))}"
+
+
+def cost_text(cost_usd: float | None) -> str:
+    """US dollars, to the cent or, for less than a cent, to a hundredth of it."""
+    if cost_usd is None:
+        return "price unknown"
+    return f"${cost_usd:.2f}" if cost_usd == 0 or cost_usd >= 0.01 else f"${cost_usd:.4f}"
+
+
+def _message(data: Mapping[str, Any]) -> str:
+    names = [str(file.get("name")) for file in data.get("files", ()) if isinstance(file, dict)]
+    text = str(data.get("text", ""))
+    return f"{text} [files: {', '.join(names)}]" if names else text
+
+
+def _text_of(content: Any) -> str:
+    return "".join(str(block.get("text", "")) for block in content if block.get("type") == "text")
+
+
+def _what(data: Mapping[str, Any]) -> str:
+    """What a tool call is about: its description, else the first line of what it runs, else the path it works on."""
+    given = data.get("input")
+    given = given if isinstance(given, dict) else {}
+    argv = data.get("argv")
+    for value in (given.get("description"), given.get("command"), given.get("path")):
+        if isinstance(value, str) and value.strip():
+            return value.strip().splitlines()[0]
+    return " ".join(map(str, argv)) if isinstance(argv, list) else ""

@@ -1,0 +1,235 @@
+"""The client for trio programs. The same calls as `Client`, to be awaited."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from types import TracebackType
+from typing import Any, TypeVar
+
+import trio
+
+from skilld.client import wire
+from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, SkilldError
+from skilld.client.events import Cursor, Event, SseDecoder
+from skilld.client.over_httpx import AsyncHttpxTransport
+from skilld.client.over_trio import open_stream
+from skilld.client.sync import naming_key, socket_path
+from skilld.client.wire import Accepted, Call, Json, Request
+
+__all__ = ["AsyncClient"]
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Speaks to a daemon over its Unix socket, from trio tasks. Use it as an async context manager.
+
+    Every method raises SkilldError, or one of its kinds, when the daemon cannot be reached, refuses or fails; it may
+    be cancelled at any time, which closes its connection.
+
+    Args:
+        socket: path of the socket; found as `socket_path` tells if None.
+        reconnect_s: how long, in seconds, event streams try to connect again after a connection that worked was lost.
+
+    """
+
+    def __init__(self, socket: str | os.PathLike[str] | None = None, *, reconnect_s: float = 30.0) -> None:
+        self.socket = socket_path(socket)
+        self._reconnect_s = reconnect_s
+        self._transport = AsyncHttpxTransport(self.socket)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections that are held open. May be called twice."""
+        await self._transport.aclose()
+
+    async def _do(self, call: Call[T]) -> T:
+        return call.read(await self._transport.request(call.request))
+
+    async def _do_patiently(self, call: Call[T]) -> T:
+        """Try again while nobody answers the door: nothing was sent then, so nothing can happen twice."""
+        for pause_s in wire.CONNECT_RETRIES_S:
+            try:
+                return await self._do(call)
+            except DaemonUnreachable:
+                await trio.sleep(pause_s)
+        return await self._do(call)
+
+    async def version(self) -> Json:
+        """Version of the daemon."""
+        return await self._do(wire.get("/v1/version"))
+
+    async def health(self) -> Json:
+        """Whether the process answers at all."""
+        return await self._do(wire.get("/v1/health/live"))
+
+    async def ready(self) -> bool:
+        """Whether the daemon takes messages now: False while it starts and while it drains."""
+        return await self._do(wire.ready())
+
+    async def status(self) -> Json:
+        """Counts and settings of the running daemon."""
+        return await self._do(wire.get("/v1/status"))
+
+    async def metrics(self) -> str:
+        """Metrics in Prometheus' text format."""
+        return await self._do(wire.metrics())
+
+    async def create_session(self, *, idempotency_key: str | None = None, **settings: Any) -> Json:
+        """Start a conversation and return it; see `Client.create_session`."""
+        return await self._do_patiently(wire.create_session(settings, idempotency_key))
+
+    async def sessions(self, *, limit: int = 100, cursor: str | None = None) -> Json:
+        """One page of the conversations the caller may see: {"items", "next"}; `next` is the cursor of the next."""
+        return await self._do(wire.sessions(limit, cursor))
+
+    async def latest_session(self) -> Json | None:
+        """The caller's own most recently used conversation, or None. Other users' do not count, also not for root."""
+        cursor: str | None = None
+        while True:
+            page = await self.sessions(limit=10, cursor=cursor)
+            for session in page["items"]:
+                if session["owner_uid"] == os.getuid():
+                    return dict(session)
+            cursor = page["next"]
+            if cursor is None:
+                return None
+
+    async def session(self, session: str) -> Json:
+        """One conversation."""
+        return await self._do(wire.get(wire.session_path(session)))
+
+    async def update_session(self, session: str, **changes: Any) -> Json:
+        """Change settings of a conversation and return it; a turn that runs keeps what it began with."""
+        return await self._do(wire.write("PATCH", wire.session_path(session), changes))
+
+    async def delete_session(self, session: str) -> None:
+        """Delete a conversation with its events and files; a turn that runs is cancelled."""
+        await self._do(wire.write("DELETE", wire.session_path(session)))
+
+    async def send(
+        self,
+        session: str,
+        text: str,
+        *,
+        files: Sequence[tuple[str, bytes]] = (),
+        idempotency_key: str | None = None,
+    ) -> Accepted:
+        """Send a message and return as soon as the daemon has stored it durably; see `Client.send`."""
+        key = idempotency_key or wire.new_key()
+        with naming_key(key):
+            return await self._do_patiently(wire.send(session, text, files, key))
+
+    @asynccontextmanager
+    async def send_streaming(
+        self,
+        session: str,
+        text: str,
+        *,
+        files: Sequence[tuple[str, bytes]] = (),
+        idempotency_key: str | None = None,
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """Send a message and iterate over the events of its turn until the one that ends it.
+
+        `async with client.send_streaming(session, "hello") as events: async for event in events: ...`. A connection
+        that drops on the way is made again, and no event comes twice. Leaving the block closes the connection; what
+        the turn does then is the session's `on_disconnect`.
+        """
+        key = idempotency_key or wire.new_key()
+        request = wire.message(session, text, files, key, streaming=True)
+        async with aclosing(self._send_and_follow(session, request, key)) as events:
+            yield events
+
+    async def _send_and_follow(self, session: str, request: Request, key: str) -> AsyncGenerator[Event, None]:
+        cursor = Cursor(0, None, self._reconnect_s)
+        last: Event | None = None
+        try:
+            with naming_key(key):
+                async with aclosing(self._read(request, cursor)) as events:
+                    async for event in events:
+                        last = event
+                        yield event
+                        if event.is_ending:
+                            return
+        except ConnectionLost:
+            if last is None:
+                raise
+        if last is None:
+            raise ProtocolError("the daemon's answer to a message was an empty event stream")
+        cursor = Cursor(last.position, last.turn, self._reconnect_s)
+        cursor.connected()
+        async with aclosing(self._follow(session, cursor, follow=True)) as events:
+            async for event in events:
+                yield event
+
+    @asynccontextmanager
+    async def events(
+        self, session: str, *, after: int | str = 0, follow: bool = True, turn: str | None = None
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """What happened in a conversation behind the position `after`, then what happens, as it happens.
+
+        `async with client.events(session) as events: async for event in events: ...`. See `Client.events`.
+        """
+        cursor = Cursor(after, turn, self._reconnect_s)
+        async with aclosing(self._follow(session, cursor, follow=follow)) as events:
+            yield events
+
+    async def _follow(self, session: str, cursor: Cursor, *, follow: bool) -> AsyncGenerator[Event, None]:
+        while True:
+            lost: SkilldError | None = None
+            try:
+                async with aclosing(self._read(wire.events(session, cursor.position, follow), cursor)) as events:
+                    async for event in events:
+                        yield event
+            except SkilldError as error:
+                lost = error
+            if lost is None and (cursor.done or not follow):
+                return
+            await trio.sleep(cursor.pause_s(lost, trio.current_time()))
+
+    async def _read(self, request: Request, cursor: Cursor) -> AsyncGenerator[Event, None]:
+        """The events of one connection that are news to the cursor."""
+        decoder = SseDecoder()
+        async with open_stream(self.socket, request) as answer:
+            body = await answer.rest() if answer.status >= 400 else b""
+            wire.check_stream(answer.status, answer.headers, lambda: body)
+            cursor.connected()
+            while (chunk := await answer.part()) is not None:
+                for event in decoder.feed(chunk):
+                    if cursor.take(event):
+                        yield event
+                    if cursor.done:
+                        return
+
+    async def turn(self, turn: str, *, wait_s: float = 0.0) -> Json:
+        """A turn and, once it has ended, its result. Waits for the end up to `wait_s` seconds."""
+        return await self._do(wire.turn(turn, wait_s))
+
+    async def cancel(self, session: str, *, queued: bool = False) -> Json:
+        """Cancel the running turn of a conversation and, with `queued`, the waiting ones. Returns their ids."""
+        return await self._do(wire.write("POST", wire.session_path(session, "/cancel"), {"queued": queued}))
+
+    async def cancel_turn(self, turn: str) -> Json:
+        """Cancel one turn and return it."""
+        return await self._do(wire.write("POST", wire.turn_path(turn, "/cancel")))
+
+    async def skills(self) -> Json:
+        """The skills that are loaded now, and what could not be loaded."""
+        return await self._do(wire.get("/v1/skills"))
+
+    async def skill(self, name: str) -> Json:
+        """One skill."""
+        return await self._do(wire.get(wire.skill_path(name)))
+
+    async def reload_skills(self, name: str | None = None) -> Json:
+        """Read all skills, or one, from disk again, and return what changed."""
+        return await self._do(wire.reload_skills(name))

@@ -1,0 +1,340 @@
+"""The configuration: TOML read once into frozen values. Every key has an effect; etc/skilld.toml explains each.
+
+Precedence: a flag, then the environment, then the file, then the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from skilld import paths
+
+__all__ = [
+    "BackendsConfig",
+    "Config",
+    "ConfigError",
+    "DaemonConfig",
+    "LimitsConfig",
+    "ModelConfig",
+    "RoleConfig",
+    "RolesConfig",
+    "SkillsConfig",
+    "config_keys",
+    "load_config",
+    "mask",
+]
+
+Mode = Literal["development", "production", "test"]
+Seconds = Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+AccountId = Annotated[int, Field(ge=0, le=4_294_967_294)]
+FilePath = Annotated[Path, Field(strict=False)]
+
+_MAX_FILE_BYTES: Final = 1 << 20
+_DEFAULT_BACKENDS: Final[Mapping[Mode, tuple[str, ...]]] = {
+    "development": ("local",),
+    "production": ("docker",),
+    "test": ("local",),
+}
+# What looks like a credential is not repeated in an error, whichever key it was written to.
+_SECRET: Final = re.compile(r"sk-[A-Za-z0-9_-]{8,}|(?<=://)[^/@\s]+(?=@)")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The message names the file, the key, the value and what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DaemonConfig(_Section):
+    """The process: where it listens, what it keeps, how it speaks."""
+
+    socket: FilePath = Path()
+    state_dir: FilePath = Path()
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    mode: Mode = "development"
+
+
+class SkillsConfig(_Section):
+    """Where skills are found, and whether edits are followed."""
+
+    paths: tuple[FilePath, ...] = Field(default=(), strict=False)
+    watch: bool = True
+    debounce_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
+
+
+class ModelConfig(_Section):
+    """Which model answers. Credentials are named here, never written here."""
+
+    provider: Literal["auto", "anthropic", "offline"] = "auto"
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "claude-sonnet-5-5"
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    base_url: str | None = None
+    api_key_file: FilePath | None = None
+    api_key_credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,255}$")] = "anthropic_api_key"
+    stall_timeout_s: Seconds = 120.0
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+            raise ValueError("must be a URL such as https://api.example.com")
+        return value
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, mask(value) if isinstance(value, str) else value
+
+
+class LimitsConfig(_Section):
+    """Bounds of turns, tools, memory and the socket."""
+
+    iterations: Annotated[int, Field(ge=1, le=1000)] = 25
+    tool_timeout_s: Seconds = 120.0
+    turn_timeout_s: Seconds = 1800.0
+    tool_output_chars: Annotated[int, Field(ge=1000, le=10_000_000)] = 30_000
+    queued_messages: Count = 16
+    running_turns: Count = 32
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 8 << 20
+    max_header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 << 10
+    idle_unload_s: Seconds = 600.0
+    connections_per_peer: Annotated[int, Field(ge=1, le=100_000)] = 64
+
+
+class BackendsConfig(_Section):
+    """What executes tool calls where a session does not say."""
+
+    default: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(default=(), strict=False)
+
+
+class RoleConfig(_Section):
+    """Who has a role: user ids, and group ids (primary or supplementary)."""
+
+    uids: tuple[AccountId, ...] = Field(default=(), strict=False)
+    gids: tuple[AccountId, ...] = Field(default=(), strict=False)
+
+
+class RolesConfig(_Section):
+    """Who may do what on the socket. With nobody named: root and the daemon's own user, and they may do all."""
+
+    read: RoleConfig = RoleConfig()
+    send: RoleConfig = RoleConfig()
+    admin: RoleConfig = RoleConfig()
+
+    @property
+    def configured(self) -> bool:
+        return any(role.uids or role.gids for role in (self.read, self.send, self.admin))
+
+
+class Config(_Section):
+    """The whole configuration; `daemon.socket` and `daemon.state_dir` are resolved, `backends.default` is not empty."""
+
+    daemon: DaemonConfig = DaemonConfig()
+    skills: SkillsConfig = SkillsConfig()
+    model: ModelConfig = ModelConfig()
+    limits: LimitsConfig = LimitsConfig()
+    backends: BackendsConfig = BackendsConfig()
+    roles: RolesConfig = RolesConfig()
+
+
+def load_config(
+    path: Path | None, env: Mapping[str, str], overrides: Mapping[str, Any] | None = None, *, uid: int | None = None
+) -> Config:
+    """Read the file (none with None), apply the environment and the flags, resolve the paths.
+
+    Args:
+        path: the TOML file; relative paths in it are relative to its folder.
+        env: SKILLD_SOCKET, SKILLD_STATE_DIR, SKILLD_MODE, ANTHROPIC_BASE_URL and the XDG and systemd variables.
+        overrides: values of flags by dotted key, such as "daemon.socket"; None means that the flag was not given.
+        uid: whose defaults apply; the process's own if None.
+
+    Raises:
+        ConfigError: naming the file, the key, the value and what is allowed.
+
+    """
+    uid = os.getuid() if uid is None else uid
+    flags = {key: value for key, value in (overrides or {}).items() if value is not None}
+    origin = str(path) if path is not None else "configuration"
+    tree = _read(path) if path is not None else {}
+    _refuse_unknown(tree, origin)
+    parsed = _validate(tree, origin)
+    for key in ("socket", "state_dir"):
+        flags.setdefault(f"daemon.{key}", None)
+    return _resolve(parsed, tree, path, env, flags, uid, origin)
+
+
+def config_keys() -> dict[str, Any]:
+    """Every key, dotted, with its default; what etc/skilld.toml has to explain."""
+    return dict(_leaves(Config, ""))
+
+
+def mask(text: str) -> str:
+    """The text with everything that looks like a credential replaced by `***`."""
+    return _SECRET.sub("***", text)
+
+
+def _leaves(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _leaves(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.default
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}: name a readable file with --config") from error
+    if len(data) > _MAX_FILE_BYTES:
+        raise ConfigError(f"{path}: larger than {_MAX_FILE_BYTES} bytes; this is no configuration of skilld")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; TOML files are UTF-8") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not TOML: {mask(str(error))}") from error
+
+
+def _refuse_unknown(tree: Mapping[str, Any], origin: str) -> None:
+    known = config_keys()
+    sections = {key.rpartition(".")[0] for key in known} | set(Config.model_fields)
+    for key in _written_keys(tree, ""):
+        if key in known or key in sections:
+            continue
+        if key.endswith("api_key"):
+            hint = "a credential is not written here; name a file that holds it in 'model.api_key_file'"
+        else:
+            hint = _nearest(key, [*known, *sections])
+        raise ConfigError(f"{origin}: unknown key {key!r}: {hint}")
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    last = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    near = near or [last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], last, n=1, cutoff=0.7)]
+    return f"did you mean {near[0]!r}?" if near else f"the sections are {', '.join(Config.model_fields)}"
+
+
+def _written_keys(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and value and any(k.startswith(f"{key}.") for k in config_keys()):
+            yield from _written_keys(value, f"{key}.")
+        else:
+            yield key
+
+
+def _validate(tree: Mapping[str, Any], origin: str) -> Config:
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(item, origin) for item in error.errors())) from None
+
+
+def _explain(item: ErrorDetails, origin: str) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    value = mask(repr(item["input"]))
+    shown = value if len(value) <= 80 else f"{value[:77]}..."
+    allowed = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if item["type"] == "tuple_type":
+        allowed = "must be a list"
+    elif item["type"] == "model_type":
+        allowed = f"must be a section, written [{key}]"
+    return f"{origin}: {key} = {shown}: {allowed}"
+
+
+def _resolve(
+    parsed: Config,
+    tree: Mapping[str, Any],
+    path: Path | None,
+    env: Mapping[str, str],
+    flags: Mapping[str, Any],
+    uid: int,
+    origin: str,
+) -> Config:
+    """Fold flags and environment in; relative paths of the file become absolute against its folder."""
+    base = path.parent if path is not None else Path()
+    merged: dict[str, dict[str, Any]] = {
+        section: dict(iter(getattr(parsed, section))) for section in Config.model_fields
+    }
+    for key, value in _environment(env, tree):
+        _put(merged, key, value)
+    for key, value in flags.items():
+        if key not in config_keys():
+            raise ConfigError(f"unknown key {key!r} given by a flag")
+        if value is not None:
+            _put(merged, key, value)
+    _resolve_paths(merged, parsed, tree, base, env, flags, uid)
+    result = _validate(merged, origin)
+    if result.backends.default:
+        return result
+    backends = BackendsConfig(default=_DEFAULT_BACKENDS[result.daemon.mode])
+    return result.model_copy(update={"backends": backends})
+
+
+def _environment(env: Mapping[str, str], tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if env.get("SKILLD_MODE"):
+        yield "daemon.mode", env["SKILLD_MODE"]
+    if env.get("ANTHROPIC_BASE_URL") and "base_url" not in tree.get("model", {}):
+        yield "model.base_url", env["ANTHROPIC_BASE_URL"]
+
+
+def _put(merged: dict[str, dict[str, Any]], key: str, value: Any) -> None:
+    section, _, name = key.partition(".")
+    merged[section][name] = value
+
+
+def _resolve_paths(
+    merged: dict[str, dict[str, Any]],
+    parsed: Config,
+    tree: Mapping[str, Any],
+    base: Path,
+    env: Mapping[str, str],
+    flags: Mapping[str, Any],
+    uid: int,
+) -> None:
+    written = tree.get("daemon", {})
+    socket = base / parsed.daemon.socket.expanduser() if "socket" in written else None
+    state = base / parsed.daemon.state_dir.expanduser() if "state_dir" in written else None
+    try:
+        merged["daemon"]["socket"] = paths.daemon_socket_path(_path(flags["daemon.socket"]), env, uid, socket)
+        merged["daemon"]["state_dir"] = paths.state_dir(_path(flags["daemon.state_dir"]), env, uid, state)
+    except paths.PathError as error:
+        raise ConfigError(str(error)) from error
+    merged["skills"]["paths"] = _skill_paths(flags.get("skills.paths"), parsed.skills.paths, base)
+    if parsed.model.api_key_file is not None and "model.api_key_file" not in flags:
+        merged["model"]["api_key_file"] = _absolute(parsed.model.api_key_file, base)
+
+
+def _skill_paths(given: Sequence[Path] | None, configured: Sequence[Path], base: Path) -> tuple[Path, ...]:
+    if given:
+        return tuple(_absolute(Path(item), Path()) for item in given)
+    if configured:
+        return tuple(_absolute(item, base) for item in configured)
+    bundled = paths.data_dir("skills")
+    return (bundled,) if bundled is not None else ()
+
+
+def _absolute(path: Path, base: Path) -> Path:
+    return Path(os.path.abspath(base / path.expanduser()))
+
+
+def _path(value: Any) -> Path | None:
+    return None if value is None else Path(value)

@@ -1,0 +1,119 @@
+"""The supervisor of conversations. It makes their manager, so that both are always of one life."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from skill_actors.backends.base import Executor
+from skill_actors.errors import Refused
+from skill_actors.runtime import DynamicSupervisor, ExitReason, TrioActorRef
+from skill_actors.sessions.manager import SessionManager
+from skill_actors.sessions.session import Session
+from skill_actors.sessions.surroundings import SessionDefaults, Surroundings
+from skill_actors.skills.base import Skill
+from skill_actors.skills.copies import CopyError
+from skilld.parts import Parts, Slot
+
+__all__ = ["Conversations"]
+
+_RECOVER_AGAIN_S: Final = 1.0
+_UNLOAD_EVERY_S: Final = 15.0
+_SHUTDOWN_S: Final = 10.0  # for all turns together to kill their tools and write their endings
+
+
+class Conversations(DynamicSupervisor):
+    """One Session actor per conversation that is in use; dynamic, temporary."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__("session", shutdown_s=_SHUTDOWN_S)
+        self._parts = parts
+        self._numbers = itertools.count(1)
+
+    async def setup(self) -> None:
+        """Close what a crash interrupted, run what waits, and publish the manager."""
+        for slot in self._parts.executors.values():
+            await slot.wait()
+        manager = SessionManager(surroundings(self._parts), self._start_session)
+        if await manager.recover():
+            self.spawn(self._recover_again, manager)
+        self.spawn(self._unload, manager)
+        self._parts.sessions.put(manager)
+
+    async def teardown(self, reason: ExitReason) -> None:
+        self._parts.sessions.clear()
+
+    def _start_session(self, make: Callable[[], Session], session: str) -> TrioActorRef[Any]:
+        # A number beside the id: the actor before this one may still be ending.
+        return self._begin(make, f"{session}/{next(self._numbers)}")
+
+    async def _recover_again(self, manager: SessionManager) -> None:
+        """The disk was full at the start: the endings are written as soon as it takes them."""
+        left = 1
+        while left:
+            await trio.sleep(_RECOVER_AGAIN_S)
+            left = await manager.recover()
+
+    async def _unload(self, manager: SessionManager) -> None:
+        idle_s = self._parts.config.limits.idle_unload_s
+        while True:
+            await trio.sleep(min(_UNLOAD_EVERY_S, idle_s))
+            await manager.unload_idle(idle_s)
+
+
+def surroundings(parts: Parts) -> Surroundings:
+    """What conversations need, from the parts that are started before them."""
+    limits = parts.config.limits
+
+    async def pin(skills: Sequence[Skill]) -> Sequence[Path]:
+        try:
+            return [await parts.copies.ensure(skill) for skill in skills]
+        except CopyError as error:
+            raise Refused("conflict", str(error)) from error
+        except OSError as error:
+            raise Refused("storage_full", f"the skills cannot be copied: {error.strerror}") from error
+
+    return Surroundings(
+        journal=parts.journal.get(),
+        resolve_model=parts.models.resolve,
+        price_usd=parts.prices.cost_usd,
+        skills=lambda: parts.published.snapshot,
+        pin=pin,
+        executors=_Open(parts.executors),
+        default_backends=parts.config.backends.default,
+        slots=trio.CapacityLimiter(limits.running_turns),
+        workspaces=parts.config.daemon.state_dir / "workspaces",
+        bus=parts.bus,
+        defaults=SessionDefaults(
+            iterations=limits.iterations,
+            tool_timeout_s=limits.tool_timeout_s,
+            turn_timeout_s=limits.turn_timeout_s,
+            tool_output_chars=limits.tool_output_chars,
+            queued_messages=limits.queued_messages,
+            max_tokens=parts.config.model.max_tokens,
+            idle_unload_s=limits.idle_unload_s,
+        ),
+    )
+
+
+class _Open(Mapping[str, Executor]):
+    """Executors by name, as they are now: one that crashed is replaced under its name."""
+
+    def __init__(self, slots: Mapping[str, Slot[Executor]]) -> None:
+        self._slots = slots
+
+    def __getitem__(self, name: str) -> Executor:
+        executor = self._slots[name].peek()
+        if executor is None:
+            raise Refused("backend_unavailable", f"the backend {name!r} is starting again; send again in a moment")
+        return executor
+
+    def __iter__(self) -> Any:
+        return iter(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)

@@ -1,0 +1,204 @@
+"""The ASGI app: the table of routes, and what holds for every one of them.
+
+Order of checks: path (404), method (405), permission (403), query and headers (400), body (413, 400), handler.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from starlette.datastructures import Headers, QueryParams
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skill_actors.errors import Refused
+from skilld.http.body import parse_body, read_body
+from skilld.http.connection import ClientGone
+from skilld.http.errors import error_response, internal_error
+from skilld.http.openapi import openapi
+from skilld.http.peer import Authority, Peer
+from skilld.http.route import Call, Route
+from skilld.http.routes import ALL_ROUTES
+from skilld.http.services import Services, Viewer
+
+__all__ = ["build_app", "build_routes"]
+
+_CLIENT_LEFT: Final = 499  # for the metrics only; nobody is there to read it
+
+
+def build_routes() -> tuple[Route, ...]:
+    """Every route, by path and method."""
+
+    async def describe(call: Call) -> Response:
+        return Response(page(call.services.version), media_type="application/json")
+
+    described = Route(
+        method="GET",
+        path="/v1/openapi.json",
+        handler=describe,
+        permission="any",
+        summary="This interface, as an OpenAPI document.",
+    )
+    routes = tuple(sorted((*ALL_ROUTES, described), key=lambda route: (route.path, route.method)))
+
+    def page(version: str) -> bytes:
+        return openapi(routes, version)
+
+    return routes
+
+
+def build_app(services: Services) -> ASGIApp:
+    """The whole interface over these services."""
+    authority = Authority(services.config.roles, services.own_uid)
+    by_path: dict[str, dict[str, Route]] = {}
+    for route in build_routes():
+        by_path.setdefault(route.path, {})[route.method] = route
+    return _Router(
+        {path: _Endpoint(path, routes, services, authority) for path, routes in by_path.items()}, _Unknown(services)
+    )
+
+
+class _Router:
+    """Finds the endpoint of a path: those without parameters by one look-up, the few others one after the other."""
+
+    def __init__(self, endpoints: Mapping[str, ASGIApp], unknown: ASGIApp) -> None:
+        self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
+        self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
+        self._unknown = unknown
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        endpoint = self._fixed.get(path)
+        if endpoint is None:
+            endpoint, scope["path_params"] = self._match(path)
+        await endpoint(scope, receive, send)
+
+    def _match(self, path: str) -> tuple[ASGIApp, dict[str, str]]:
+        for pattern, endpoint in self._patterns:
+            match = pattern.match(path)
+            if match is not None:
+                return endpoint, match.groupdict()
+        return self._unknown, {}
+
+
+class _Unknown:
+    """Answers every path that nothing serves."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = ascii(scope["path"][:200])
+        answer = error_response(Refused("not_found", f"no such path: {path}; GET /v1/openapi.json lists them"))
+        _count(self._services, "unknown", scope["method"], 404, 0.0)
+        await answer(scope, receive, send)
+
+
+class _Endpoint:
+    """All methods of one path."""
+
+    def __init__(self, path: str, routes: Mapping[str, Route], services: Services, authority: Authority) -> None:
+        self._path = path
+        self._routes = routes
+        self._services = services
+        self._authority = authority
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, whatever happens; only a failure after the first byte goes up, and cuts the connection."""
+        began = time.monotonic()
+        status = 0
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            answer = await self._handle(scope, receive)
+            await answer(scope, receive, observed)
+        except (ClientGone, ConnectionAbortedError):
+            status = status or _CLIENT_LEFT
+        except Exception as error:
+            if status:
+                raise
+            await self._failed(error, scope["method"])(scope, receive, observed)
+        finally:
+            _count(self._services, self._path, scope["method"], status or _CLIENT_LEFT, time.monotonic() - began)
+
+    def _failed(self, error: Exception, method: str) -> Response:
+        if isinstance(error, Refused):
+            return error_response(error)
+        return internal_error(error, f"{method} {self._path}")
+
+    async def _handle(self, scope: Scope, receive: Receive) -> Response:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        route = self._routes.get(method)
+        if route is None:
+            return _wrong_method(scope["method"], self._routes)
+        peer: Peer = scope["skilld.peer"]
+        permissions = self._authority.permissions(peer)
+        if route.permission not in permissions:
+            raise Refused("forbidden", _forbidden(peer, route))
+        request = Request(scope, receive)
+        call = Call(
+            services=self._services,
+            peer=peer,
+            viewer=Viewer(uid=peer.uid, admin="admin" in permissions),
+            headers=request.headers,
+            params=request.path_params,
+            query=_query(request.query_params, route),
+        )
+        if route.body is None:
+            return await route.handler(call)
+        _check_encoding(request.headers)
+        raw = await read_body(receive)
+        body = await parse_body(b"{}" if not raw and route.optional_body else raw, route.body)
+        return await route.handler(replace(call, body=body))
+
+
+def _wrong_method(method: str, routes: Mapping[str, Route]) -> Response:
+    allowed = sorted({*routes, *({"HEAD"} if "GET" in routes else ())})
+    refused = Refused("bad_request", f"{method[:20]!a} is not offered here; allowed: {', '.join(allowed)}")
+    return error_response(refused, status=405, headers={"allow": ", ".join(allowed)})
+
+
+def _forbidden(peer: Peer, route: Route) -> str:
+    return (
+        f"uid {peer.uid} lacks the role {route.permission!r}, which {route.method} {route.path} needs: "
+        f"an operator grants it in [roles.{'read' if route.permission == 'any' else route.permission}]"
+    )
+
+
+def _query(given: QueryParams, route: Route) -> dict[str, str]:
+    """Each parameter once, none that the route does not read."""
+    known = [parameter.name for parameter in route.parameters if parameter.where == "query"]
+    result: dict[str, str] = {}
+    for name, value in given.multi_items():
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise Refused("bad_request", f"unknown query parameter {name[:60]!a}; this path knows: {listed}")
+        if name in result:
+            raise Refused("bad_request", f"query parameter {name!r} occurs twice")
+        result[name] = value
+    return result
+
+
+def _check_encoding(headers: Headers) -> None:
+    encoding = headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise Refused("bad_request", f"content-encoding {encoding[:40]!a}: send the body uncompressed")
+
+
+def _count(services: Services, path: str, method: str, status: int, duration: float) -> None:
+    known: Sequence[str] = ("GET", "HEAD", "POST", "PATCH", "DELETE")
+    services.bus.emit(
+        "http.stop",
+        {"duration": duration},
+        {"route": path, "method": method if method in known else "other", "status": status},
+    )

@@ -1,0 +1,19 @@
+"""What the socket offers, by noun."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from skilld.http.route import Route
+from skilld.http.routes import events, health, messages, sessions, skills, status
+
+__all__ = ["ALL_ROUTES"]
+
+ALL_ROUTES: Final[tuple[Route, ...]] = (
+    *events.ROUTES,
+    *health.ROUTES,
+    *messages.ROUTES,
+    *sessions.ROUTES,
+    *skills.ROUTES,
+    *status.ROUTES,
+)

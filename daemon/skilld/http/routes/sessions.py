@@ -1,0 +1,176 @@
+"""Conversations: made, listed, looked at, changed, cancelled, deleted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse, Response
+
+from skill_actors.errors import Refused
+from skill_actors.ids import is_id
+from skilld.http.route import Call, Parameter, Route
+
+__all__ = ["IDEMPOTENCY_KEY", "ROUTES", "SessionSettings", "idempotency_key", "session_id"]
+
+_MAX_KEY_BYTES: Final = 255
+_MAX_PAGE: Final = 1000
+
+IDEMPOTENCY_KEY: Final = Parameter(
+    name="Idempotency-Key",
+    where="header",
+    summary="At most 255 visible ASCII characters. The same key and content is done once.",
+)
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class SessionLimits(BaseModel):
+    """Bounds of a session's turns, where they differ from the daemon's."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    iterations: int | None = None
+    tool_timeout_s: float | None = None
+    turn_timeout_s: float | None = None
+
+
+class SessionSettings(BaseModel):
+    """What a session is made with. Other names pass this check: the session layer refuses them, saying why."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    title: str | None = None
+    system: str | None = None
+    model: Name | None = None
+    backends: list[Name] | None = None
+    skills: list[Name] | None = None
+    limits: SessionLimits | None = None
+    labels: dict[str, str] | None = None
+    on_disconnect: Literal["continue", "cancel"] | None = None
+
+
+class CancelRequest(BaseModel):
+    """Whether messages that still wait are cancelled too."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    queued: bool = False
+
+
+def session_id(call: Call) -> str:
+    """The id in the path.
+
+    Raises:
+        Refused: not_found, for what cannot be an id, in the words used for one that does not exist.
+
+    """
+    value = call.params["id"]
+    if not is_id(value, "ses"):
+        raise Refused("not_found", f"no session {value[:60]!a}; GET /v1/sessions lists yours")
+    return value
+
+
+def idempotency_key(call: Call) -> str | None:
+    """The header's value.
+
+    Raises:
+        Refused: bad_request, if it is empty, too long, or not visible ASCII.
+
+    """
+    key = call.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 0 < len(key) <= _MAX_KEY_BYTES or not all("!" <= char <= "~" for char in key):
+        raise Refused("bad_request", f"Idempotency-Key: expected 1 to {_MAX_KEY_BYTES} visible ASCII characters")
+    return key
+
+
+async def create(call: Call) -> Response:
+    settings: dict[str, Any] = call.body.model_dump(exclude_unset=True)
+    made = await call.services.sessions.create(call.peer.uid, settings, idempotency_key(call))
+    return JSONResponse(made, status_code=201, headers={"location": f"/v1/sessions/{made['id']}"})
+
+
+async def listing(call: Call) -> Response:
+    limit = int(call.number("limit", 100, low=1, high=_MAX_PAGE))
+    return JSONResponse(await call.services.sessions.list(call.viewer, limit=limit, cursor=call.query.get("cursor")))
+
+
+async def show(call: Call) -> Response:
+    return JSONResponse(await call.services.sessions.get(session_id(call), call.viewer))
+
+
+async def update(call: Call) -> Response:
+    changes: dict[str, Any] = call.body.model_dump(exclude_unset=True)
+    if not changes:
+        raise Refused("bad_request", "nothing to change: the body names no field")
+    return JSONResponse(await call.services.sessions.update(session_id(call), call.viewer, changes))
+
+
+async def delete(call: Call) -> Response:
+    await call.services.sessions.delete(session_id(call), call.viewer)
+    return Response(status_code=204)
+
+
+async def cancel(call: Call) -> Response:
+    queued: bool = call.body.queued
+    return JSONResponse(await call.services.sessions.cancel(session_id(call), call.viewer, queued=queued))
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/v1/sessions",
+        handler=create,
+        permission="send",
+        summary="Make a session.",
+        body=SessionSettings,
+        optional_body=True,
+        parameters=(IDEMPOTENCY_KEY,),
+        status=201,
+    ),
+    Route(
+        method="GET",
+        path="/v1/sessions",
+        handler=listing,
+        permission="read",
+        summary="Your sessions, latest first; an admin sees everybody's.",
+        parameters=(
+            Parameter(name="limit", summary=f"How many at most, 1 to {_MAX_PAGE}; 100 if absent."),
+            Parameter(name="cursor", summary="`next` of the page before."),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/v1/sessions/{id}",
+        handler=show,
+        permission="read",
+        summary="One session.",
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/sessions/{id}",
+        handler=update,
+        permission="send",
+        summary="Change what may change of a session.",
+        body=SessionSettings,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/sessions/{id}",
+        handler=delete,
+        permission="send",
+        summary="Cancel what runs and remove the session with its history.",
+        status=204,
+    ),
+    Route(
+        method="POST",
+        path="/v1/sessions/{id}/cancel",
+        handler=cancel,
+        permission="send",
+        summary="Cancel the running turn and, with queued, those that wait.",
+        body=CancelRequest,
+        optional_body=True,
+    ),
+)

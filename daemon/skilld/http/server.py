@@ -1,0 +1,134 @@
+"""The accept loop: who connects, how many, and what happens when descriptors run out.
+
+HTTP is spoken by h11 directly rather than by hypercorn's trio TCPServer, after trying both (hypercorn 0.18):
+its writes are shielded from cancellation, so that one client that never reads held up a stop until it went away
+(3.0 s of 3.0 s tried); one `read_timeout` serves for headers and for event streams, so that a slow header cannot be
+bounded without cutting the streams; its own refusals carry neither our JSON nor our version; and a request costs
+four to five times as much (benchmarks/socket_round_trip.py prints both).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import Counter
+from typing import Final
+
+import trio
+
+from skill_actors.errors import Refused
+from skilld.http.connection import ASGIApp, Connection, Header, refuse
+from skilld.http.limits import ServerLimits
+from skilld.http.listener import Listener
+from skilld.http.peer import Peer, PeerRefused, overflow_uid, read_peer
+
+__all__ = ["HttpServer"]
+
+_log = logging.getLogger(__name__)
+
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_EXHAUSTED_PAUSE_S: Final = 0.1
+_COMPLAIN_EVERY_S: Final = 60.0
+
+
+class HttpServer:
+    """Serves an ASGI app on a Unix socket; the scope holds the peer under "skilld.peer"."""
+
+    def __init__(self, app: ASGIApp, limits: ServerLimits, version: str) -> None:
+        self._app = app
+        self._limits = limits
+        self._headers: tuple[Header, ...] = ((b"skilld-version", version.encode("ascii")),)
+        self._connections: set[Connection] = set()
+        self._per_uid: Counter[int] = Counter()
+        self._turned_away: Counter[int] = Counter()
+        self._unknown_uid = overflow_uid()
+        self._accepting = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._complained_at = -_COMPLAIN_EVERY_S
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    async def serve(self, listener: Listener, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Accept and serve until `drain` has done its work, or until cancelled. The listener is closed then."""
+        sock = trio.socket.from_stdlib_socket(listener.sock)
+        async with trio.open_nursery() as self._nursery:
+            try:
+                task_status.started()
+                with self._accepting:
+                    await self._accept(sock, self._nursery)
+            finally:
+                listener.close()
+
+    def drain(self, grace_s: float) -> None:
+        """Accept nobody any more, let answers under way end for `grace_s` seconds, then cut them; `serve` returns."""
+        self._accepting.cancel()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.deadline = trio.current_time() + grace_s
+        for connection in tuple(self._connections):
+            connection.finish()
+
+    async def _accept(self, sock: trio.socket.SocketType, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                accepted, _ = await sock.accept()
+            except OSError as error:
+                if error.errno == errno.ECONNABORTED:
+                    continue
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._complain(error)
+                await trio.sleep(_EXHAUSTED_PAUSE_S)
+                continue
+            nursery.start_soon(self._meet, trio.SocketStream(accepted))
+
+    def _complain(self, error: OSError) -> None:
+        """Once a minute: a log that fills while descriptors are short helps nobody."""
+        if trio.current_time() - self._complained_at >= _COMPLAIN_EVERY_S:
+            self._complained_at = trio.current_time()
+            _log.error("cannot accept a connection (%s); trying again: raise LimitNOFILE", error.strerror)
+
+    async def _meet(self, stream: trio.SocketStream) -> None:
+        try:
+            peer = read_peer(stream.socket, self._unknown_uid)
+        except PeerRefused as error:
+            await self._turn_away(stream, -1, Refused("forbidden", str(error)))
+            return
+        if self._per_uid[peer.uid] >= self._limits.connections_per_peer:
+            limit = self._limits.connections_per_peer
+            message = f"your user has {limit} connections open, the most allowed (limits.connections_per_peer)"
+            await self._turn_away(stream, peer.uid, Refused("overloaded", message, retry_after_s=1))
+            return
+        self._per_uid[peer.uid] += 1
+        try:
+            await self._serve(stream, peer)
+        finally:
+            self._per_uid[peer.uid] -= 1
+            if not self._per_uid[peer.uid]:
+                del self._per_uid[peer.uid]
+
+    async def _serve(self, stream: trio.SocketStream, peer: Peer) -> None:
+        connection = Connection(stream, self._app, self._limits, self._headers, {"skilld.peer": peer})
+        self._connections.add(connection)
+        try:
+            if self._accepting.cancel_called:
+                connection.finish()
+            await connection.run()
+        except Exception:
+            _log.exception("a connection of uid %d failed; the others go on", peer.uid)
+        finally:
+            self._connections.discard(connection)
+
+    async def _turn_away(self, stream: trio.SocketStream, uid: int, refused: Refused) -> None:
+        """Say why, to a bounded number of callers at once; the rest is closed without a word."""
+        self._turned_away[uid] += 1
+        try:
+            if self._turned_away[uid] <= self._limits.connections_per_peer:
+                await refuse(stream, refused, self._headers)
+        finally:
+            self._turned_away[uid] -= 1
+            if not self._turned_away[uid]:
+                del self._turned_away[uid]
+            await trio.aclose_forcefully(stream)

@@ -1,0 +1,92 @@
+"""What the handlers need of the daemon, filled once by whoever builds the tree."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from skill_actors.sessions.events import Event, Position
+from skill_actors.sessions.table import Viewer
+from skill_actors.skills.base import SkillSnapshot
+from skill_actors.telemetry import Bus
+from skilld.config import Config
+
+__all__ = ["Accepted", "Services", "Sessions", "Skills", "Viewer"]
+
+
+class Accepted(Protocol):
+    """A message that is durable."""
+
+    @property
+    def turn(self) -> str: ...
+    @property
+    def session(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+class Sessions(Protocol):
+    """The part of the session manager that the socket offers. Errors are `Refused`."""
+
+    async def create(
+        self, owner_uid: int, settings: Mapping[str, Any], idempotency_key: str | None = None
+    ) -> dict[str, Any]: ...
+    async def get(self, session: str, viewer: Viewer) -> dict[str, Any]: ...
+    async def list(self, viewer: Viewer, *, limit: int, cursor: str | None) -> dict[str, Any]: ...
+    async def update(self, session: str, viewer: Viewer, changes: Mapping[str, Any]) -> dict[str, Any]: ...
+    async def delete(self, session: str, viewer: Viewer) -> None: ...
+    async def submit(
+        self,
+        session: str,
+        viewer: Viewer,
+        text: str,
+        files: Sequence[tuple[str, bytes]] = (),
+        idempotency_key: str | None = None,
+    ) -> Accepted: ...
+    async def cancel(self, session: str, viewer: Viewer, *, queued: bool = False) -> dict[str, Any]: ...
+    async def get_turn(self, turn: str, viewer: Viewer, *, wait_s: float = 0.0) -> dict[str, Any]: ...
+    async def cancel_turn(self, turn: str, viewer: Viewer) -> dict[str, Any]: ...
+    def follow(
+        self, session: str, viewer: Viewer, *, after: Position, turn: str | None = None, live: bool = True
+    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]: ...
+
+
+class Skills(Protocol):
+    """The skills in force, and a way to read them again."""
+
+    @property
+    def snapshot(self) -> SkillSnapshot: ...
+    async def reload(self, name: str | None) -> Mapping[str, Any]:
+        """Read all skills, or the one named, from disk again; a JSON-ready summary."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The daemon as the socket sees it.
+
+    Args:
+        status: JSON-ready facts for GET /v1/status. Must not wait.
+        ready: whether messages are accepted now.
+        metrics: the text of /metrics; what takes long of it runs in a worker thread (Metrics.render).
+        backends: JSON-ready facts of each backend, for GET /v1/backends.
+        prices: JSON-ready price table, for GET /v1/prices.
+        shutdown: begin to drain and stop. Returns at once.
+        own_uid: the daemon's own user.
+
+    """
+
+    sessions: Sessions
+    skills: Skills
+    status: Callable[[], Mapping[str, Any]]
+    ready: Callable[[], bool]
+    metrics: Callable[[], Awaitable[bytes]]
+    backends: Callable[[], Sequence[Mapping[str, Any]]]
+    prices: Callable[[], Mapping[str, Any]]
+    shutdown: Callable[[], None]
+    config: Config
+    version: str
+    bus: Bus
+    own_uid: int

@@ -1,0 +1,74 @@
+"""Actors that hold the daemon's resources: made when the actor starts, let go when it ends."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from skill_actors.backends.registry import factory
+from skill_actors.models.base import ModelError
+from skill_actors.runtime import ExitReason, TrioActor
+from skilld.metrics import sample_loop_lag
+from skilld.parts import Parts
+
+__all__ = ["ExecutorKeeper", "ModelKeeper", "Observability"]
+
+_log = logging.getLogger(__name__)
+
+
+class ExecutorKeeper(TrioActor):
+    """Keeps one backend open and publishes it."""
+
+    def __init__(self, parts: Parts, name: str) -> None:
+        super().__init__()
+        self._parts = parts
+        self._backend = name
+
+    async def setup(self) -> None:
+        self.spawn(self._keep)
+
+    async def _keep(self) -> None:
+        slot = self._parts.executors[self._backend]
+        async with (await factory(self._backend))({}) as executor:
+            await executor.check()
+            slot.put(executor)
+            try:
+                await trio.sleep_forever()
+            finally:
+                slot.clear()
+
+
+class ModelKeeper(TrioActor):
+    """Imports the model's SDK once the daemon serves, so that the first call need not wait; closes its connections."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self._parts = parts
+
+    async def setup(self) -> None:
+        self.spawn(self._prepare)
+
+    async def _prepare(self) -> None:
+        model = self._parts.models.anthropic
+        if model is None:
+            return
+        await self._parts.ready.wait()
+        try:
+            await model.prepare()
+        except ModelError as error:
+            _log.warning("the model client could not be prepared, calls will try again: %s", error)
+
+    async def teardown(self, reason: ExitReason) -> None:
+        await self._parts.models.aclose()
+
+
+class Observability(TrioActor):
+    """Measures the event loop."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self._parts = parts
+
+    async def setup(self) -> None:
+        self.spawn(sample_loop_lag, self._parts.bus)

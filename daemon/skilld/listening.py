@@ -1,0 +1,142 @@
+"""The listener's branch of the tree: the socket, and the gate that lets conversations end before it closes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from skill_actors.errors import Refused
+from skill_actors.runtime import ExitReason, NamedRef, TrioActor
+from skill_actors.skills.base import SkillSnapshot
+from skill_actors.skills.library import ReloadSummary
+from skill_actors.skills.registry import Reload, UnknownSkill
+from skilld.http import HttpServer, ServerLimits, Services, build_app, open_listener
+from skilld.metrics import Metrics
+from skilld.parts import Parts
+
+__all__ = ["DRAIN_EXTRA_S", "Gate", "Socket"]
+
+_log = logging.getLogger(__name__)
+
+DRAIN_EXTRA_S: Final = 5.0  # beyond drain_s: to cancel what did not end, and to say goodbye
+_GOODBYE_S: Final = 2.0
+_RELOAD_S: Final = 120.0
+
+
+class Socket(TrioActor):
+    """Serves the HTTP API on the Unix socket."""
+
+    def __init__(self, parts: Parts, metrics: Metrics, shutdown: Any) -> None:
+        super().__init__()
+        self._parts = parts
+        self._metrics = metrics
+        self._shutdown = shutdown
+
+    async def setup(self) -> None:
+        parts, config = self._parts, self._parts.config
+        limits = ServerLimits(
+            max_header_bytes=config.limits.max_header_bytes,
+            max_body_bytes=config.limits.max_body_bytes,
+            connections_per_peer=config.limits.connections_per_peer,
+        )
+        server = HttpServer(build_app(self._services()), limits, parts.version)
+        listener = open_listener(config.daemon.socket, parts.environ, shared=config.roles.configured)
+        parts.server.put(server)
+        self.spawn(server.serve, listener)
+        _log.info("listening on %s", listener.path)
+        parts.ready.set()
+
+    async def teardown(self, reason: ExitReason) -> None:
+        self._parts.server.clear()
+
+    def _services(self) -> Services:
+        parts = self._parts
+        return Services(
+            sessions=parts.sessions.get(),
+            skills=_Skills(parts, self.directory.named("registry")),
+            status=lambda: status_of(parts),
+            ready=lambda: parts.ready.is_set() and not parts.sessions.get().draining,
+            metrics=self._metrics.render,
+            backends=lambda: backends_of(parts),
+            prices=parts.prices.to_dict,
+            shutdown=self._shutdown,
+            config=parts.config,
+            version=parts.version,
+            bus=parts.bus,
+            own_uid=os.getuid(),
+        )
+
+
+class Gate(TrioActor):
+    """Last up, first down: its end is the drain. New messages are refused, running turns may end, reads go on."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self._parts = parts
+
+    async def teardown(self, reason: ExitReason) -> None:
+        sessions, server = self._parts.sessions.peek(), self._parts.server.peek()
+        if sessions is not None and not await sessions.drain(self._parts.config.daemon.drain_s):
+            _log.warning("turns did not end within %g s and are cut", self._parts.config.daemon.drain_s)
+        if server is not None:
+            server.drain(_GOODBYE_S)
+
+
+class _Skills:
+    """The skills as the socket offers them."""
+
+    def __init__(self, parts: Parts, registry: NamedRef) -> None:
+        self._parts = parts
+        self._registry = registry
+
+    @property
+    def snapshot(self) -> SkillSnapshot:
+        return self._parts.published.snapshot
+
+    async def reload(self, name: str | None) -> Mapping[str, Any]:
+        try:
+            summary: ReloadSummary = await self._registry.call(Reload(name), timeout=_RELOAD_S, wait_s=5.0)
+        except UnknownSkill as error:
+            raise Refused("not_found", str(error)) from error
+        return {
+            "outcome": summary.outcome,
+            "generation": summary.generation,
+            "skills": summary.skills,
+            "added": list(summary.added),
+            "changed": list(summary.changed),
+            "removed": list(summary.removed),
+            "failed": summary.failed,
+            "duration_ms": round(summary.duration_s * 1000, 1),
+        }
+
+
+def status_of(parts: Parts) -> dict[str, Any]:
+    """Facts for GET /v1/status."""
+    sessions, journal = parts.sessions.peek(), parts.journal.peek()
+    snapshot = parts.published.snapshot
+    return {
+        "version": parts.version,
+        "pid": os.getpid(),
+        "state_dir": str(parts.config.daemon.state_dir),
+        "mode": parts.config.daemon.mode,
+        "model": parts.models.default,
+        "backends": sorted(parts.executors),
+        "skills": len(snapshot.skills),
+        "skill_failures": len(snapshot.failures),
+        **({} if sessions is None else sessions.status()),
+        "journal_commits": 0 if journal is None else journal.stats().commits,
+    }
+
+
+def backends_of(parts: Parts) -> list[dict[str, Any]]:
+    """Facts for GET /v1/backends: what each backend claims, and whether it runs."""
+    found = []
+    for name, slot in parts.executors.items():
+        executor = slot.peek()
+        claims = {} if executor is None else asdict(executor.capabilities)
+        default = name in parts.config.backends.default
+        found.append({"name": name, "available": executor is not None, "default": default, "capabilities": claims})
+    return found

@@ -1,0 +1,246 @@
+"""Prometheus metrics, fed by the telemetry bus, by supervision reports, and by looking around at scrape time.
+
+No label grows with use: models are those of the price table, tools and backends those that exist; all else is "other".
+docs/telemetry.md lists every name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from skill_actors.runtime.report import Report
+from skill_actors.telemetry import Bus, Handler, Measurements, Metadata
+
+__all__ = ["Metrics", "Sources", "sample_loop_lag"]
+
+_OTHER: Final = "other"
+_OUTCOMES: Final = frozenset({"finished", "failed", "cancelled", "interrupted"})
+_TOOL_OUTCOMES: Final = frozenset({"ok", "error", "timeout", "cancelled"})
+_RELOADS: Final = frozenset({"ok", "failed", "unchanged"})
+_TOKENS: Final[Mapping[str, str]] = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "cache_read_tokens": "cache_read",
+    "cache_write_5m_tokens": "cache_write_5m",
+    "cache_write_1h_tokens": "cache_write_1h",
+}
+_TURN_BUCKETS: Final = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
+_TOOL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_HTTP_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+_LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+
+
+async def sample_loop_lag(bus: Bus, interval_s: float = 0.25) -> None:
+    """Emit `loop.lag` for ever: how much later than asked the event loop woke this task, in seconds."""
+    while True:
+        due = trio.current_time() + interval_s
+        await trio.sleep_until(due)
+        bus.emit("loop.lag", {"duration": max(0.0, trio.current_time() - due)}, {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where a scrape looks. All are called on the trio thread.
+
+    Args:
+        sessions: `sessions_live`, `turns_running` and `turns_queued`.
+        stored: conversations in the store.
+        skills: skills in force.
+        mailboxes: waiting messages by child template, never by conversation.
+        journal: `commits`, `queue_depth`, `wal_bytes` and `db_bytes`.
+        connections: open connections of the socket.
+
+    """
+
+    sessions: Callable[[], Mapping[str, float]]
+    stored: Callable[[], Awaitable[int]]
+    skills: Callable[[], int]
+    mailboxes: Callable[[], Mapping[str, int]]
+    journal: Callable[[], Mapping[str, float]]
+    connections: Callable[[], int]
+
+
+class Metrics:
+    """All metrics of one daemon, in a registry of their own.
+
+    Args:
+        models: names that may be a label.
+        tools: likewise.
+        backends: likewise.
+
+    """
+
+    def __init__(
+        self, *, version: str, models: Collection[str], tools: Collection[str], backends: Collection[str]
+    ) -> None:
+        self._models = frozenset(models)
+        self._tools = frozenset(tools)
+        self._backends = frozenset(backends)
+        self._sources: Sources | None = None
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._gauges = _Gauges(self.registry)
+        self._make_counters()
+        self._make_histograms()
+        self._on: Final[Mapping[str, Callable[[Measurements, Metadata], None]]] = {
+            "execute.exception": self._on_tool_exception,
+            "execute.stop": self._on_tool,
+            "http.stop": self._on_http,
+            "loop.lag": self._on_lag,
+            "model.error": self._on_model_error,
+            "model.stop": self._on_model,
+            "skill.reloaded": self._on_reload,
+            "turn.stop": self._on_turn,
+        }
+        Gauge("skilld_build_info", "The daemon's version.", ["version"], registry=self.registry).labels(version).set(1)
+
+    def _make_counters(self) -> None:
+        registry = self.registry
+        self._turns = Counter("skilld_turns", "Turns that ended.", ["outcome"], registry=registry)
+        self._tokens = Counter("skilld_tokens", "Tokens, as billed.", ["model", "kind"], registry=registry)
+        self._cost = Counter("skilld_cost_usd", "Cost of turns with a known price, US dollars.", registry=registry)
+        self._unpriced = Counter("skilld_turns_unpriced", "Turns whose cost is unknown.", registry=registry)
+        self._model_errors = Counter("skilld_model_errors", "Failed model calls.", ["retried"], registry=registry)
+        self._reloads = Counter("skilld_skill_reloads", "Loads of the skills.", ["outcome"], registry=registry)
+        self._restarts = Counter("skilld_restarts", "Restarted children.", ["supervisor", "child"], registry=registry)
+        self._reports = Counter(
+            "skilld_supervision", "Supervision reports.", ["supervisor", "event"], registry=registry
+        )
+        self._http = Counter(
+            "skilld_http_requests", "Answered requests.", ["route", "method", "status"], registry=registry
+        )
+
+    def _make_histograms(self) -> None:
+        registry = self.registry
+        self._turn_time = Histogram(
+            "skilld_turn_duration_seconds", "From start to end of a turn.", buckets=_TURN_BUCKETS, registry=registry
+        )
+        self._model_time = Histogram(
+            "skilld_model_duration_seconds", "Model calls.", ["model"], buckets=_TURN_BUCKETS, registry=registry
+        )
+        self._tool_time = Histogram(
+            "skilld_tool_duration_seconds",
+            "Tool calls.",
+            ["tool", "backend", "outcome"],
+            buckets=_TOOL_BUCKETS,
+            registry=registry,
+        )
+        self._http_time = Histogram(
+            "skilld_http_duration_seconds",
+            "Requests, streams included.",
+            ["route"],
+            buckets=_HTTP_BUCKETS,
+            registry=registry,
+        )
+        self._lag = Histogram(
+            "skilld_loop_lag_seconds", "How late the event loop woke a task.", buckets=_LAG_BUCKETS, registry=registry
+        )
+
+    def attach(self, bus: Bus, sources: Sources) -> None:
+        """Count what the bus tells from now on, and look at the sources when rendering."""
+        self._sources = sources
+        for name, handler in self._on.items():
+            bus.attach(f"metrics:{name}", [name], _without_name(handler))  # each alone: one that fails leaves the rest
+
+    def on_report(self, report: Report) -> None:
+        """Count a supervision report; subscribe this to the runtime's reports."""
+        self._reports.labels(report.supervisor, report.event.value).inc()
+        if report.event.value == "restarted":
+            self._restarts.labels(report.supervisor, report.child).inc()
+
+    async def render(self) -> bytes:
+        """The Prometheus text format: gauges are read here, the text is made in a worker thread."""
+        if self._sources is not None:
+            self._gauges.set(self._sources, await self._sources.stored())
+        return await trio.to_thread.run_sync(generate_latest, self.registry)
+
+    def _on_turn(self, facts: Measurements, meta: Metadata) -> None:
+        self._turns.labels(_known(meta.get("outcome"), _OUTCOMES)).inc()
+        self._turn_time.observe(_seconds(facts))
+        if "cost_usd" in facts:
+            self._cost.inc(facts["cost_usd"])
+        elif any(facts.get(name) for name in _TOKENS):
+            self._unpriced.inc()
+
+    def _on_model(self, facts: Measurements, meta: Metadata) -> None:
+        model = _known(meta.get("model"), self._models)
+        self._model_time.labels(model).observe(_seconds(facts))
+        for name, kind in _TOKENS.items():
+            if facts.get(name):
+                self._tokens.labels(model, kind).inc(facts[name])
+
+    def _on_model_error(self, _facts: Measurements, meta: Metadata) -> None:
+        self._model_errors.labels("yes" if meta.get("retried") else "no").inc()
+
+    def _on_tool(self, facts: Measurements, meta: Metadata) -> None:
+        self._observe_tool(facts, meta, _known(meta.get("outcome"), _TOOL_OUTCOMES))
+
+    def _on_tool_exception(self, facts: Measurements, meta: Metadata) -> None:
+        self._observe_tool(facts, meta, "exception")
+
+    def _observe_tool(self, facts: Measurements, meta: Metadata, outcome: str) -> None:
+        tool, backend = _known(meta.get("tool"), self._tools), _known(meta.get("backend"), self._backends)
+        self._tool_time.labels(tool, backend, outcome).observe(_seconds(facts))
+
+    def _on_reload(self, _facts: Measurements, meta: Metadata) -> None:
+        self._reloads.labels(_known(meta.get("outcome"), _RELOADS)).inc()
+
+    def _on_http(self, facts: Measurements, meta: Metadata) -> None:
+        route = str(meta["route"])
+        status = f"{int(str(meta['status'])) // 100}xx"
+        self._http.labels(route, str(meta["method"]), status).inc()
+        self._http_time.labels(route).observe(_seconds(facts))
+
+    def _on_lag(self, facts: Measurements, _meta: Metadata) -> None:
+        self._lag.observe(_seconds(facts))
+
+
+class _Gauges:
+    """What is looked up rather than counted."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"skilld_{name}", text, labels, registry=registry)
+
+        self._sessions = gauge("sessions", "Conversations.", ("state",))
+        self._running = gauge("turns_running", "Turns that run now.")
+        self._queued = gauge("turns_queued", "Messages that wait for their turn.")
+        self._skills = gauge("skills_loaded", "Skills in force.")
+        self._mailboxes = gauge("mailbox_depth", "Messages that wait in mailboxes, by kind of actor.", ("actor",))
+        self._connections = gauge("http_connections", "Open connections.")
+        self._commits = gauge("journal_commits", "Commits since the start.")
+        self._queue = gauge("journal_queue_depth", "Appends that wait for their commit.")
+        self._bytes = gauge("journal_bytes", "Size of the journal's files.", ("file",))
+
+    def set(self, sources: Sources, stored: int) -> None:
+        sessions, journal = sources.sessions(), sources.journal()
+        self._sessions.labels("live").set(sessions.get("sessions_live", 0))
+        self._sessions.labels("stored").set(stored)
+        self._running.set(sessions.get("turns_running", 0))
+        self._queued.set(sessions.get("turns_queued", 0))
+        self._skills.set(sources.skills())
+        self._connections.set(sources.connections())
+        for actor, depth in sources.mailboxes().items():
+            self._mailboxes.labels(actor).set(depth)
+        self._commits.set(journal.get("commits", 0))
+        self._queue.set(journal.get("queue_depth", 0))
+        self._bytes.labels("wal").set(journal.get("wal_bytes", 0))
+        self._bytes.labels("db").set(journal.get("db_bytes", 0))
+
+
+def _without_name(handler: Callable[[Measurements, Metadata], None]) -> Handler:
+    return lambda _name, facts, meta: handler(facts, meta)
+
+
+def _known(value: object, names: frozenset[str]) -> str:
+    return value if isinstance(value, str) and value in names else _OTHER
+
+
+def _seconds(facts: Measurements) -> float:
+    return facts.get("duration", facts.get("duration_s", 0.0))

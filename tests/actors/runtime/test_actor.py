@@ -1,0 +1,625 @@
+"""One actor: messages, answers, crashes, interruption, jobs."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pykka
+import pytest
+import trio
+import trio.lowlevel
+
+from skill_actors.runtime import (
+    ActorDeadError,
+    Ask,
+    BlockingInTrioThread,
+    ChildSpec,
+    Down,
+    DynamicSupervisor,
+    DynamicSupervisorRef,
+    ExitKind,
+    ExitReason,
+    HandlerInterrupted,
+    MailboxFull,
+    Reject,
+    StartFailed,
+    Timeout,
+    TrioActor,
+    TrioActorRef,
+    open_system,
+)
+from support import run, run_virtual
+
+
+@dataclass(frozen=True, slots=True)
+class Add(Ask[int]):
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nap(Ask[str]):
+    seconds: float
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Ask[str]):
+    seconds: float
+    cancel_with_caller: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Fail(Ask[None]):
+    error: Exception
+
+
+class Worker(TrioActor):
+    mailbox_capacity = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+        self.log: list[str] = []
+        self.downs: list[Down] = []
+
+    def on_receive(self, message: Any) -> Any:
+        match message:
+            case Add(number=number):
+                self.total += number
+                return self.total
+            case Fail(error=error):
+                raise error
+            case Nap() | Query():
+                return self.nap(message.seconds, getattr(message, "name", ""))
+            case str():
+                self.log.append(message)
+            case _:
+                return super().on_receive(message)
+
+    async def nap(self, seconds: float, name: str = "") -> str:
+        try:
+            await trio.sleep(seconds)
+        except trio.Cancelled:
+            self.log.append(f"cancelled {name}")
+            raise
+        self.log.append(f"done {name}")
+        return name
+
+    async def double(self, number: int) -> int:
+        await trio.lowlevel.checkpoint()
+        return 2 * number
+
+    def on_down(self, down: Down) -> None:
+        self.downs.append(down)
+
+    def on_stop(self) -> None:
+        self.log.append("on_stop")
+
+    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
+        self.log.append(f"on_failure {exception_value} {traceback is not None}")
+
+    async def teardown(self, reason: ExitReason) -> None:
+        await trio.lowlevel.checkpoint()
+        self.log.append(f"teardown {reason.kind.value}")
+
+
+Spawner = DynamicSupervisorRef[DynamicSupervisor]
+
+
+@asynccontextmanager
+async def spawner() -> AsyncIterator[Spawner]:
+    """A dynamic supervisor to put actors under."""
+    spec = ChildSpec(id="d", factory=lambda: DynamicSupervisor("worker", start_timeout_s=5, shutdown_s=5), name="d")
+    async with open_system([spec]) as system:
+        ref = system.directory.ref("d")
+        assert isinstance(ref, DynamicSupervisorRef)
+        yield ref
+
+
+@asynccontextmanager
+async def worker() -> AsyncIterator[tuple[Worker, TrioActorRef[Worker]]]:
+    async with spawner() as dynamic:
+        actor = Worker()
+        yield actor, await dynamic.spawn(actor, id="w")
+
+
+async def settle() -> None:
+    await trio.testing.wait_all_tasks_blocked()
+
+
+def test_a_call_is_answered_by_sync_and_async_handlers() -> None:
+    async def main() -> None:
+        async with worker() as (_, ref):
+            assert await ref.call(Add(2)) == 2
+            assert await ref.call(Add(3)) == 5
+            assert await ref.call(Nap(1, "a")) == "a"
+
+    run_virtual(main)
+
+
+def test_messages_of_one_sender_are_handled_in_order() -> None:
+    async def main() -> None:
+        async with worker() as (actor, ref):
+            for number in range(100):
+                await ref.send(str(number))
+            await ref.call(Add(0))
+            assert actor.log == [str(number) for number in range(100)]
+
+    run_virtual(main)
+
+
+def test_tell_to_a_full_mailbox_raises_and_send_waits() -> None:
+    async def main() -> None:
+        async with worker() as (actor, ref):
+            ref.tell(Nap(10, "busy"))
+            await settle()
+            for number in range(4):
+                ref.tell(str(number))
+            with pytest.raises(MailboxFull):
+                ref.tell("too many")
+            await ref.send("waited")
+            assert trio.current_time() >= 10
+            await ref.call(Add(0))
+            assert actor.log == ["done busy", "0", "1", "2", "3", "waited"]
+
+    run_virtual(main)
+
+
+def test_a_stop_passes_a_full_mailbox_and_answers_everybody() -> None:
+    async def main() -> None:
+        async with spawner() as dynamic:
+            actor = Worker()
+            ref = await dynamic.spawn(actor, id="w")
+            outcomes: list[type] = []
+
+            async def ask(message: Ask[Any]) -> None:
+                try:
+                    await ref.call(message, timeout=None)
+                except ActorDeadError:
+                    outcomes.append(ActorDeadError)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, Nap(1000))
+                await settle()
+                for _ in range(7):  # four queued, three blocked senders
+                    nursery.start_soon(ask, Add(1))
+                await settle()
+                await dynamic.terminate_child("w")
+            assert outcomes == [ActorDeadError] * 8
+            assert actor.total == 0
+            assert actor.log == ["cancelled ", "on_stop", "teardown shutdown"]
+
+    run_virtual(main)
+
+
+def test_an_exception_reaches_the_asker_and_crashes_the_actor() -> None:
+    async def main() -> None:
+        async with worker() as (actor, ref):
+            with pytest.raises(KeyError, match="boom"):
+                await ref.call(Fail(KeyError("boom")))
+            reason = await ref.wait_stopped()
+            assert reason.kind is ExitKind.CRASH
+            assert reason.abnormal
+            assert isinstance(reason.error, KeyError)
+            assert actor.log == ["on_failure 'boom' True", "teardown crash"]
+            assert not ref.is_alive()
+            with pytest.raises(ActorDeadError):
+                await ref.call(Add(1))
+            with pytest.raises(ActorDeadError):
+                ref.tell("late")
+
+    run_virtual(main)
+
+
+def test_a_crash_answers_every_queued_ask() -> None:
+    async def main() -> None:
+        async with worker() as (_, ref):
+            futures = [ref.ask(Fail(ValueError("x")), block=False)]
+            futures += [ref.ask(Add(1), block=False) for _ in range(3)]
+            with pytest.raises(ValueError, match="x"):
+                await futures[0]
+            for future in futures[1:]:
+                with pytest.raises(ActorDeadError):
+                    await future
+
+    run_virtual(main)
+
+
+def test_a_reject_answers_and_the_actor_lives() -> None:
+    async def main() -> None:
+        async with worker() as (_, ref):
+            with pytest.raises(Reject, match="not today"):
+                await ref.call(Fail(Reject("not today")))
+            ref.tell(Fail(Reject("nobody asked")))
+            assert await ref.call(Add(1)) == 1
+
+    run_virtual(main)
+
+
+def test_a_group_raised_by_a_handlers_own_nursery_crashes_the_actor() -> None:
+    class Parallel(TrioActor):
+        async def on_receive(self, message: Any) -> Any:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep, 100)
+                nursery.start_soon(self.fail)
+
+        async def fail(self) -> None:
+            await trio.sleep(1)
+            raise ValueError("tool")
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            ref = await dynamic.spawn(Parallel, id="p")
+            ref.tell("go")
+            reason = await ref.wait_stopped()
+            assert isinstance(reason.error, ExceptionGroup)
+            assert trio.current_time() < 50
+
+    run_virtual(main)
+
+
+def test_a_cancelled_ask_that_is_queued_is_never_executed() -> None:
+    async def main() -> None:
+        async with worker() as (actor, ref):
+            ref.tell(Nap(10, "busy"))
+            with pytest.raises(Timeout, match="Worker did not answer Add in 2 s"):
+                await ref.call(Add(1), timeout=2)
+            assert await ref.call(Add(0), timeout=None) == 0
+            assert actor.log == ["done busy"]
+
+    run_virtual(main)
+
+
+def test_a_running_handler_is_cancelled_with_its_caller_only_if_its_message_says_so() -> None:
+    async def main() -> None:
+        async with worker() as (actor, ref):
+            with pytest.raises(Timeout):
+                await ref.call(Query(10), timeout=1)
+            assert await ref.call(Add(1)) == 1
+            assert actor.log == ["cancelled "]
+            assert trio.current_time() < 2
+            with pytest.raises(Timeout):
+                await ref.call(Nap(10, "nap"), timeout=1)
+            assert await ref.call(Add(1), timeout=None) == 2
+            assert actor.log == ["cancelled ", "done nap"]
+
+    run_virtual(main)
+
+
+def test_interrupt_cancels_the_running_handler_and_the_next_message_is_served() -> None:
+    async def main() -> None:
+        async with worker() as (actor, ref):
+            assert not ref.interrupt()
+            outcome: list[str] = []
+
+            async def ask() -> None:
+                with pytest.raises(HandlerInterrupted, match="Worker was interrupted while it handled Nap"):
+                    await ref.call(Nap(100, "a"), timeout=None)
+                outcome.append("interrupted")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                await settle()
+                ref.tell(Nap(1, "b"))
+                assert not ref.interrupt(lambda message: message.name == "b")
+                assert ref.interrupt(lambda message: message.name == "a")
+            assert await ref.call(Add(1)) == 1
+            assert actor.log == ["cancelled a", "done b"]
+            assert outcome == ["interrupted"]
+            assert ref.is_alive()
+
+    run_virtual(main)
+
+
+def test_an_interrupt_does_not_hit_the_next_message() -> None:
+    async def main() -> None:
+        async with worker() as (actor, ref):
+            ref.tell(Nap(1, "a"))
+            await settle()
+            assert ref.interrupt()
+            assert ref.interrupt()  # the same handler, still unwinding
+            ref.tell(Nap(1, "b"))
+            await trio.sleep(2)
+            assert actor.log == ["cancelled a", "done b"]
+
+    run_virtual(main)
+
+
+def test_pykkas_stop_handles_earlier_messages_and_refuses_later_ones() -> None:
+    async def main() -> None:
+        async with worker() as (actor, ref):
+            ref.tell("before")
+            stopping = ref.stop(block=False)
+            late = ref.ask(Add(1), block=False)
+            assert await stopping is True
+            with pytest.raises(ActorDeadError):
+                await late
+            assert actor.log == ["before", "on_stop", "teardown normal"]
+            assert (await ref.wait_stopped()).kind is ExitKind.NORMAL
+            assert await ref.stop(block=False) is False
+
+    run(main)
+
+
+def test_an_actor_can_stop_itself() -> None:
+    class Once(TrioActor):
+        def on_receive(self, message: Any) -> str:
+            self.stop()
+            return "bye"
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            ref = await dynamic.spawn(Once, id="o")
+            assert await ref.ask("go", block=False) == "bye"
+            assert await ref.wait_stopped() == ExitReason(ExitKind.NORMAL)
+
+    run_virtual(main)
+
+
+def test_a_blocking_ask_on_the_trio_thread_is_refused_and_not_executed() -> None:
+    async def main() -> None:
+        async with worker() as (actor, ref):
+            with pytest.raises(BlockingInTrioThread):
+                ref.ask(Add(1))
+            with pytest.raises(BlockingInTrioThread):
+                ref.stop()
+            assert await ref.call(Add(0)) == 0
+            assert actor.total == 0
+
+    run_virtual(main)
+
+
+def test_threads_ask_and_use_proxies() -> None:
+    async def main() -> None:
+        async with worker() as (actor, ref):
+
+            def from_thread() -> None:
+                assert ref.ask(Add(5), timeout=20) == 5
+                proxy = ref.proxy()
+                assert proxy.total.get(timeout=20) == 5
+                assert proxy.double(4).get(timeout=20) == 8
+                proxy.total = 7
+                ref.tell("told")
+                with pytest.raises(ZeroDivisionError):
+                    ref.ask(Fail(ZeroDivisionError()), timeout=20)
+
+            await trio.to_thread.run_sync(from_thread)
+            assert actor.total == 7
+            await ref.wait_stopped()
+            assert "told" in actor.log
+
+            def after_death() -> None:
+                with pytest.raises(ActorDeadError):
+                    ref.ask(Add(1), timeout=20)
+
+            await trio.to_thread.run_sync(after_death)
+
+    run(main)
+
+
+def test_a_proxy_of_async_methods_is_awaitable() -> None:
+    async def main() -> None:
+        async with worker() as (_, ref):
+            proxy = ref.proxy()
+            assert await proxy.double(21) == 42
+            assert await proxy.total == 0
+
+    run_virtual(main)
+
+
+def test_start_is_refused_outside_a_supervisor_and_leaves_no_trace() -> None:
+    with pytest.raises(RuntimeError, match="give it to a supervisor"):
+        Worker.start()
+    assert pykka.ActorRegistry.get_by_class(Worker) == []
+
+
+def test_setup_that_fails_or_takes_too_long_is_a_failed_start() -> None:
+    class Slow(Worker):
+        async def setup(self) -> None:
+            await trio.sleep(100)
+
+    class Broken(Worker):
+        async def setup(self) -> None:
+            raise OSError("no disk")
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            with pytest.raises(StartFailed, match="was not set up within 5 s"):
+                await dynamic.spawn(Slow, id="slow")
+            assert trio.current_time() == pytest.approx(5)
+            broken = Broken()
+            with pytest.raises(StartFailed, match="no disk") as caught:
+                await dynamic.spawn(broken, id="broken")
+            assert isinstance(caught.value.__cause__, OSError)
+            assert broken.log == []
+            assert broken.actor_ref.exit_reason is not None
+            assert broken.actor_ref.exit_reason.kind is ExitKind.INIT
+
+    run_virtual(main)
+
+
+def test_messages_sent_during_setup_are_handled_after_it() -> None:
+    class Careful(Worker):
+        async def setup(self) -> None:
+            self.actor_ref.tell("early")
+            await trio.sleep(1)
+            self.log.append("setup")
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            actor = Careful()
+            ref = await dynamic.spawn(actor, id="c")
+            await ref.call(Add(0))
+            assert actor.log == ["setup", "early"]
+
+    run_virtual(main)
+
+
+def test_a_monitor_fires_once_with_the_reason_also_for_the_dead() -> None:
+    async def main() -> None:
+        async with spawner() as dynamic:
+            watcher, watched = Worker(), Worker()
+            await dynamic.spawn(watcher, id="watcher")
+            ref = await dynamic.spawn(watched, id="watched")
+            watcher.monitor(ref)
+            taken_back = watcher.monitor(ref)
+            assert watcher.demonitor(ref, taken_back)
+            ref.tell(Fail(ValueError("x")))
+            reason = await ref.wait_stopped()
+            await settle()
+            assert watcher.downs == [Down(ref, reason)]
+            late = watcher.monitor(ref)
+            assert not watcher.demonitor(ref, late)
+            await settle()
+            assert watcher.downs == [Down(ref, reason)] * 2
+
+    run_virtual(main)
+
+
+class Background(Worker):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fail_with: Exception | None = None
+
+    async def setup(self) -> None:
+        self.spawn(self.tick, 1.0)
+
+    async def tick(self, every_s: float) -> None:
+        try:
+            while self.fail_with is None:
+                await trio.sleep(every_s)
+                self.actor_ref.tell("tick")
+            raise self.fail_with
+        finally:
+            self.log.append("job ended")
+
+
+def test_a_job_lives_beside_the_messages_and_ends_before_the_stop_hooks() -> None:
+    async def main() -> None:
+        async with spawner() as dynamic:
+            actor = Background()
+            ref = await dynamic.spawn(actor, id="b")
+            await trio.sleep(2.5)
+            assert await ref.call(Add(1)) == 1
+            await dynamic.terminate_child("b")
+            assert actor.log == ["tick", "tick", "job ended", "on_stop", "teardown shutdown"]
+
+    run_virtual(main)
+
+
+def test_a_failing_job_crashes_its_actor_and_the_running_handler() -> None:
+    async def main() -> None:
+        async with spawner() as dynamic:
+            actor = Background()
+            ref = await dynamic.spawn(actor, id="b")
+            actor.fail_with = ValueError("watcher broke")
+            with pytest.raises(ActorDeadError):
+                await ref.call(Nap(100), timeout=None)
+            reason = await ref.wait_stopped()
+            assert reason.kind is ExitKind.CRASH
+            assert str(reason.error) == "watcher broke"
+            assert "on_failure watcher broke True" in actor.log
+
+    run_virtual(main)
+
+
+def test_jobs_can_be_spawned_by_handlers_one_after_the_other() -> None:
+    class Spawning(Worker):
+        def on_receive(self, message: Any) -> Any:
+            if isinstance(message, float):
+                self.spawn(self.nap, message, str(message))
+                return None
+            return super().on_receive(message)
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            actor = Spawning()
+            ref = await dynamic.spawn(actor, id="s")
+            for seconds in (3.0, 2.0, 1.0):
+                ref.tell(seconds)
+            await trio.sleep(5)
+            assert await ref.call(Add(1)) == 1
+            assert actor.log == ["done 1.0", "done 2.0", "done 3.0"]
+
+    run_virtual(main)
+
+
+def test_a_busy_actor_lets_others_run() -> None:
+    class Busy(TrioActor):
+        def on_receive(self, message: Any) -> None:
+            self.actor_ref.tell(message)
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            ref = await dynamic.spawn(Busy, id="b")
+            ref.tell("for ever")
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+            assert ref.is_alive()
+
+    run(main)
+
+
+def test_exceptions_keep_no_frames_after_the_report() -> None:
+    class Big:
+        """Something that must not be kept alive by a traceback."""
+
+    class Holder(TrioActor):
+        def on_receive(self, message: Any) -> Any:
+            big = Big()
+            held.append(weakref.ref(big))
+            try:
+                raise KeyError("inner")
+            except KeyError as error:
+                raise ValueError("outer") from error
+
+    held: list[weakref.ref[Big]] = []
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            refs = []
+            for number in range(2):
+                ref = await dynamic.spawn(Holder, id=str(number))
+                refs.append(ref)
+                if number:
+                    ref.tell("go")
+                else:
+                    with pytest.raises(ValueError, match="outer"):
+                        await ref.ask("go", block=False)
+                await ref.wait_stopped()
+            gc.collect()
+            assert [one() for one in held] == [None, None]
+            for ref in refs:
+                assert ref.exit_reason is not None
+                assert ref.exit_reason.error is not None
+                assert ref.exit_reason.error.__traceback__ is None
+                assert ref._actor_weakref() is None
+
+    run_virtual(main)
+
+
+def test_many_callers_of_many_actors_get_their_own_answers() -> None:
+    async def main() -> None:
+        async with spawner() as dynamic:
+            refs = [await dynamic.spawn(Worker, id=str(number)) for number in range(50)]
+            answers: dict[int, int] = {}
+
+            async def client(number: int) -> None:
+                answers[number] = await refs[number % 50].call(Add(number))
+
+            async with trio.open_nursery() as nursery:
+                for number in range(50):
+                    nursery.start_soon(client, number)
+            assert answers == {number: number for number in range(50)}
+
+    run_virtual(main)
+
+
+def test_a_system_is_seen_by_its_actors_only_after_the_start() -> None:
+    with pytest.raises(RuntimeError, match="not started yet"):
+        _ = Worker().directory

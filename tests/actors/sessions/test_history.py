@@ -1,0 +1,135 @@
+"""From events to messages that the API accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skill_actors.models.base import Message
+from skill_actors.sessions.events import Event
+from skill_actors.sessions.history import AMBIGUOUS, RESTARTED, History
+
+
+class Script:
+    """Numbers events as a log would."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def add(self, type: str, turn: str | None = "t1", **data: Any) -> Script:
+        seq = len(self.events) + 1
+        self.events.append(
+            Event(seq=seq, type=type, time="2026-01-01T00:00:00.000Z", session="s", turn=turn, data=data)
+        )
+        return self
+
+    def ask(self, text: str, turn: str = "t1") -> Script:
+        return self.add("turn.queued", turn, text=text, files=[]).add("turn.started", turn)
+
+    def say(self, *content: dict[str, Any]) -> Script:
+        return self.add("model.message", content=list(content))
+
+    def messages(self) -> Sequence[Message]:
+        return History(self.events).messages()
+
+
+def text(said: str) -> dict[str, Any]:
+    return {"type": "text", "text": said}
+
+
+def use(id: str) -> dict[str, Any]:
+    return {"type": "tool_use", "id": id, "name": "bash_tool", "input": {}}
+
+
+def result(id: str, content: str, *, error: bool = False) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": id, "content": content}
+    return {**block, "is_error": True} if error else block
+
+
+def test_question_and_answer() -> None:
+    assert Script().ask("hi").say(text("hello")).add("turn.finished").messages() == [
+        {"role": "user", "content": [text("hi")]},
+        {"role": "assistant", "content": [text("hello")]},
+    ]
+
+
+def test_results_of_parallel_tools_stand_in_one_message_in_the_order_of_the_calls() -> None:
+    script = Script().ask("go").say(use("a"), use("b"))
+    script.add("tool.started", id="a").add("tool.started", id="b")
+    script.add("tool.finished", id="b", content="2", is_error=False)
+    script.add("tool.finished", id="a", content="1", is_error=True)
+    assert script.messages()[-1] == {"role": "user", "content": [result("a", "1", error=True), result("b", "2")]}
+
+
+def test_an_empty_output_is_said_in_words() -> None:
+    script = Script().ask("go").say(use("a")).add("tool.finished", id="a", content="", is_error=False)
+    assert script.messages()[-1]["content"] == [result("a", "(no output)")]
+
+
+def test_a_started_tool_without_a_result_is_ambiguous_and_one_never_started_is_not() -> None:
+    script = Script().ask("go").say(use("a"), use("b")).add("tool.started", id="a").add("session.restarted", None)
+    assert History(script.events).ambiguous() == ["a"]
+    script.add("turn.interrupted").ask("again", "t2")
+    results, note = script.messages()[-1]["content"][:2], script.messages()[-1]["content"][2]
+    assert results[0] == result("a", AMBIGUOUS, error=True)
+    assert results[1]["content"].startswith("Not run")
+    assert note == text(RESTARTED)
+    assert script.messages()[-1]["content"][3] == text("again")
+
+
+def test_a_message_that_waits_is_not_shown_before_its_turn() -> None:
+    script = Script().ask("one").add("turn.queued", "t2", text="two", files=[]).say(text("first"))
+    assert script.messages()[-1]["content"] == [text("first")]
+
+
+def test_names_of_uploaded_files_are_told() -> None:
+    script = Script().add("turn.queued", text="read it", files=[{"name": "a.csv", "size": 3}]).add("turn.started")
+    assert script.messages() == [
+        {"role": "user", "content": [text("[Files put into the workspace: a.csv]"), text("read it")]}
+    ]
+
+
+STEPS = st.lists(
+    st.sampled_from(["ask", "text", "tools", "start", "finish", "restart", "end", "cut"]), max_size=40
+)
+
+
+@given(STEPS)
+def test_whatever_happened_roles_alternate_and_calls_are_paired(steps: list[str]) -> None:
+    """The API's own rules, for any order of events, also one that no engine would make."""
+    script, open_ids, count = Script(), list[str](), 0
+    for step in steps:
+        count += 1
+        match step:
+            case "ask":
+                script.add("turn.finished").ask(f"q{count}", f"t{count}")
+                open_ids = []
+            case "text":
+                script.add("turn.finished").ask("q").say(text("a"))
+                open_ids = []
+            case "tools":
+                open_ids = [f"a{count}", f"b{count}"]
+                script.add("turn.failed").ask("q").say(*map(use, open_ids))
+            case "start" if open_ids:
+                script.add("tool.started", id=open_ids[0])
+            case "finish" if open_ids:
+                script.add("tool.finished", id=open_ids.pop(), content="x", is_error=False)
+            case "restart":
+                script.add("session.restarted", None)
+            case "end" | "cut":
+                script.add("turn.finished" if step == "end" else "turn.interrupted")
+                open_ids = []
+            case _:
+                pass
+    messages = Script.messages(script.add("turn.finished").ask("last"))
+    assert [m["role"] for m in messages] == ["user", "assistant"] * (len(messages) // 2) + ["user"]
+    for before, after in zip(messages, messages[1:], strict=False):
+        asked = [block["id"] for block in before["content"] if block["type"] == "tool_use"]
+        given_ids = [block["tool_use_id"] for block in after["content"] if block["type"] == "tool_result"]
+        if before["role"] == "assistant":
+            assert given_ids == asked
+            kinds = [block["type"] == "tool_result" for block in after["content"]]
+            assert kinds == sorted(kinds, reverse=True)  # results stand first

@@ -1,0 +1,53 @@
+"""What holds for every test: the network is locked, and what a machine lacks is skipped here but demanded in CI."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+
+import pytest
+
+__all__ = ["NetworkLockedError", "require"]
+
+
+class NetworkLockedError(RuntimeError):
+    """A test tried to reach something that is not this machine."""
+
+
+def require(condition: bool, reason: str) -> None:
+    """Go on when `condition` holds; otherwise skip the test, or fail it where CI=true.
+
+    Args:
+        condition: whether this machine has what the test needs (docker, systemd, root ...).
+        reason: what is missing, in words; it is the skip's reason.
+
+    """
+    if condition:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"needed in CI: {reason}")
+    pytest.skip(reason)
+
+
+def is_local(address: object) -> bool:
+    """Whether a socket address is on this machine: a Unix socket's path, or a loopback host."""
+    if not isinstance(address, tuple) or not address or not isinstance(address[0], str):
+        return True
+    host = address[0].partition("%")[0]
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _lock(event: str, args: tuple[object, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto") and not is_local(args[1]):
+        raise NetworkLockedError(f"tests stay on this machine, but one called {event} with {args[1]!r}")
+
+
+def pytest_configure() -> None:
+    """Lock the network for the whole run: an audit hook sees every socket, whoever made it, and cannot be removed."""
+    sys.addaudithook(_lock)

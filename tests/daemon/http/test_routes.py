@@ -1,0 +1,314 @@
+"""The interface through httpx: every route once, and what holds for all of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from http_kit import VERSION, serving, wait_until
+from skill_actors.errors import ERROR_CODES, Refused
+from skill_actors.ids import new_id
+from skilld.config import RoleConfig, RolesConfig
+from skilld.http.app import build_routes
+from support import run
+
+
+def test_every_route_states_its_permission_and_says_what_it_does() -> None:
+    for route in build_routes():
+        assert route.permission in ("any", "read", "send", "admin")
+        assert route.summary.endswith(".")
+        assert route.method == "GET" or route.permission != "any", f"{route.path} changes something for anybody"
+
+
+def test_routes_are_sorted_and_unique() -> None:
+    keys = [(route.path, route.method) for route in build_routes()]
+    assert keys == sorted(set(keys))
+
+
+def test_what_is_served_is_exactly_this() -> None:
+    assert {f"{route.method} {route.path}" for route in build_routes()} == {
+        "GET /metrics",
+        "GET /v1/backends",
+        "GET /v1/health/live",
+        "GET /v1/health/ready",
+        "GET /v1/openapi.json",
+        "GET /v1/prices",
+        "GET /v1/sessions",
+        "GET /v1/sessions/{id}",
+        "GET /v1/sessions/{id}/events",
+        "GET /v1/skills",
+        "GET /v1/skills/{name}",
+        "GET /v1/status",
+        "GET /v1/turns/{id}",
+        "GET /v1/version",
+        "PATCH /v1/sessions/{id}",
+        "DELETE /v1/sessions/{id}",
+        "POST /v1/sessions",
+        "POST /v1/sessions/{id}/cancel",
+        "POST /v1/sessions/{id}/messages",
+        "POST /v1/shutdown",
+        "POST /v1/skills/reload",
+        "POST /v1/skills/{name}/reload",
+        "POST /v1/turns/{id}/cancel",
+    }
+
+
+def test_health_version_status_and_metrics_are_answered(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            get = served.http.get
+            assert (await get("/v1/version")).json() == {"version": VERSION, "api": "v1"}
+            assert (await get("/v1/health/live")).status_code == 200
+            assert (await get("/v1/health/ready")).status_code == 200
+            served.ready = False
+            assert (await get("/v1/health/ready")).status_code == 503
+            assert (await get("/v1/status")).json() == {"version": VERSION, "sessions_live": 0}
+            metrics = await get("/metrics")
+            assert metrics.text == "skilld_up 1\n"
+            assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+            assert (await get("/v1/backends")).json() == {"items": [{"name": "local"}], "next": None}
+            assert (await get("/v1/prices")).json() == {"models": {}}
+
+    run(main)
+
+
+def test_every_answer_carries_the_version(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            for method, path in (("GET", "/v1/version"), ("GET", "/nowhere"), ("PUT", "/v1/version")):
+                assert (await served.http.request(method, path)).headers["skilld-version"] == VERSION
+            assert f"skilld-version: {VERSION}".encode() in await served.raw(b"nonsense\r\n\r\n")
+
+    run(main)
+
+
+def test_a_session_is_made_shown_listed_changed_and_removed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            http = served.http
+            made = await http.post("/v1/sessions", json={"title": "a", "limits": {"iterations": 3}})
+            assert made.status_code == 201
+            path = made.headers["location"]
+            assert made.json()["limits"] == {"iterations": 3}
+            assert made.json()["owner_uid"] == 0
+            assert (await http.get(path)).json()["title"] == "a"
+            assert [item["title"] for item in (await http.get("/v1/sessions?limit=5")).json()["items"]] == ["a"]
+            assert (await http.patch(path, json={"title": "b"})).json()["title"] == "b"
+            assert (await http.patch(path, json={})).status_code == 400
+            assert (await http.post(f"{path}/cancel")).json() == {"cancelled": []}
+            assert (await http.post(f"{path}/cancel", json={"queued": True})).json() == {"cancelled": ["all"]}
+            assert (await http.delete(path)).status_code == 204
+            assert (await http.get(path)).status_code == 404
+
+    run(main)
+
+
+def test_a_session_needs_no_body_at_all(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            assert (await served.http.post("/v1/sessions")).status_code == 201
+
+    run(main)
+
+
+def test_a_message_is_accepted_with_its_files_and_key(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            session = await served.session()
+            body = {"text": "hi", "files": [{"name": "a.txt", "content_base64": base64.b64encode(b"abc").decode()}]}
+            answer = await served.http.post(
+                f"/v1/sessions/{session}/messages", json=body, headers={"idempotency-key": "k1"}
+            )
+            assert answer.status_code == 202
+            assert answer.json()["status"] == "queued"
+            assert answer.headers["location"] == f"/v1/turns/{answer.json()['turn']}"
+            assert served.sessions.keys[-1] == "k1"
+            assert served.sessions.files == [("a.txt", b"abc")]
+
+    run(main)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "two words", "\xe9"])
+def test_an_idempotency_key_that_cannot_be_kept_is_refused(tmp_path: Path, key: str) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            headers = {b"idempotency-key": key.encode("latin-1")}
+            assert (await served.http.post("/v1/sessions", json={}, headers=headers)).status_code == 400
+            assert served.sessions.sessions == {}
+
+    run(main)
+
+
+def test_turns_are_shown_awaited_and_cancelled(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            turn = new_id("trn")
+            assert (await served.http.get(f"/v1/turns/{turn}?wait=2.5")).json()["waited"] == 2.5
+            assert (await served.http.post(f"/v1/turns/{turn}/cancel")).json() == {"cancelled": [turn]}
+            for wait in ("-1", "601", "nan", "soon", "inf"):
+                assert (await served.http.get(f"/v1/turns/{turn}?wait={wait}")).status_code == 400
+
+    run(main)
+
+
+def test_skills_are_listed_shown_and_reloaded(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            http = served.http
+            listed = (await http.get("/v1/skills")).json()
+            assert [item["name"] for item in listed["items"]] == ["echo"]
+            assert listed["failures"][0]["diagnostics"][0]["code"] == "no_name"
+            assert (await http.get("/v1/skills/echo")).json()["body"] == "B"
+            assert (await http.get("/v1/skills/nope")).status_code == 404
+            assert (await http.post("/v1/skills/reload")).json() == {"reloaded": 1}
+            assert (await http.post("/v1/skills/echo/reload")).status_code == 200
+            assert (await http.post("/v1/skills/broken/reload")).status_code == 200
+            assert (await http.post("/v1/skills/nope/reload")).status_code == 404
+            assert served.skills.reloaded == [None, "echo", "broken"]
+
+    run(main)
+
+
+def test_shutdown_is_passed_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            assert (await served.http.post("/v1/shutdown")).status_code == 202
+            assert served.stopped == 1
+
+    run(main)
+
+
+def test_a_wrong_method_is_told_what_is_allowed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            answer = await served.http.put("/v1/sessions")
+            assert answer.status_code == 405
+            assert answer.headers["allow"] == "GET, HEAD, POST"
+            assert answer.json()["error"]["code"] == "bad_request"
+
+    run(main)
+
+
+def test_head_has_the_headers_of_get_and_no_body(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            head = await served.http.head("/v1/version")
+            assert head.headers["content-length"] == str(len((await served.http.get("/v1/version")).content))
+            session = await served.session()
+            stream = await served.http.head(f"/v1/sessions/{session}/events")
+            assert stream.headers["content-type"] == "application/x-ndjson"
+            await wait_until(lambda: served.sessions.followers == 0)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/approvals",
+        "/v1/tree",
+        "/",
+        "/v1/sessions/",
+        "/v1/sessions/../status",
+        "/v1/sessions/..%2f..%2fetc%2fpasswd",
+        "/v1/sessions/ses_%00",
+        "/v1/sessions/trn_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "/v1/skills/..%2f..%2fetc",
+        "/v1/skills/..",
+        "/v1/turns/%ff%fe",
+    ],
+)
+def test_what_does_not_exist_is_not_found(tmp_path: Path, path: str) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            raw = await served.raw(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+            assert raw.startswith(b"HTTP/1.1 404")
+            assert b'"not_found"' in raw
+
+    run(main)
+
+
+def test_unknown_query_parameters_and_doubles_are_named(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            for query, word in (("limt=3", "limt"), ("limit=1&limit=2", "twice"), ("limit=0", "limit='0'")):
+                answer = await served.http.get(f"/v1/sessions?{query}")
+                assert answer.status_code == 400
+                assert word in answer.json()["error"]["message"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("code", sorted(ERROR_CODES))
+def test_each_refusal_reaches_the_client_with_its_status(tmp_path: Path, code: str) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            served.sessions.failure = Refused(code, "no \udc80", details={"a": 1}, retry_after_s=0.2)
+            answer = await served.http.post("/v1/sessions", json={})
+            assert answer.status_code == ERROR_CODES[code][0]
+            error = answer.json()["error"]
+            assert (error["code"], error["retryable"], error["details"]) == (code, ERROR_CODES[code][1], {"a": 1})
+            assert answer.headers["retry-after"] == "1"
+
+    run(main)
+
+
+def test_a_failure_answers_with_an_id_that_the_log_has_and_tells_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> dict[str, Any]:
+        async with serving(tmp_path) as served:
+            served.sessions.failure = RuntimeError("the password is hunter2")
+            answer = await served.http.post("/v1/sessions", json={})
+            assert answer.status_code == 500
+            assert "hunter2" not in answer.text
+            assert (await served.http.get("/v1/version")).status_code == 200
+            error: dict[str, Any] = answer.json()["error"]
+            return error
+
+    error = run(main)
+    assert error["details"]["id"] in caplog.text
+    assert "hunter2" in caplog.text
+
+
+def test_a_peer_without_a_role_sees_only_its_refusal(tmp_path: Path) -> None:
+    """As root every peer here is root, so the check is made with the authority itself; see test_peer."""
+
+    async def main() -> None:
+        async with serving(tmp_path, roles=RolesConfig(read=RoleConfig(uids=(5,)))) as served:
+            assert (await served.http.get("/v1/status")).status_code == 200
+
+    run(main)
+
+
+def test_openapi_describes_every_route_and_model(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            document = (await served.http.get("/v1/openapi.json")).json()
+            for route in build_routes():
+                assert route.method.lower() in document["paths"][route.path]
+            ids = [op["operationId"] for path in document["paths"].values() for op in path.values()]
+            assert len(ids) == len(set(ids))
+            referred = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
+            assert referred <= set(document["components"]["schemas"])
+
+    run(main)
+
+
+def test_requests_are_told_to_the_bus_by_route_never_by_path(tmp_path: Path) -> None:
+    async def main() -> None:
+        seen: list[tuple[object, object, object]] = []
+        async with serving(tmp_path) as served:
+            served.bus.attach(
+                "test", ["http.*"], lambda _n, _f, meta: seen.append((meta["route"], meta["method"], meta["status"]))
+            )
+            await served.http.get(f"/v1/sessions/{new_id('ses')}")
+            await served.http.get("/favicon.ico")
+            await served.http.request("BREW", "/v1/version")
+        assert seen == [("/v1/sessions/{id}", "GET", 404), ("unknown", "GET", 404), ("/v1/version", "other", 405)]
+
+    run(main)

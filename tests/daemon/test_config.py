@@ -1,0 +1,158 @@
+"""The configuration file, the environment and the flags."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skilld.config import Config, ConfigError, config_keys, load_config, mask
+
+SHIPPED = Path(__file__).parents[2] / "etc/skilld.toml"
+KEY = re.compile(r"^# ([a-z_]+) = (.*)$")
+
+
+def load(tmp_path: Path, text: str, env: dict[str, str] | None = None, **flags: Any) -> Config:
+    file = tmp_path / "skilld.toml"
+    file.write_text(text)
+    overrides = {name.replace("__", "."): value for name, value in flags.items()}
+    return load_config(file, {"XDG_STATE_HOME": str(tmp_path), **(env or {})}, overrides, uid=1000)
+
+
+def complaint(tmp_path: Path, text: str, env: dict[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, env)
+    return str(caught.value)
+
+
+def shipped_keys() -> dict[str, tuple[str, str]]:
+    """Dotted key -> its default as written, and the line above its comment block."""
+    found: dict[str, tuple[str, str]] = {}
+    section, before = "", ""
+    for line in SHIPPED.read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif match := KEY.match(line):
+            found[f"{section}.{match[1]}"] = (match[2], before)
+        before = line
+    return found
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    limits = Config().limits
+    assert (limits.iterations, limits.tool_timeout_s, limits.turn_timeout_s) == (25, 120, 1800)
+    assert (limits.queued_messages, limits.running_turns, limits.tool_output_chars) == (16, 32, 30_000)
+    assert (limits.max_body_bytes, limits.max_header_bytes, limits.connections_per_peer) == (8 << 20, 64 << 10, 64)
+    assert (limits.idle_unload_s, Config().daemon.drain_s) == (600, 30)
+    assert (Config().model.name, Config().model.max_tokens) == ("claude-sonnet-5-5", 8192)
+
+
+def test_the_shipped_file_explains_every_key_and_no_other() -> None:
+    assert set(shipped_keys()) == set(config_keys())
+
+
+def test_every_key_of_the_shipped_file_has_a_line_of_explanation_above_it() -> None:
+    for key, (_, before) in shipped_keys().items():
+        assert before.startswith("# "), f"{key}: no explanation above"
+        assert KEY.match(before) is None, f"{key}: no explanation above"
+
+
+def test_the_shipped_file_names_the_defaults() -> None:
+    chosen_by_the_start = {"daemon.socket", "daemon.state_dir", "model.base_url", "model.api_key_file"}
+    defaults = config_keys()
+    for key, (value, _) in shipped_keys().items():
+        written = tomllib.loads(f"x = {value}")["x"]
+        if key not in chosen_by_the_start:
+            assert written == (list(defaults[key]) if defaults[key] == () else defaults[key]), key
+
+
+def test_the_shipped_file_is_valid_as_it_is_and_with_every_key_uncommented(tmp_path: Path) -> None:
+    text = SHIPPED.read_text()
+    assert load(tmp_path, text).model == load(tmp_path, "").model
+    loaded = load(tmp_path, re.sub(r"^# ([a-z_]+ = )", r"\1", text, flags=re.M))
+    assert loaded.limits == Config().limits
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[daemon]\nsokcet = 'x'", "unknown key 'daemon.sokcet': did you mean 'daemon.socket'"),
+        ("[limit]\nx = 1", "unknown key 'limit': did you mean 'limits'"),
+        ("[roles.reader]\nuids = [1]", "did you mean 'roles.read'"),
+        ("[zebra]\nx = 1", "the sections are daemon, skills, model"),
+        ("[limits]\niterations = 0", "limits.iterations = 0: must be greater than or equal to 1"),
+        ("[limits]\niterations = true", "limits.iterations = True: must be a valid integer"),
+        ("[limits]\ntool_timeout_s = nan", "limits.tool_timeout_s = nan: "),
+        ("[daemon]\nlog_format = 'xml'", "daemon.log_format = 'xml': must be 'text' or 'json'"),
+        ("daemon = 3", "daemon = 3: must be a section, written [daemon]"),
+        ("[skills]\npaths = 'a'", "skills.paths = 'a': must be a list"),
+        ("[roles.read]\nuids = [-1]", "roles.read.uids.0 = -1: "),
+        ("[model]\nbase_url = 'ftp://x'", "must be a URL"),
+        ("a = ", "not TOML"),
+        ("[a]\n" + "x=" + "[" * 5000, "not TOML"),
+    ],
+)
+def test_a_fault_names_file_key_value_and_what_is_allowed(tmp_path: Path, text: str, expected: str) -> None:
+    message = complaint(tmp_path, text)
+    assert expected in message
+    assert str(tmp_path / "skilld.toml") in message
+
+
+def test_a_missing_file_and_bytes_that_are_not_utf8_are_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "none.toml", {})
+    bad = tmp_path / "bad.toml"
+    bad.write_bytes(b"# \xff")
+    with pytest.raises(ConfigError, match="byte 2 is not UTF-8"):
+        load_config(bad, {})
+
+
+def test_a_credential_is_never_repeated(tmp_path: Path) -> None:
+    secret = "sk-ant-api03-abcdefgh"
+    for text in (f"[model]\napi_key = '{secret}'", f"[model]\nprovider = '{secret}'", f"[daemon]\nx = '{secret}"):
+        assert "abcdefgh" not in complaint(tmp_path, text)
+    assert "model.api_key_file" in complaint(tmp_path, f"[model]\napi_key = '{secret}'")
+    config = load(tmp_path, "[model]\nbase_url = 'https://user:hunter2@example.com/'")
+    assert "hunter2" not in repr(config)
+    assert "hunter2" in str(config.model.base_url)
+    assert mask("Bearer sk-abcdefghij") == "Bearer ***"
+
+
+def test_a_flag_wins_over_the_environment_which_wins_over_the_file(tmp_path: Path) -> None:
+    text = "[daemon]\nsocket = 'file.sock'\nmode = 'test'"
+    env = {"SKILLD_SOCKET": "/env/a.sock", "SKILLD_MODE": "production"}
+    assert load(tmp_path, text).daemon.socket == tmp_path / "file.sock"
+    assert load(tmp_path, text, env).daemon.socket == Path("/env/a.sock")
+    assert load(tmp_path, text, env).daemon.mode == "production"
+    assert load(tmp_path, text, env, daemon__socket=Path("/flag/a.sock")).daemon.socket == Path("/flag/a.sock")
+
+
+def test_the_base_url_of_the_environment_counts_only_where_the_file_names_none(tmp_path: Path) -> None:
+    env = {"ANTHROPIC_BASE_URL": "http://env.example"}
+    assert load(tmp_path, "", env).model.base_url == "http://env.example"
+    assert load(tmp_path, "[model]\nbase_url = 'http://file.example'", env).model.base_url == "http://file.example"
+
+
+def test_a_bad_environment_variable_is_refused(tmp_path: Path) -> None:
+    assert "daemon.mode = 'prod'" in complaint(tmp_path, "", {"SKILLD_MODE": "prod"})
+    assert "107" in complaint(tmp_path, "", {"SKILLD_SOCKET": "/" + "x" * 200})
+
+
+@pytest.mark.parametrize(("mode", "backend"), [("development", "local"), ("production", "docker"), ("test", "local")])
+def test_the_mode_decides_the_default_backend(tmp_path: Path, mode: str, backend: str) -> None:
+    assert load(tmp_path, f"[daemon]\nmode = '{mode}'").backends.default == (backend,)
+    assert load(tmp_path, f"[daemon]\nmode = '{mode}'\n[backends]\ndefault = ['x']").backends.default == ("x",)
+
+
+def test_paths_of_the_file_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = load(tmp_path, "[skills]\npaths = ['mine', '/abs']\n[model]\napi_key_file = 'key'")
+    assert config.skills.paths == (tmp_path / "mine", Path("/abs"))
+    assert config.model.api_key_file == tmp_path / "key"
+
+
+def test_values_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config().limits.iterations = 3

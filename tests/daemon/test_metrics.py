@@ -1,0 +1,132 @@
+"""What Prometheus sees."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import trio
+
+from skill_actors.runtime.report import Report, ReportEvent
+from skill_actors.telemetry import Bus
+from skilld.metrics import Metrics, Sources, sample_loop_lag
+from support import run, run_virtual
+
+DOCS = Path(__file__).parents[2] / "docs/telemetry.md"
+
+
+async def stored() -> int:
+    return 7
+
+
+SOURCES = Sources(
+    sessions=lambda: {"sessions_live": 2, "turns_running": 1, "turns_queued": 3},
+    stored=stored,
+    skills=lambda: 4,
+    mailboxes=lambda: {"session": 5},
+    journal=lambda: {"commits": 6, "queue_depth": 1, "wal_bytes": 10, "db_bytes": 20},
+    connections=lambda: 8,
+)
+
+
+def made() -> tuple[Bus, Metrics]:
+    metrics = Metrics(version="1.0", models=["claude-x"], tools=["bash_tool"], backends=["local"])
+    bus = Bus()
+    metrics.attach(bus, SOURCES)
+    return bus, metrics
+
+
+def text(metrics: Metrics) -> str:
+    return run(metrics.render).decode()
+
+
+def test_gauges_are_looked_up_when_rendering() -> None:
+    _, metrics = made()
+    page = text(metrics)
+    for line in (
+        'skilld_sessions{state="live"} 2.0',
+        'skilld_sessions{state="stored"} 7.0',
+        "skilld_turns_running 1.0",
+        "skilld_skills_loaded 4.0",
+        'skilld_mailbox_depth{actor="session"} 5.0',
+        "skilld_http_connections 8.0",
+        "skilld_journal_queue_depth 1.0",
+        'skilld_build_info{version="1.0"} 1.0',
+    ):
+        assert line in page.splitlines()
+
+
+def test_a_turn_counts_its_outcome_time_and_cost() -> None:
+    bus, metrics = made()
+    bus.emit("turn.stop", {"duration": 2.0, "cost_usd": 0.25, "input_tokens": 5}, {"outcome": "finished"})
+    bus.emit("turn.stop", {"duration": 2.0, "input_tokens": 5}, {"outcome": "failed"})
+    bus.emit("turn.stop", {"duration": 0.0}, {"outcome": "cancelled"})
+    page = text(metrics)
+    assert 'skilld_turns_total{outcome="finished"} 1.0' in page
+    assert "skilld_cost_usd_total 0.25" in page
+    assert "skilld_turns_unpriced_total 1.0" in page
+    assert 'skilld_turn_duration_seconds_bucket{le="2.0"} 3.0' in page
+
+
+def test_tokens_are_counted_by_kind_and_known_model() -> None:
+    bus, metrics = made()
+    usage = {"input_tokens": 5.0, "output_tokens": 6.0, "cache_read_tokens": 7.0}
+    bus.emit("model.stop", {"duration": 1.0, **usage}, {"model": "claude-x"})
+    page = text(metrics)
+    assert 'skilld_tokens_total{kind="input",model="claude-x"} 5.0' in page
+    assert 'skilld_tokens_total{kind="cache_read",model="claude-x"} 7.0' in page
+
+
+def test_no_label_grows_with_use() -> None:
+    bus, metrics = made()
+    for n in range(200):
+        bus.emit("model.stop", {"duration": 1.0, "input_tokens": 1}, {"model": f"made-up-{n}"})
+        bus.emit("execute.stop", {"duration": 1.0}, {"tool": f"t{n}", "backend": f"b{n}", "outcome": f"o{n}"})
+        bus.emit("turn.stop", {"duration": 1.0}, {"outcome": f"o{n}", "session": f"ses_{n}"})
+        bus.emit("skill.reloaded", {"duration_s": 1.0}, {"outcome": f"o{n}"})
+    page = text(metrics)
+    assert 'skilld_tokens_total{kind="input",model="other"} 200.0' in page
+    assert 'skilld_tool_duration_seconds_count{backend="other",outcome="other",tool="other"} 200.0' in page
+    assert page.count("\n") < 400
+
+
+def test_http_requests_are_counted_by_class_of_status() -> None:
+    bus, metrics = made()
+    bus.emit("http.stop", {"duration": 0.01}, {"route": "/v1/status", "method": "GET", "status": 204})
+    assert 'skilld_http_requests_total{method="GET",route="/v1/status",status="2xx"} 1.0' in text(metrics)
+
+
+def test_restarts_are_counted_by_supervisor_and_kind_of_child() -> None:
+    _, metrics = made()
+    for event in (ReportEvent.STARTED, ReportEvent.RESTARTED):
+        metrics.on_report(
+            Report(event=event, supervisor="root/services", child="skills", kind=None, message="", trace="", time=0.0)
+        )
+    page = text(metrics)
+    assert 'skilld_restarts_total{child="skills",supervisor="root/services"} 1.0' in page
+    assert 'skilld_supervision_total{event="started",supervisor="root/services"} 1.0' in page
+
+
+def test_loop_lag_is_sampled_until_cancelled() -> None:
+    bus, metrics = made()
+
+    async def main() -> None:
+        with trio.move_on_after(1.1):
+            await sample_loop_lag(bus)
+
+    run_virtual(main)
+    assert "skilld_loop_lag_seconds_count 4.0" in text(metrics)
+
+
+def test_the_manual_lists_every_metric() -> None:
+    manual = DOCS.read_text()
+    _, metrics = made()
+    for name in re.findall(r"^# TYPE (skilld_\w+) ", text(metrics), flags=re.M):
+        if not name.endswith("_created"):
+            assert f"`{name.removesuffix('_total')}`" in manual, name
+
+
+def test_the_manual_lists_every_event_that_the_metrics_know() -> None:
+    _, metrics = made()
+    for name in metrics._on:
+        assert f"`{name}`" in DOCS.read_text(), name

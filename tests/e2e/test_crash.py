@@ -1,0 +1,92 @@
+"""kill -9 while answers stream: nothing acknowledged is lost, nothing runs twice, the next turn works."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from e2e.harness import Daemon, running
+from skill_actors.testing import FakeMessagesApi, serve_in_thread
+
+pytestmark = pytest.mark.e2e
+
+KILLS = 20
+
+
+class Client(threading.Thread):
+    """Sends numbered messages with keys as fast as it can, and remembers which were acknowledged."""
+
+    def __init__(self, daemon: Daemon, session: str, round: int, name: str) -> None:
+        super().__init__(daemon=True)
+        self._daemon = daemon
+        self._session = session
+        self._key = f"{name}-{round}"
+        self.acked: dict[str, str] = {}  # key -> turn
+
+    def run(self) -> None:
+        with self._daemon.http(timeout_s=5) as http:
+            for number in range(100):
+                key = f"{self._key}-{number}"
+                try:
+                    answer = http.post(
+                        f"/v1/sessions/{self._session}/messages",
+                        json={"text": f"{key}\n#words 40\n#delay 0.005"},
+                        headers={"Idempotency-Key": key},
+                    )
+                except httpx.TransportError:
+                    return
+                if answer.status_code == 202:
+                    self.acked[key] = answer.json()["turn"]
+                else:
+                    time.sleep(0.02)
+
+
+def test_nothing_acknowledged_is_lost_over_20_kills_in_mid_stream(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    acked: dict[str, str] = {}
+    with serve_in_thread(FakeMessagesApi([])) as api:
+        env = {"ANTHROPIC_API_KEY": "sk-test", "ANTHROPIC_BASE_URL": api.base_url}
+        with running(tmp_path, env=env) as daemon:
+            sessions = [daemon.create() for _ in range(3)]
+            daemon.ask(sessions[0], "warm up: the SDK is imported with the first call")
+            for round in range(KILLS):
+                clients = [Client(daemon, session, round, f"c{n}") for n, session in enumerate(sessions)]
+                for client in clients:
+                    client.start()
+                time.sleep(rng.uniform(0.1, 0.5))
+                daemon.kill()
+                for client in clients:
+                    client.join(10)
+                    acked.update(client.acked)
+                daemon.start()
+            check(daemon, sessions, acked)
+            for session in sessions:
+                with daemon.http() as http:
+                    http.post(f"/v1/sessions/{session}/cancel", json={"queued": True})
+                assert daemon.ask(session, "still there?")["status"] == "finished"
+
+
+def check(daemon: Daemon, sessions: list[str], acked: dict[str, str]) -> None:
+    """Every acknowledged message is there once, in one turn, with at most one ending; numbers only rise."""
+    assert len(acked) > KILLS
+    stored: dict[str, str] = {}
+    for session in sessions:
+        events = daemon.events(session)
+        seqs = [event["seq"] for event in events]
+        assert seqs == sorted(set(seqs))
+        endings: dict[str, int] = {}
+        for event in events:
+            if event["type"] == "turn.queued":
+                key = event["data"]["text"].splitlines()[0]
+                assert key not in stored, f"{key} was stored twice"
+                stored[key] = event["turn"]
+            elif event["type"] in ("turn.finished", "turn.failed", "turn.cancelled", "turn.interrupted"):
+                endings[event["turn"]] = endings.get(event["turn"], 0) + 1
+        assert max(endings.values()) == 1
+    missing = {key: turn for key, turn in acked.items() if stored.get(key) != turn}
+    assert not missing

@@ -1,0 +1,139 @@
+"""A small session manager in memory, so that the socket can be tested without a tree behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from skill_actors.errors import Refused
+from skill_actors.ids import new_id
+from skill_actors.sessions.events import TURN_ENDINGS, Event, Position, utc_now
+from skill_actors.sessions.table import Viewer
+
+
+@dataclass(frozen=True)
+class FakeAccepted:
+    turn: str
+    session: str
+    seq: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"turn": self.turn, "session": self.session, "seq": self.seq, "status": "queued", "duplicate": False}
+
+
+@dataclass
+class FakeSession:
+    view: dict[str, Any]
+    events: list[Event] = field(default_factory=list)
+    news: trio.Event = field(default_factory=trio.Event)
+
+
+class FakeSessions:
+    """Keeps sessions in a dict. A message is answered at once unless its text is "slow"."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, FakeSession] = {}
+        self.cancelled: list[str] = []
+        self.keys: list[str | None] = []
+        self.files: list[tuple[str, bytes]] = []
+        self.followers = 0
+        self.failure: Exception | None = None
+
+    def publish(self, session: str, type: str, turn: str | None = None, **data: Any) -> Event:
+        kept = self.sessions[session]
+        event = Event(seq=len(kept.events) + 1, type=type, time=utc_now(), session=session, turn=turn, data=data)
+        kept.events.append(event)
+        kept.news.set()
+        kept.news = trio.Event()
+        return event
+
+    def _find(self, session: str, viewer: Viewer) -> FakeSession:
+        kept = self.sessions.get(session)
+        if kept is None or not (viewer.admin or kept.view["owner_uid"] == viewer.uid):
+            raise Refused("not_found", f"no session {session}")
+        return kept
+
+    async def create(
+        self, owner_uid: int, settings: Mapping[str, Any], idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        if self.failure is not None:
+            raise self.failure
+        self.keys.append(idempotency_key)
+        view = {"id": new_id("ses"), "owner_uid": owner_uid, **settings}
+        self.sessions[view["id"]] = FakeSession(view)
+        return view
+
+    async def get(self, session: str, viewer: Viewer) -> dict[str, Any]:
+        return self._find(session, viewer).view
+
+    async def list(self, viewer: Viewer, *, limit: int, cursor: str | None) -> dict[str, Any]:
+        items = [s.view for s in self.sessions.values() if viewer.admin or s.view["owner_uid"] == viewer.uid]
+        return {"items": items[:limit], "next": None}
+
+    async def update(self, session: str, viewer: Viewer, changes: Mapping[str, Any]) -> dict[str, Any]:
+        kept = self._find(session, viewer)
+        kept.view.update(changes)
+        return kept.view
+
+    async def delete(self, session: str, viewer: Viewer) -> None:
+        self._find(session, viewer)
+        del self.sessions[session]
+
+    async def submit(
+        self,
+        session: str,
+        viewer: Viewer,
+        text: str,
+        files: Sequence[tuple[str, bytes]] = (),
+        idempotency_key: str | None = None,
+    ) -> FakeAccepted:
+        self._find(session, viewer)
+        self.keys.append(idempotency_key)
+        self.files += files
+        turn = new_id("trn")
+        queued = self.publish(session, "turn.queued", turn, text=text)
+        if text != "slow":
+            self.publish(session, "turn.finished", turn, text=f"you said {text}")
+        return FakeAccepted(turn, session, queued.seq)
+
+    async def cancel(self, session: str, viewer: Viewer, *, queued: bool = False) -> dict[str, Any]:
+        self._find(session, viewer)
+        return {"cancelled": ["all"] if queued else []}
+
+    async def get_turn(self, turn: str, viewer: Viewer, *, wait_s: float = 0.0) -> dict[str, Any]:
+        return {"turn": turn, "waited": wait_s}
+
+    async def cancel_turn(self, turn: str, viewer: Viewer) -> dict[str, Any]:
+        self.cancelled.append(turn)
+        return {"cancelled": [turn]}
+
+    @asynccontextmanager
+    async def follow(
+        self, session: str, viewer: Viewer, *, after: Position, turn: str | None = None, live: bool = True
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        kept = self._find(session, viewer)
+        self.followers += 1
+        events = self._events(kept, after, turn, live)
+        try:
+            yield events
+        finally:
+            self.followers -= 1
+            await events.aclose()  # type: ignore[attr-defined]
+
+    async def _events(self, kept: FakeSession, after: Position, turn: str | None, live: bool) -> AsyncIterator[Event]:
+        place = after.seq
+        while True:
+            news = kept.news
+            for event in kept.events[place:]:
+                place = event.seq
+                if turn in (None, event.turn):
+                    yield event
+                    if turn is not None and event.type in TURN_ENDINGS:
+                        return
+            if not live:
+                return
+            await news.wait()

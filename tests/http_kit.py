@@ -1,0 +1,138 @@
+"""A real server on a real Unix socket, in the test's own trio program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+from http_fakes import FakeSessions
+from skill_actors.skills.base import Diagnostic, Skill, SkillFailure, SkillSnapshot
+from skill_actors.telemetry import Bus
+from skilld.config import Config, RolesConfig
+from skilld.http import HttpServer, ServerLimits, Services, build_app, open_listener
+
+VERSION = "1.2.3"
+
+
+@dataclass
+class FakeSkills:
+    snapshot: SkillSnapshot = field(
+        default_factory=lambda: SkillSnapshot(
+            generation=3,
+            skills={"echo": Skill(name="echo", description="says it", root=Path("/skills/echo"), digest="d", body="B")},
+            failures=[
+                SkillFailure(
+                    path=Path("/skills/broken"),
+                    diagnostics=[Diagnostic(code="no_name", message="no name", severity="error", line=2)],
+                )
+            ],
+        )
+    )
+    reloaded: list[str | None] = field(default_factory=list)
+
+    async def reload(self, name: str | None) -> Mapping[str, Any]:
+        self.reloaded.append(name)
+        return {"reloaded": 1}
+
+
+@dataclass
+class Served:
+    """What a test may look at and turn."""
+
+    path: Path
+    server: HttpServer
+    sessions: FakeSessions
+    skills: FakeSkills
+    bus: Bus
+    ready: bool = True
+    stopped: int = 0
+    http: httpx.AsyncClient = field(kw_only=True)
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    async def raw(self, data: bytes) -> bytes:
+        """Send bytes, read until the server closes or says nothing for a second."""
+        async with await trio.open_unix_socket(str(self.path)) as stream:
+            await stream.send_all(data)
+            return await read_all(stream)
+
+    async def session(self, **settings: Any) -> str:
+        made = await self.http.post("/v1/sessions", json=settings)
+        assert made.status_code == 201, made.text
+        return str(made.json()["id"])
+
+
+async def read_all(stream: trio.SocketStream, silence_s: float = 0.7) -> bytes:
+    received = bytearray()
+    while True:
+        with trio.move_on_after(silence_s):
+            try:
+                data = await stream.receive_some(65536)
+            except trio.BrokenResourceError:
+                return bytes(received)
+            if not data:
+                return bytes(received)
+            received += data
+            continue
+        return bytes(received)
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path, *, limits: ServerLimits | None = None, roles: RolesConfig | None = None, own_uid: int = 0
+) -> AsyncIterator[Served]:
+    """Serve the whole interface at folder/run/s.sock; everything is closed on the way out."""
+    path = folder / "run" / "s.sock"
+    sessions, skills, bus = FakeSessions(), FakeSkills(), Bus()
+    config = Config(roles=roles or RolesConfig())
+    served: Served | None = None
+
+    def seen() -> Served:
+        assert served is not None
+        return served
+
+    async def metrics() -> bytes:
+        return b"skilld_up 1\n"
+
+    services = Services(
+        sessions=sessions,
+        skills=skills,
+        status=lambda: {"sessions_live": len(sessions.sessions)},
+        ready=lambda: seen().ready,
+        metrics=metrics,
+        backends=lambda: [{"name": "local"}],
+        prices=lambda: {"models": {}},
+        shutdown=lambda: seen().stop(),
+        config=config,
+        version=VERSION,
+        bus=bus,
+        own_uid=own_uid,
+    )
+    server = HttpServer(build_app(services), limits or ServerLimits(), VERSION)
+    transport = httpx.AsyncHTTPTransport(uds=str(path), verify=False)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(server.serve, open_listener(path, {}))
+        async with httpx.AsyncClient(transport=transport, base_url="http://skilld", timeout=5) as http:
+            served = Served(path, server, sessions, skills, bus, http=http)
+            yield served
+        nursery.cancel_scope.cancel()
+
+
+def body_of(raw: bytes) -> Any:
+    """The JSON body of the first of some raw answers."""
+    return json.JSONDecoder().raw_decode(raw.partition(b"\r\n\r\n")[2].decode())[0]
+
+
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Look again and again, at most 10 s: what is waited for has no event, being seen from outside."""
+    with trio.fail_after(10):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)

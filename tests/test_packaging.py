@@ -1,0 +1,123 @@
+"""What the wheel carries, and that an installation finds it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from email import message_from_bytes
+from importlib.metadata import entry_points, files, version
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+IS_CHECKOUT = (ROOT / "daemon").is_dir()
+DATA = ("skills", "etc", "systemd")
+
+checkout_only = pytest.mark.skipif(
+    not IS_CHECKOUT, reason="builds from the repository, and this is a copy of the tests"
+)
+installed_only = pytest.mark.skipif(IS_CHECKOUT, reason="looks at an installed wheel, and this is the repository")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """The wheel built from the sdist, as a release is."""
+    target = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-P", "-m", "build", "--no-isolation", "--outdir", str(target), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=target)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = target.glob("*.whl")
+    assert len(list(target.glob("*.tar.gz"))) == 1
+    with zipfile.ZipFile(path) as opened:
+        yield opened
+
+
+def source_files(folder: str) -> set[str]:
+    """The files below a folder of the repository, relative to it, but for what tools leave there."""
+    paths = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(ROOT / folder).as_posix() for path in paths}
+
+
+@checkout_only
+@pytest.mark.parametrize("folder", DATA)
+def test_the_wheel_carries_every_file_of_the_data_folders(wheel: zipfile.ZipFile, folder: str) -> None:
+    marker = f".data/data/share/skilld/{folder}/"
+    assert {name.partition(marker)[2] for name in wheel.namelist() if marker in name} == source_files(folder)
+
+
+@checkout_only
+@pytest.mark.parametrize(("folder", "package"), [("daemon/skilld", "skilld"), ("actors/skill_actors", "skill_actors")])
+def test_the_wheel_carries_both_packages_whole(wheel: zipfile.ZipFile, folder: str, package: str) -> None:
+    carried = {name.partition("/")[2] for name in wheel.namelist() if name.startswith(f"{package}/")}
+    assert carried == source_files(folder)
+    assert "py.typed" in carried
+
+
+@checkout_only
+def test_the_wheel_takes_nobody_elses_import_name(wheel: zipfile.ZipFile) -> None:
+    tops = {PurePosixPath(name).parts[0] for name in wheel.namelist()}
+    assert {top for top in tops if not top.startswith("skilld-")} == {"skilld", "skill_actors"}
+
+
+@checkout_only
+def test_scripts_of_skills_stay_executable(wheel: zipfile.ZipFile) -> None:
+    (info,) = [item for item in wheel.infolist() if item.filename.endswith("skills/log-analyzer/scripts/analyze.py")]
+    assert (info.external_attr >> 16) & 0o111 == 0o111
+
+
+@checkout_only
+def test_the_wheel_names_its_programs_licence_and_python(wheel: zipfile.ZipFile) -> None:
+    content = {
+        name.rpartition(".dist-info/")[2]: wheel.read(name) for name in wheel.namelist() if ".dist-info/" in name
+    }
+    metadata = message_from_bytes(content["METADATA"])
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert "licenses/LICENSE" in content
+    programs = content["entry_points.txt"].decode()
+    assert "skilld = skilld.__main__:main" in programs
+    assert "skillctl = skilld.cli:main" in programs
+
+
+@checkout_only
+def test_the_lock_pins_everything_with_hashes_and_names_no_host() -> None:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith((" ", "#"))]
+    assert len(pins) > 30
+    assert [line for line in pins if "==" not in line or not line.endswith("\\")] == []
+    assert [line for line in lines if "://" in line or "--index" in line or "--find" in line] == []
+
+
+@installed_only
+def test_the_installation_holds_the_data_folders() -> None:
+    share = Path(sys.prefix) / "share" / "skilld"
+    for path in (
+        "skills/echo/SKILL.md",
+        "skills/log-analyzer/scripts/analyze.py",
+        "etc/skilld.toml",
+        "systemd/skilld.service",
+    ):
+        assert (share / path).is_file(), path
+
+
+@installed_only
+def test_the_packages_come_from_the_installation() -> None:
+    import skill_actors
+    import skilld
+
+    for module in (skilld, skill_actors):
+        assert Path(str(module.__file__)).is_relative_to(sys.prefix)
+
+
+@installed_only
+def test_the_programs_are_installed() -> None:
+    scripts = {entry.name: entry.value for entry in entry_points(group="console_scripts")}
+    assert scripts.keys() >= {"skilld", "skillctl"}
+    assert version("skilld")
+    assert files("skilld")
+    for program in ("skilld", "skillctl"):
+        command = [str(Path(sys.prefix) / "bin" / program), "--help"]
+        assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
