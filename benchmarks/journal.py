@@ -1,10 +1,11 @@
 """Durable appends a second, beside SQLite with synchronous=FULL and the same batching, in the same run.
 
-    python benchmarks/journal.py [--seconds S] [--actors 1,16,128] [--directory DIR] [--json]
+    python benchmarks/journal.py [--appends N] [--actors 1,16,128] [--directory DIR] [--json]
 
-Each actor appends one event of 500 bytes at a time to a session of its own and waits until it is durable. The two
-floors are apsw alone, one thread, a commit for every N rows: `bare` inserts the event into a table like the journal's,
-`same` also moves the session's head as every append must. DIR should be on the disk that will hold the state.
+Each actor appends one event of 500 bytes at a time to a session of its own and waits until it is durable; the events
+are made beforehand. The two floors are apsw alone, one thread, a commit for every N rows: `bare` inserts the event
+into a table like the journal's, `same` also moves the session's head, as every append must. DIR should be on the disk
+that will hold the state.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class Line:
         return self.appends_per_s / self.same_per_s
 
 
-def floor(directory: Path, batch: int, seconds: float, *, move_head: bool) -> float:
-    """Rows a second through apsw alone, `batch` rows to a commit."""
+def floor(directory: Path, batch: int, count: int, *, move_head: bool) -> float:
+    """Rows a second through apsw alone, `batch` rows to a commit, `count` in all."""
     db = apsw.Connection(str(directory / f"floor-{batch}-{move_head}.db"))
     db.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384")
     db.execute(
@@ -62,9 +63,10 @@ def floor(directory: Path, batch: int, seconds: float, *, move_head: bool) -> fl
     sessions = [new_id("ses") for _ in range(batch)]
     with db:
         db.executemany("INSERT INTO session VALUES (?, ?, 0)", ((session, utc_now()) for session in sessions))
-    rows, seq, started_s = 0, 0, time.perf_counter()
-    while time.perf_counter() - started_s < seconds:
-        seq, now = seq + 1, utc_now()
+    rounds = count // batch
+    started_s = time.perf_counter()
+    for seq in range(1, rounds + 1):
+        now = utc_now()
         db.execute("BEGIN IMMEDIATE")
         for session in sessions:
             if move_head:
@@ -72,13 +74,12 @@ def floor(directory: Path, batch: int, seconds: float, *, move_head: bool) -> fl
                 db.execute("UPDATE session SET updated = ?, last_seq = ? WHERE id = ? AND last_seq = ?", moved)
             db.execute("INSERT INTO event VALUES (?, ?, 'tool.output', ?, ?)", (session, seq, now, TEXT))
         db.execute("COMMIT")
-        rows += batch
-    rate = rows / (time.perf_counter() - started_s)
+    rate = rounds * batch / (time.perf_counter() - started_s)
     db.close()
     return rate
 
 
-async def journal(directory: Path, actors: int, seconds: float) -> tuple[float, list[float], float]:
+async def journal(directory: Path, actors: int, count: int) -> tuple[float, list[float], float]:
     """Appends a second through the journal, each one's latency in seconds, and the mean batch."""
     latencies_s: list[float] = []
     async with await SqliteJournal.open(directory / f"state-{actors}" / "journal.db") as store:
@@ -87,31 +88,43 @@ async def journal(directory: Path, actors: int, seconds: float) -> tuple[float, 
             for session in sessions:
                 record = SessionRecord(id=session, owner_uid=0, created=utc_now(), updated=utc_now())
                 nursery.start_soon(store.create_session, record)
+        work = [_changes(session, count // actors) for session in sessions]
         before, started_s = store.stats(), time.perf_counter()
         async with trio.open_nursery() as nursery:
-            for session in sessions:
-                nursery.start_soon(_actor, store, session, started_s + seconds, latencies_s)
+            for changes in work:
+                nursery.start_soon(_actor, store, changes, latencies_s)
         elapsed_s, after = time.perf_counter() - started_s, store.stats()
     return len(latencies_s) / elapsed_s, latencies_s, len(latencies_s) / max(1, after.commits - before.commits)
 
 
-async def _actor(store: SqliteJournal, session: str, until_s: float, latencies_s: list[float]) -> None:
-    seq, now = 0, utc_now()
-    while (began_s := time.perf_counter()) < until_s:
-        event = Event(seq=seq + 1, type="tool.output", time=now, session=session, turn=None, data={"text": TEXT})
-        await store.append(Append(session=session, expected_last_seq=seq, last_seq=seq + 1, events=(event,)))
+def _changes(session: str, count: int) -> list[Append]:
+    now, data = utc_now(), {"text": TEXT}
+    events = (
+        Event(seq=seq, type="tool.output", time=now, session=session, turn=None, data=data)
+        for seq in range(1, count + 1)
+    )
+    return [
+        Append(session=session, expected_last_seq=event.seq - 1, last_seq=event.seq, events=(event,))
+        for event in events
+    ]
+
+
+async def _actor(store: SqliteJournal, changes: list[Append], latencies_s: list[float]) -> None:
+    for change in changes:
+        began_s = time.perf_counter()
+        await store.append(change)
         latencies_s.append(time.perf_counter() - began_s)
-        seq += 1
 
 
-def measure(directory: Path, actors: int, seconds: float) -> Line:
+def measure(directory: Path, actors: int, appends: int) -> Line:
     """One line; floors are taken before and after the journal, and averaged, since disks drift."""
-    bare = [floor(directory, actors, seconds / 2, move_head=False)]
-    same = [floor(directory, actors, seconds / 2, move_head=True)]
-    rate, latencies_s, mean_batch = trio.run(journal, directory, actors, seconds)
+    count = max(appends if actors > 1 else appends // 10, actors * 10)
+    bare = [floor(directory, actors, count, move_head=False)]
+    same = [floor(directory, actors, count, move_head=True)]
+    rate, latencies_s, mean_batch = trio.run(journal, directory, actors, count)
     with tempfile.TemporaryDirectory(dir=directory) as again:
-        bare.append(floor(Path(again), actors, seconds / 2, move_head=False))
-        same.append(floor(Path(again), actors, seconds / 2, move_head=True))
+        bare.append(floor(Path(again), actors, count, move_head=False))
+        same.append(floor(Path(again), actors, count, move_head=True))
     ordered = sorted(latencies_s)
     return Line(
         actors=actors,
@@ -126,13 +139,13 @@ def measure(directory: Path, actors: int, seconds: float) -> Line:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--appends", type=int, default=20_000)
     parser.add_argument("--actors", default="1,16,128")
     parser.add_argument("--directory", type=Path, default=None)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        lines = [measure(Path(directory), int(actors), options.seconds) for actors in options.actors.split(",")]
+        lines = [measure(Path(directory), int(actors), options.appends) for actors in options.actors.split(",")]
     if options.json:
         rows = [
             asdict(line) | {"ratio_to_bare": line.ratio_to_bare, "ratio_to_same": line.ratio_to_same} for line in lines

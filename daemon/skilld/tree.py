@@ -28,6 +28,7 @@ from skill_actors.runtime import ChildSpec, Strategy, Supervisor
 from skill_actors.skills.discovery import Source
 from skill_actors.skills.registry import Registry
 from skill_actors.skills.watcher import Watcher
+from skill_actors.store import SqliteJournal
 from skill_actors.store.keeper import JournalKeeper
 from skilld.conversations import Conversations
 from skilld.keepers import ExecutorKeeper, ModelKeeper, Observability
@@ -46,7 +47,8 @@ def build_tree(parts: Parts, metrics: Metrics, shutdown: Callable[[], None]) -> 
         ChildSpec(
             id="journal",
             factory=lambda: JournalKeeper(
-                parts.config.daemon.state_dir / "journal.db", parts.journal.put, lock=parts.lock
+                partial(SqliteJournal.open, parts.config.daemon.state_dir / "journal.db", lock=parts.lock),
+                parts.journal.put,
             ),
             shutdown_s=math.inf,  # what was acknowledged is on disk already; what was accepted must get there
             start_timeout_s=_FIRST_LOAD_S,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -13,9 +14,13 @@ import pytest
 from e2e.harness import Daemon, running
 from skill_actors.testing import FakeMessagesApi, serve_in_thread
 
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    # httpx leaks the socket of a connect that fails, and here they fail by design.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
-KILLS = 20
+KILLS = int(os.environ.get("SKILLD_TEST_KILLS", "20"))
 
 
 class Client(threading.Thread):
@@ -46,7 +51,7 @@ class Client(threading.Thread):
                     time.sleep(0.02)
 
 
-def test_nothing_acknowledged_is_lost_over_20_kills_in_mid_stream(tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_over_many_kills_in_mid_stream(tmp_path: Path) -> None:
     rng = random.Random(7)
     acked: dict[str, str] = {}
     with serve_in_thread(FakeMessagesApi([])) as api:
@@ -58,17 +63,35 @@ def test_nothing_acknowledged_is_lost_over_20_kills_in_mid_stream(tmp_path: Path
                 clients = [Client(daemon, session, round, f"c{n}") for n, session in enumerate(sessions)]
                 for client in clients:
                     client.start()
-                time.sleep(rng.uniform(0.1, 0.5))
+                wait_for_a_delta(daemon, sessions[round % len(sessions)])
+                time.sleep(rng.uniform(0.0, 0.3))
                 daemon.kill()
                 for client in clients:
                     client.join(10)
                     acked.update(client.acked)
                 daemon.start()
+                for session in sessions:  # what still waits would fill the queues and keep the next round out
+                    cancel_all(daemon, session)
             check(daemon, sessions, acked)
             for session in sessions:
-                with daemon.http() as http:
-                    http.post(f"/v1/sessions/{session}/cancel", json={"queued": True})
+                cancel_all(daemon, session)
                 assert daemon.ask(session, "still there?")["status"] == "finished"
+
+
+def wait_for_a_delta(daemon: Daemon, session: str) -> None:
+    """Wait until an answer streams."""
+    with daemon.http() as http:
+        after = http.get(f"/v1/sessions/{session}").json()["last_seq"]
+        path, headers = f"/v1/sessions/{session}/events", {"accept": "text/event-stream"}
+        with http.stream("GET", path, params={"after": after}, headers=headers) as stream:
+            for line in stream.iter_lines():
+                if line.startswith("event: model.delta"):
+                    return
+
+
+def cancel_all(daemon: Daemon, session: str) -> None:
+    with daemon.http() as http:
+        http.post(f"/v1/sessions/{session}/cancel", json={"queued": True})
 
 
 def check(daemon: Daemon, sessions: list[str], acked: dict[str, str]) -> None:

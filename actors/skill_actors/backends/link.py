@@ -23,7 +23,7 @@ __all__ = ["Done", "Limits", "Link", "Output", "Request", "RunnerBroken", "Spill
 _log = logging.getLogger(__name__)
 
 _HELLO_S: Final = 10.0
-_CANCEL_S: Final = 3.5  # more than the runner needs to give up on a process that cannot be killed
+_CANCEL_S: Final = 1.9  # more than the runner needs to kill a keeper that does not answer
 _WINDOW_BYTES: Final = 262_144  # output on its way to a slow consumer, per call
 _STREAM_CHARS: Final = 1_000_000  # beyond it a call's output goes to the file only
 _SPILL_MAX_BYTES: Final = 64 << 20
@@ -148,10 +148,8 @@ class Link:
             if waiting.cancelled_caught:
                 raise RunnerBroken(f"the runner said nothing for {_HELLO_S:g} s after its start")
             task_status.started(self)
-            for item in early:
-                self._dispatch(*item)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._ends, nursery, self._read, frames)
+                nursery.start_soon(self._ends, nursery, self._read, frames, early)
                 nursery.start_soon(self._ends, nursery, self._write)
                 nursery.start_soon(self._ends, nursery, self._wait_idle, idle_s)
                 nursery.start_soon(self._ends, nursery, self._stop.wait)
@@ -241,8 +239,10 @@ class Link:
         self.closed = True
         nursery.cancel_scope.cancel()
 
-    async def _read(self, frames: wire.Frames) -> None:
+    async def _read(self, frames: wire.Frames, early: list[tuple[int, int, bytes | None]]) -> None:
         try:
+            for item in early:
+                self._dispatch(*item)
             while data := await self._receive.receive_some(65_536):
                 for kind, number, payload in frames.feed(bytes(data)):
                     self._dispatch(kind, number, payload)

@@ -72,8 +72,8 @@ FATAL: Final = 21  # from the runner: its own traceback, before it exits
 
 _QUIET_MS: Final = 2.0
 _READ_BYTES: Final = 65_536
-_KILL_S: Final = 2.0  # how long a keeper tries to end a call's processes (some may be unkillable)
-_FORCE_S: Final = 1.0  # beyond that, the keeper itself is killed
+_KILL_S: Final = 1.0  # how long a keeper tries to end a call's processes (some may be unkillable)
+_FORCE_S: Final = 0.4  # beyond that, the keeper itself is killed
 _MAX_DRAIN_READS: Final = 64  # after the end of a call; its pipes hold at most a few reads
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36

@@ -14,7 +14,7 @@ from typing import Final
 
 __all__ = ["end_marked", "marked"]
 
-_KEEPERS_S: Final = 1.0
+_KEEPERS_S: Final = 0.5
 _KILL_S: Final = 2.0
 _PAUSE_S: Final = 0.005
 

@@ -60,6 +60,7 @@ class AnthropicModel:
         self._stall_timeout_s = stall_timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._preparing = trio.Lock()
+        self._threads = trio.CapacityLimiter(4)  # our own: others' slow work in threads must not delay a call
         self._client: anthropic.AsyncAnthropic | None = None
         self._closed = False
 
@@ -77,7 +78,7 @@ class AnthropicModel:
             ModelError: "not_configured" if there is no key or the base URL cannot be used.
 
         """
-        await self._client_for(await trio.to_thread.run_sync(self._api_key))
+        await self._client_for(await trio.to_thread.run_sync(self._api_key, limiter=self._threads))
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
@@ -88,7 +89,7 @@ class AnthropicModel:
             ValueError: if `request.extra` repeats a field of the request.
 
         """
-        key, content = await trio.to_thread.run_sync(self._composed, request)
+        key, content = await trio.to_thread.run_sync(self._composed, request, limiter=self._threads)
         client = await self._client_for(key)
         async with AsyncExitStack() as stack:
             response = await self._open(stack, client, content, key)
@@ -110,7 +111,9 @@ class AnthropicModel:
                 raise ModelError("the model client is closed", code="not_configured")
             if self._client is None:
                 # Abandoned rather than waited for: a cancelled call must not last until the import is through.
-                self._client = await trio.to_thread.run_sync(self._build, key, abandon_on_cancel=True)
+                self._client = await trio.to_thread.run_sync(
+                    self._build, key, abandon_on_cancel=True, limiter=self._threads
+                )
             if self._client.api_key != key:
                 self._client = self._client.with_options(api_key=key)
             return self._client
@@ -128,9 +131,9 @@ class AnthropicModel:
 
     def _composed(self, request: ModelRequest) -> tuple[str, bytes]:
         """The key and the request's body. In a worker thread: a key is a file, and a long history takes a while."""
-        body = {**request_body(request), "stream": True}
+        key, body = self._api_key(), {**request_body(request), "stream": True}
         try:
-            return self._api_key(), json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8")
+            return key, json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8")
         except ValueError as error:  # a lone surrogate, or a number that JSON does not have
             raise ModelError(f"the request cannot be sent as JSON: {error}", code="invalid_request") from error
 

@@ -46,6 +46,16 @@ class TrioActor(pykka.Actor):
     slice_s: ClassVar[float] = 0.0005
     interruptible: ClassVar[bool] = True
 
+    # Whether a class waits at its start and end. Most idle actors do not, and a cancel scope is a third of a stop.
+    _runtime_starts_async: ClassVar[bool] = False
+    _runtime_ends_async: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._runtime_starts_async = cls.setup is not TrioActor.setup
+        releases = cls._runtime_release is not TrioActor._runtime_release
+        cls._runtime_ends_async = releases or cls.teardown is not TrioActor.teardown
+
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         # Not pykka's own: its threading.Event alone is 1.2 KB, a third of an idle actor.
         self.actor_urn = uuid.uuid4().urn

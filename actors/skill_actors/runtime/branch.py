@@ -6,8 +6,10 @@ so the tree of trio tasks is the tree of supervision.
 
 from __future__ import annotations
 
+import contextvars
+import functools
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import trio
 from pykka import ActorDeadError
@@ -28,9 +30,10 @@ class Branch(TrioActor):
 
     path: str = "root"
     _nursery: trio.Nursery
-    is_branch: ClassVar[bool] = True
+    _home: contextvars.Context  # children get the supervisor's context variables, not those of whoever asked for them
 
     async def _runtime_live(self, start_timeout_s: float, shutdown_s: float) -> ExitReason:
+        self._home = contextvars.copy_context()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             reason = await live(self, start_timeout_s, shutdown_s)
@@ -50,7 +53,8 @@ class Branch(TrioActor):
         if isinstance(actor, Branch):
             actor.path = f"{self.path}/{template}"
         name = f"{self.path}/{template}"
-        self._nursery.start_soon(run_child, actor, context, start_timeout_s, shutdown_s, self._ended, name=name)
+        task = functools.partial(run_child, actor, context, start_timeout_s, shutdown_s, self._ended)
+        self._home.run(functools.partial(self._nursery.start_soon, task, name=name))
 
     def _ended(self, ref: TrioActorRef[Any], reason: ExitReason) -> None:
         """A child's task is over. Called in that task; must not wait."""

@@ -65,6 +65,8 @@ def detached(error: BaseException) -> BaseException:
     except Exception:
         return error
     copy.__traceback__ = error.__traceback__
+    copy.__cause__, copy.__context__ = error.__cause__, error.__context__
+    copy.__suppress_context__ = error.__suppress_context__
     return copy
 
 

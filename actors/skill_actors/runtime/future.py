@@ -120,9 +120,13 @@ class TrioFuture(pykka.Future[T]):
             trio.lowlevel.reschedule(task)
 
     def _result(self) -> T:
-        if self._error is not None:
-            raise self._error
-        return cast("T", self._value)
+        error = self._error
+        if error is None:
+            return cast("T", self._value)
+        try:
+            raise error
+        finally:
+            del error, self  # else the traceback holds the future that holds the traceback
 
     def get(self, *, timeout: float | None = None) -> T:
         """Block this thread for the answer, at most `timeout` seconds. Never on the trio thread.
@@ -178,7 +182,10 @@ class TrioFuture(pykka.Future[T]):
             self._task = None
         else:
             yield from trio.lowlevel.wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105
-        return self._result()
+        try:
+            return self._result()
+        finally:
+            del self
 
     __iter__ = __await__
 

@@ -82,16 +82,18 @@ async def _start(actor: TrioActor, timeout_s: float) -> ExitReason | None:
     cell.enter(Phase.STARTING)
     if (asked := cell.asked_to_stop()) is not None:
         return asked
+    scope = None
     try:
-        with trio.CancelScope(deadline=trio.current_time() + timeout_s) as scope:
-            cell.scope = scope
-            actor.on_start()
-            await actor.setup()
+        actor.on_start()
+        if actor._runtime_starts_async:
+            with trio.CancelScope(deadline=trio.current_time() + timeout_s) as scope:
+                cell.scope = scope
+                await actor.setup()
     except BaseException as error:
         return ExitReason(ExitKind.INIT, _own(error))
     finally:
         cell.scope = None
-    if not scope.cancelled_caught:
+    if scope is None or not scope.cancelled_caught:
         return None
     late = TimeoutError(f"{type(actor).__name__} was not set up within {timeout_s} s")
     return cell.asked_to_stop() or ExitReason(ExitKind.INIT, late)
@@ -139,7 +141,10 @@ def _dispatch(actor: TrioActor, envelope: _Envelope) -> Any:
     try:
         result = actor._handle_receive(envelope.message)
     except BaseException as error:
-        return _failed(actor, envelope, error)
+        try:
+            return _failed(actor, envelope, error)
+        finally:
+            del envelope, reply  # the traceback reaches this frame, and they reach the error: no cycles
     if type(result) is CoroutineType:
         return result
     if reply is not None:
@@ -158,6 +163,10 @@ async def _await_handler(
             if reply is not None and getattr(envelope.message, "cancel_with_caller", False):
                 reply.on_abandon = scope.cancel
             result = await coroutine
+        if scope.cancelled_caught:
+            _answer_cancelled(actor, envelope)
+        elif reply is not None:
+            reply.set(result)
     except BaseException as error:
         if split_cancelled(error)[0] is None:
             return _failed(actor, envelope, error)
@@ -167,10 +176,7 @@ async def _await_handler(
         cell.scope = cell.handling = None
         if reply is not None:
             reply.on_abandon = None
-    if scope.cancelled_caught:
-        _answer_cancelled(actor, envelope)
-    elif reply is not None:
-        reply.set(result)
+        del envelope, reply  # as in _dispatch
     return None
 
 
@@ -260,20 +266,23 @@ async def _close(actor: TrioActor, reason: ExitReason, shutdown_s: float) -> Exi
     hooks = cell.phase is Phase.RUNNING
     cell.enter(Phase.CLOSING)
     _refuse_queued(cell)
-    scope = trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s)
+    scope = None
     try:
-        with scope:
-            cell.scope = scope
-            await actor._runtime_release()
-            if hooks and not cell.killed:
-                _tell_sync_hook(actor, reason)
-                await actor.teardown(reason)
+        if actor._runtime_ends_async:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s) as scope:
+                cell.scope = scope
+                await actor._runtime_release()
+                if hooks and not cell.killed:
+                    _tell_sync_hook(actor, reason)
+                    await actor.teardown(reason)
+        elif hooks and not cell.killed:
+            _tell_sync_hook(actor, reason)
     except BaseException as error:
         crash = ExitReason(ExitKind.CRASH, _own(error))
         if reason.abnormal:
             _log.error("%s failed again while it stopped:\n%s", type(actor).__name__, format_error(error))
         reason = reason if reason.abnormal else crash
-    if scope.cancelled_caught and not cell.killed:
+    if scope is not None and scope.cancelled_caught and not cell.killed:
         late = TimeoutError(f"{type(actor).__name__} did not end within {shutdown_s} s")
         return ExitReason(ExitKind.KILLED, reason.error or late)
     return ExitReason(ExitKind.KILLED, reason.error) if cell.killed else reason

@@ -72,7 +72,10 @@ class TrioActorRef(pykka.ActorRef[A]):
             mailbox.put_nowait(envelope)
         else:
             await mailbox.send(envelope)
-        return await future
+        try:
+            return await future
+        finally:
+            del future, envelope  # a failure's traceback holds this frame
 
     async def send(self, message: object) -> None:
         """Put a message into the mailbox, waiting for room. A checkpoint only if it has to wait.

@@ -97,6 +97,10 @@ class Reports:
 
     def report(self, event: ReportEvent, supervisor: str, child: str, reason: ExitReason | None = None) -> None:
         """Record one event."""
+        level = _level(event, reason)
+        noteworthy = level > logging.DEBUG
+        if not (noteworthy or self._subscribers or _log.isEnabledFor(level)):
+            return  # ten thousand orderly exits at once should cost nothing
         report = Report(
             event=event,
             supervisor=supervisor,
@@ -106,9 +110,9 @@ class Reports:
             trace=format_error(reason.error) if reason and reason.error and reason.abnormal else "",
             time=self._clock(),
         )
-        if _is_noteworthy(report):
+        if noteworthy:
             self._ring.append(report)
-        _write_log(report)
+        _write_log(report, level)
         for id, subscriber in list(self._subscribers.items()):
             try:
                 subscriber(report)
@@ -117,18 +121,13 @@ class Reports:
                 self.unsubscribe(id)
 
 
-def _is_noteworthy(report: Report) -> bool:
-    return _level(report) > logging.DEBUG
-
-
-def _level(report: Report) -> int:
-    if report.event is ReportEvent.EXITED and report.trace:
+def _level(event: ReportEvent, reason: ExitReason | None) -> int:
+    if event is ReportEvent.EXITED and reason is not None and reason.abnormal and reason.error is not None:
         return logging.ERROR
-    return _LEVELS[report.event]
+    return _LEVELS[event]
 
 
-def _write_log(report: Report) -> None:
-    level = _level(report)
+def _write_log(report: Report, level: int) -> None:
     if not _log.isEnabledFor(level):
         return
     text = "%s: child %s %s%s%s"

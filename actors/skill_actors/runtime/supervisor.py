@@ -307,8 +307,8 @@ class Supervisor(Branch):
             raise StartFailed(f"child {spec.id!r} of {self.path} could not be made: {error}") from error
         ref = child.ref = actor.actor_ref
         ref.child_id, child.stop_by, child.actor_class = spec.id, None, type(actor).__name__
-        pykka.ActorRegistry.register(ref)
         self._launch(actor, spec.id, _start_timeout_s(spec, actor), _hook_limit_s(spec, actor))
+        pykka.ActorRegistry.register(ref)
         await ref._cell.wait_started()
         if not ref._cell.served:
             reason = await ref.wait_stopped()

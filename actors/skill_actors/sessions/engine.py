@@ -24,7 +24,7 @@ from enum import Enum
 from typing import Any, Final, Literal
 
 from skill_actors.backends.base import ToolCall
-from skill_actors.models.base import Block, MessageDone, Usage
+from skill_actors.models.base import Block, MessageDone
 
 __all__ = [
     "CallModel",
@@ -134,8 +134,6 @@ class TurnEngine:
     def __init__(self, limits: TurnLimits) -> None:
         self.state = State.NEW
         self.iterations = 0
-        self.usage = Usage()
-        self.model: str | None = None
         self._limits = limits
         self._pauses = 0
         self._pending: tuple[ToolCall, ...] = ()
@@ -160,8 +158,6 @@ class TurnEngine:
     def model_answered(self, message: MessageDone) -> Step:
         """The model's message is complete (and in the history, if it has content)."""
         self._enter("model_answered")
-        self.usage += message.usage
-        self.model = message.model
         self._said.append(text_of(message.content))
         calls = _calls_of(message.content)
         match message.stop_reason:
@@ -176,10 +172,9 @@ class TurnEngine:
             case reason:
                 return self._fail("unknown_stop_reason", f"the model stopped for {reason!r}, unknown here", calls)
 
-    def model_failed(self, code: str, message: str, usage: Usage | None = None) -> Step:
+    def model_failed(self, code: str, message: str) -> Step:
         """The model call failed for good; whatever may be retried has been."""
         self._enter("model_failed")
-        self.usage += usage or Usage()
         return self._fail(code, message)
 
     def tools_finished(self, outputs: Mapping[str, str]) -> Step:

@@ -14,6 +14,7 @@ from skill_actors.models.base import (
     Model,
     ModelError,
     ModelRequest,
+    Usage,
 )
 from skill_actors.models.retry import backoff
 from skill_actors.sessions.log import SessionLog
@@ -33,6 +34,7 @@ class ModelCall:
         self._open: int | None = None  # index of the block whose deltas are being shown
         self._text: list[str] = []
         self._shown = False
+        self.failed_usage = Usage()  # what the server had counted of calls that failed
 
     async def run(self, model: Model, request: ModelRequest) -> MessageDone:
         """Call until it succeeds or must not be tried again.
@@ -49,6 +51,7 @@ class ModelCall:
             try:
                 return await self._once(model, request)
             except ModelError as error:
+                self.failed_usage += error.usage or Usage()
                 delay_s = None if self._shown else backoff(attempt, error, self._env.random)
                 self._env.bus.emit(
                     "model.error", {"attempt": attempt}, {"code": error.code, "retried": delay_s is not None}

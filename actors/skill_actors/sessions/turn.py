@@ -74,6 +74,7 @@ class Turn:
         self._tool_timeout_s = float(limits.get("tool_timeout_s", env.defaults.tool_timeout_s))
         self._model_call: ModelCall | None = None
         self._model_name = ""
+        self._usage = Usage()
         self._cost_usd: float | None = 0.0
         self._history = History()
         self._workspace: Workspace
@@ -182,14 +183,15 @@ class Turn:
     async def _ask_model(self) -> Step:
         model, name = self._env.resolve_model(self._settings.get("model"))
         self._model_name = name
-        self._model_call = ModelCall(self._log, self.id, self._env)
+        call = self._model_call = ModelCall(self._log, self.id, self._env)
         began = time.monotonic()
         try:
-            answer = await self._model_call.run(model, self._request(model, name))
+            answer = await call.run(model, self._request(model, name))
         except ModelError as error:
             await self._rescue("failed")
-            self._charge(name, error.usage)
-            return self._engine.model_failed(f"model_{error.code}", str(error), error.usage)
+            return self._engine.model_failed(f"model_{error.code}", str(error))
+        finally:
+            self._charge(name, call.failed_usage)
         self._model_call = None
         self._model_name = answer.model
         self._charge(answer.model, answer.usage)
@@ -284,7 +286,7 @@ class Turn:
         await self._log.append(drafts, turns=turns)
 
     async def _end(self, ending: Ending) -> Event:
-        usage = self._engine.usage
+        usage = self._usage
         cost_usd = None if self._cost_usd is None else round(self._cost_usd, 9)
         data: dict[str, Any] = {
             "text": ending.text,
@@ -303,10 +305,11 @@ class Turn:
         self._emit_end(ending, usage, cost_usd)
         return event
 
-    def _charge(self, model: str, usage: Usage | None) -> None:
-        """Add one call's price: rates may depend on the size of each prompt. Unknown once is unknown for the turn."""
-        if usage is None or usage == Usage():
+    def _charge(self, model: str, usage: Usage) -> None:
+        """Count one call: rates may depend on the size of each prompt. A price unknown once is unknown for the turn."""
+        if usage == Usage():
             return
+        self._usage += usage
         price = self._env.price_usd(model, usage)
         self._cost_usd = None if price is None or self._cost_usd is None else self._cost_usd + price
 

@@ -114,12 +114,22 @@ class AppendWrite:
         _check_append(change)
         self.change = change
         self.events = [encode_event(event) for event in change.events]
-        self.turns = [encode_turn(turn) for turn in change.turns]
-        self.settings = None if change.settings is None else dump(change.settings)
-        self.totals = None if change.totals is None else dump(change.totals)
-        self.opens_work = any(turn.status == "queued" for turn in change.turns)
-        texts = [*[row[6] for row in self.events], *[row[8] for row in self.turns], self.settings, self.totals]
-        self.size_bytes = sum([_ROW_OVERHEAD_BYTES + len(text) for text in texts if text is not None])
+        self.turns: list[Row] = []
+        self.settings = self.totals = None
+        self.opens_work = False
+        self.size_bytes = _ROW_OVERHEAD_BYTES
+        for row in self.events:
+            self.size_bytes += _ROW_OVERHEAD_BYTES + len(row[6])
+        for turn in change.turns:
+            row = encode_turn(turn)
+            self.turns.append(row)
+            self.size_bytes += _ROW_OVERHEAD_BYTES + len(row[8] or "")
+            self.opens_work = self.opens_work or turn.status == "queued"
+        if change.settings is not None:
+            self.settings = dump(change.settings)
+            self.size_bytes += len(self.settings)
+        if change.totals is not None:
+            self.totals = dump(change.totals)
 
     def apply(self, db: apsw.Connection, now: str) -> bool:
         change = self.change

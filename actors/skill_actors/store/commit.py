@@ -154,6 +154,11 @@ class Committer:
         self._last_commit_ms = (time.perf_counter() - started_s) * 1_000
         self.sweeping = self.sweeping or any(isinstance(job.write, DeleteWrite) for job in batch)
 
+    @property
+    def has_chores(self) -> bool:
+        """Whether `tidy` has something to do that takes the disk's time."""
+        return self.sweeping or self._wal_pages >= (1 if self._full else self._checkpoint_at)
+
     def tidy(self, *, sweep: bool) -> None:
         """What follows a batch: a checkpoint if the log has grown, one chunk of deleted rows if there are any."""
         if self._wal_pages >= (1 if self._full else self._checkpoint_at):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
-from skill_actors.runtime.actor import TrioActor
-from skill_actors.store.lock import StateLock
-from skill_actors.store.sqlite import RESERVE_BYTES, SqliteJournal
+from skill_actors.runtime import TrioActor
+from skill_actors.store.sqlite import SqliteJournal
 
 __all__ = ["JournalKeeper"]
 
@@ -19,29 +17,21 @@ class JournalKeeper(TrioActor):
     the first child under rest_for_one, whoever uses the journal is restarted with it and finds the new one.
 
     Args:
-        path: the journal's file.
+        open_journal: opens it, for instance `partial(SqliteJournal.open, path, lock=lock)`; a lock that the process
+            took itself outlives a restart.
         publish: called with the open journal before `setup` returns, once for every start.
-        lock: the held lock of the file's directory, if the process has taken it; it then outlives a restart.
-        reserve_bytes: see `SqliteJournal.open`.
 
     """
 
     def __init__(
-        self,
-        path: Path,
-        publish: Callable[[SqliteJournal], object],
-        *,
-        lock: StateLock | None = None,
-        reserve_bytes: int = RESERVE_BYTES,
+        self, open_journal: Callable[[], Awaitable[SqliteJournal]], publish: Callable[[SqliteJournal], object]
     ) -> None:
         super().__init__()
-        self._path = path
+        self._open_journal = open_journal
         self._publish = publish
-        self._lock = lock
-        self._reserve_bytes = reserve_bytes
 
     async def setup(self) -> None:
-        journal = await SqliteJournal.open(self._path, lock=self._lock, reserve_bytes=self._reserve_bytes)
+        journal = await self._open_journal()
         try:
             self._publish(journal)
         except BaseException:

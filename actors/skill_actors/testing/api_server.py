@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, assert_never
 import h11
 import trio
 
+from skill_actors.testing.connection import Connection, ConnectionOver
 from skill_actors.testing.load_reply import default_reply
 from skill_actors.testing.message_events import Event, Fail, Hold, Sleep, error_body, message_of, steps
 from skill_actors.testing.replies import (
@@ -79,10 +80,6 @@ class RecordedRequest:
     ended_s: float | None = None
 
 
-class _ConnectionOver(Exception):
-    """The connection serves no more requests."""
-
-
 class FakeMessagesApi:
     """Serve it with `open_fake_api`, `serve_in_thread`, or `serve` in a nursery of yours.
 
@@ -138,15 +135,15 @@ class FakeMessagesApi:
 
     async def _serve_connection(self, stream: trio.SocketStream) -> None:
         self._connections += 1
-        connection = _Connection(stream, self._connections)
+        connection = Connection(stream, self._connections)
         try:
             async with stream:
                 while (request := await connection.receive()) is not None:
                     await self._serve_request(connection, request)
-        except (_ConnectionOver, h11.ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except (ConnectionOver, h11.ProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
             return  # of one client; recorded with its request where there was one
 
-    async def _serve_request(self, connection: _Connection, received: tuple[h11.Request, bytes]) -> None:
+    async def _serve_request(self, connection: Connection, received: tuple[h11.Request, bytes]) -> None:
         head, content = received
         record, key = _record(head, content)
         record.connection = connection.number
@@ -158,7 +155,7 @@ class FakeMessagesApi:
             answer = self._refusal(record, key, len(content)) or self._answer(record.body)
             if await connection.watch(self._send, connection, record, answer):
                 outcome = "client_gone"
-                raise _ConnectionOver
+                raise ConnectionOver
             outcome = "complete"
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             outcome = "client_gone"
@@ -194,10 +191,10 @@ class FakeMessagesApi:
             self._paused.update(block["id"] for block in calls)
         return answer
 
-    async def _send(self, connection: _Connection, record: RecordedRequest, answer: Answer) -> None:
+    async def _send(self, connection: Connection, record: RecordedRequest, answer: Answer) -> None:
         match answer:
             case HangUp():
-                raise _ConnectionOver
+                raise ConnectionOver
             case HttpError():
                 record.status = answer.status
                 await trio.sleep(answer.delay_s)
@@ -214,89 +211,7 @@ class FakeMessagesApi:
                 assert_never(answer)
 
 
-class _Connection:
-    """One client's connection: requests in, answers out, and whether the client is still there."""
-
-    def __init__(self, stream: trio.SocketStream, number: int) -> None:
-        self.number = number
-        self.request_id = ""
-        self._stream = stream
-        self._http = h11.Connection(h11.SERVER)
-
-    async def receive(self) -> tuple[h11.Request, bytes] | None:
-        """The next request with its body, or None when there is no further one."""
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
-            self._http.start_next_cycle()
-        if self._http.our_state is not h11.IDLE:
-            return None
-        head = await self._next_event()
-        if not isinstance(head, h11.Request):
-            return None
-        content = bytearray()
-        while isinstance(event := await self._next_event(), h11.Data):
-            content += event.data
-        return (head, bytes(content)) if isinstance(event, h11.EndOfMessage) else None
-
-    async def _next_event(self) -> object:
-        while (event := self._http.next_event()) is h11.NEED_DATA:
-            if self._http.they_are_waiting_for_100_continue:
-                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-            self._http.receive_data(await self._stream.receive_some(65536))
-        return event
-
-    async def watch(self, work: Callable[..., Any], *args: object) -> bool:
-        """Do the work; True if the client closed the connection meanwhile, and the work was given up."""
-        gone = False
-
-        async def look() -> None:
-            nonlocal gone
-            # Looked at, not read: bytes of a further request stay where they are (and mean that the client is there).
-            if not await self._peek():
-                gone = True
-                nursery.cancel_scope.cancel()
-
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(look)
-            try:
-                await work(*args)
-            except (_ConnectionOver, trio.BrokenResourceError) as error:
-                failure = error  # raised outside, so that it does not come as a group
-            nursery.cancel_scope.cancel()
-        if failure is not None and not gone:
-            raise failure
-        return gone
-
-    async def _peek(self) -> bytes:
-        try:
-            return await self._stream.socket.recv(1, trio.socket.MSG_PEEK)
-        except OSError:
-            return b""
-
-    async def send_whole(self, status: int, content_type: str, body: bytes, headers: Mapping[str, str] = {}) -> None:
-        length = {"content-length": str(len(body))}
-        await self._send(
-            self._head(status, content_type, {**headers, **length}), h11.Data(data=body), h11.EndOfMessage()
-        )
-
-    async def begin_stream(self) -> None:
-        await self._send(self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"}))
-
-    async def send_text(self, text: str) -> None:
-        await self._send(h11.Data(data=text.encode()))
-
-    async def end_stream(self) -> None:
-        await self._send(h11.EndOfMessage())
-
-    def _head(self, status: int, content_type: str, headers: Mapping[str, str]) -> h11.Response:
-        common = {"content-type": content_type, "request-id": self.request_id}
-        return h11.Response(status_code=status, headers=list({**common, **headers}.items()))
-
-    async def _send(self, *events: h11.Event) -> None:
-        await self._stream.send_all(b"".join(self._http.send(event) or b"" for event in events))
-
-
-async def _stream_reply(connection: _Connection, reply: Reply, body: Mapping[str, Any]) -> None:
+async def _stream_reply(connection: Connection, reply: Reply, body: Mapping[str, Any]) -> None:
     await connection.begin_stream()
     for step in steps(reply, body):
         match step:
@@ -313,7 +228,7 @@ async def _stream_reply(connection: _Connection, reply: Reply, body: Mapping[str
     await connection.end_stream()
 
 
-async def _fail(connection: _Connection, failure: Failure, cut: Event) -> None:
+async def _fail(connection: Connection, failure: Failure, cut: Event) -> None:
     match failure:
         case StreamError():
             await connection.send_text(_sse(error_body(failure.type, failure.message)))
@@ -322,7 +237,7 @@ async def _fail(connection: _Connection, failure: Failure, cut: Event) -> None:
         case Cut():
             if failure.mid_event:
                 await connection.send_text(_sse(cut)[: len(_sse(cut)) // 2])
-            raise _ConnectionOver
+            raise ConnectionOver
         case Garbage():
             await connection.send_text(failure.text)
         case _:

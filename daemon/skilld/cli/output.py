@@ -56,16 +56,16 @@ class Console:
         """Write a piece of an answer to stdout at once."""
         shown = clean(text) if self._safe else text
         if shown:
+            self._in_line = not shown.endswith("\n")  # first: Ctrl-C may come while it is being written
             sys.stdout.write(shown)
             sys.stdout.flush()
-            self._in_line = not shown.endswith("\n")
 
     def end_line(self) -> None:
         """End the line that the answer is in the middle of, if it is."""
         if self._in_line:
+            self._in_line = False
             sys.stdout.write("\n")
             sys.stdout.flush()
-            self._in_line = False
 
     def note(self, text: str) -> None:
         """Write one line beside the answer, dim on a terminal."""

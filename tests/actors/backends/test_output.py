@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ def whole(text: str) -> Output:
 
 
 def shown(max_chars: int = 30_000, output_file: str | None = None, **fields: Any) -> str:
-    done = Done(**({"outcome": "exited", "code": 0} | fields))
+    done = replace(Done(outcome="exited", code=0), **fields)
     return compose(done, timeout_s=1.5, max_chars=max_chars, output_file=output_file)
 
 
@@ -48,22 +49,12 @@ def test_streams_come_first_and_notes_after_them(fields: dict[str, Any], text: s
 @pytest.mark.parametrize("max_chars", [1, 50, 601, 2_000, 10_000])
 @pytest.mark.parametrize(("out_chars", "err_chars"), [(0, 0), (100, 0), (50_000, 0), (0, 50_000), (50_000, 50_000)])
 def test_no_limit_is_ever_exceeded(max_chars: int, out_chars: int, err_chars: int) -> None:
-    text = shown(
-        max_chars,
-        "file",
-        stdout=Output(
-            head="o" * min(out_chars, max_chars),
-            tail="o" * max(0, min(out_chars - max_chars, max_chars)),
-            chars=out_chars,
-        ),
-        stderr=Output(
-            head="e" * min(err_chars, max_chars),
-            tail="e" * max(0, min(err_chars - max_chars, max_chars)),
-            chars=err_chars,
-        ),
-        spill=Spill(bytes=9, cut=False, error=None),
-        code=1,
-    )
+    def stream(char: str, chars: int) -> Output:
+        rest = max(0, chars - max_chars)
+        return Output(head=char * min(chars, max_chars), tail=char * min(rest, max_chars), chars=chars)
+
+    spill = Spill(bytes=9, cut=False, error=None)
+    text = shown(max_chars, "file", stdout=stream("o", out_chars), stderr=stream("e", err_chars), spill=spill, code=1)
     assert 0 < len(text) <= max_chars
 
 

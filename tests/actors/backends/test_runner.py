@@ -232,12 +232,11 @@ def test_output_waits_for_credit(peer: Peer) -> None:
             assert kind == STDOUT
             got += len(payload or b"")
     assert 100_000 <= got < 300_000
-    while True:
-        peer.send(CREDIT, 1, (50_000).to_bytes(4, "big"))
-        kind, _, payload = peer.receive()
-        if kind == DONE:
-            break
-        got += len(payload or b"")
+    peer.send(CREDIT, 1, got.to_bytes(4, "big"))
+    while (received := peer.receive())[0] != DONE:
+        size = len(received[2] or b"")
+        got += size
+        peer.send(CREDIT, 1, size.to_bytes(4, "big"))
     assert got == 1_000_004
 
 

@@ -54,6 +54,12 @@ KEY = "sk-test-0123456789"
 TOOL = {"name": "bash_tool", "description": "Run it", "input_schema": {"type": "object"}}
 
 
+@pytest.fixture(autouse=True)
+def no_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the machine's certificates for every client would be most of the time of these tests."""
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+
+
 def user(*content: dict[str, Any] | str) -> Message:
     return {"role": "user", "content": [{"type": "text", "text": c} if isinstance(c, str) else c for c in content]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import weakref
 from collections.abc import AsyncIterator
@@ -599,6 +600,56 @@ def test_exceptions_keep_no_frames_after_the_report() -> None:
                 assert ref.exit_reason.error is not None
                 assert ref.exit_reason.error.__traceback__ is None
                 assert ref._actor_weakref() is None
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_failed_call_leaves_no_reference_cycle(waits: bool) -> None:
+    class Picky(TrioActor):
+        def on_receive(self, message: Any) -> Any:
+            if waits:
+                return self.think()
+            raise Reject("no")
+
+        async def think(self) -> None:
+            await trio.lowlevel.checkpoint()
+            raise Reject("no")
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            ref = await dynamic.spawn(Picky, id="p")
+            gc.collect()
+            gc.disable()
+            try:
+                seen = await refused(ref)
+                await settle()
+                assert seen() is None
+            finally:
+                gc.enable()
+
+    async def refused(ref: TrioActorRef[Picky]) -> weakref.ref[BaseException]:
+        try:
+            await ref.call(Add(1))
+        except Reject as error:
+            return weakref.ref(error)
+        pytest.fail("not refused")
+
+    run_virtual(main)
+
+
+def test_children_do_not_inherit_the_context_of_whoever_spawns_them() -> None:
+    request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
+
+    class Looking(TrioActor):
+        def on_receive(self, message: Any) -> str:
+            return request.get()
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            request.set("of the spawner")
+            ref = await dynamic.spawn(Looking, id="l")
+            assert await ref.ask("?", block=False) == "none"
 
     run_virtual(main)
 

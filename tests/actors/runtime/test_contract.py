@@ -73,3 +73,10 @@ def test_pykkas_future_keeps_its_hook_where_ours_looks() -> None:
     future = pykka.ThreadingFuture[int]()
     assert future._get_hook is None
     assert isinstance(future._get_hook_result, pykka._future._Unset)
+
+
+def test_the_readmes_example_runs() -> None:
+    text = (HERE / "README.md").read_text()
+    code = text.partition("```python\n")[2].partition("```")[0]
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment, timeout=30)

@@ -20,9 +20,8 @@ from skill_actors.sessions.engine import (
 )
 
 
-def answer(stop_reason: str, *content: Block, tokens: int = 1) -> MessageDone:
-    usage = Usage(input_tokens=tokens, output_tokens=tokens)
-    return MessageDone(model="m", stop_reason=stop_reason, content=content, usage=usage)
+def answer(stop_reason: str, *content: Block) -> MessageDone:
+    return MessageDone(model="m", stop_reason=stop_reason, content=content, usage=Usage())
 
 
 def text(said: str) -> Block:
@@ -190,17 +189,10 @@ def test_stop_for_tools_without_a_tool_is_a_protocol_failure() -> None:
     assert ending(engine_in(State.CALLING_MODEL).model_answered(answer("tool_use"))).stop_reason == "protocol"
 
 
-def test_usage_is_summed_over_calls_and_failures() -> None:
-    engine = engine_in(State.CALLING_MODEL)
-    engine.model_answered(answer("pause_turn", tokens=2))
-    engine.model_failed("overloaded", "busy", Usage(input_tokens=5))
-    assert engine.usage == Usage(input_tokens=7, output_tokens=2)
-
-
 def test_an_entry_command_ends_with_its_output_and_never_calls_a_model() -> None:
     engine = engine_in(State.RUNNING_TOOLS)
     end = ending(engine.tools_finished({"t": "hello\n"}))
-    assert (end.type, end.text, engine.iterations, engine.usage) == ("turn.finished", "hello\n", 0, Usage())
+    assert (end.type, end.text, engine.iterations) == ("turn.finished", "hello\n", 0)
 
 
 def test_input_that_is_not_an_object_reaches_the_tools_schema_check() -> None:

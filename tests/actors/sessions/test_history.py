@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,17 +93,14 @@ def test_names_of_uploaded_files_are_told() -> None:
     ]
 
 
-STEPS = st.lists(
-    st.sampled_from(["ask", "text", "tools", "start", "finish", "restart", "end", "cut"]), max_size=40
-)
+STEPS = st.lists(st.sampled_from(["ask", "text", "tools", "start", "finish", "restart", "end", "cut"]), max_size=40)
 
 
 @given(STEPS)
 def test_whatever_happened_roles_alternate_and_calls_are_paired(steps: list[str]) -> None:
     """The API's own rules, for any order of events, also one that no engine would make."""
-    script, open_ids, count = Script(), list[str](), 0
-    for step in steps:
-        count += 1
+    script, open_ids = Script(), list[str]()
+    for count, step in enumerate(steps):
         match step:
             case "ask":
                 script.add("turn.finished").ask(f"q{count}", f"t{count}")
@@ -126,7 +124,7 @@ def test_whatever_happened_roles_alternate_and_calls_are_paired(steps: list[str]
                 pass
     messages = Script.messages(script.add("turn.finished").ask("last"))
     assert [m["role"] for m in messages] == ["user", "assistant"] * (len(messages) // 2) + ["user"]
-    for before, after in zip(messages, messages[1:], strict=False):
+    for before, after in itertools.pairwise(messages):
         asked = [block["id"] for block in before["content"] if block["type"] == "tool_use"]
         given_ids = [block["tool_use_id"] for block in after["content"] if block["type"] == "tool_result"]
         if before["role"] == "assistant":

@@ -23,7 +23,8 @@ def new_session() -> Callable[..., SessionRecord]:
     """new_session(**fields): a record with a fresh id."""
 
     def make(**fields: Any) -> SessionRecord:
-        return SessionRecord(**({"id": new_id("ses"), "owner_uid": 1000, "created": NOON, "updated": NOON} | fields))
+        values: dict[str, Any] = {"id": new_id("ses"), "owner_uid": 1000, "created": NOON, "updated": NOON}
+        return SessionRecord(**(values | fields))
 
     return make
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from skill_actors.store import Append, SessionRecord, SqliteJournal, StorageFull, TurnRecord
 from skill_actors.store.reserve import Reserve
@@ -105,6 +106,30 @@ def test_the_reserve_lets_running_turns_end_while_new_ones_are_refused(
             await journal.append(step(record.id, seq + 1, turns=(ended,)))
             assert await journal.get_turn(turn.id) == ended
             assert await journal.unfinished_turns() == ()
+
+    run(main)
+
+
+def test_many_appenders_on_a_full_disk_are_all_answered(
+    small_disk: Path, new_session: Callable[..., SessionRecord], step: Callable[..., Append]
+) -> None:
+    async def main() -> None:
+        records = [new_session() for _ in range(64)]
+        reached: dict[str, int] = {}
+
+        async def append(journal: SqliteJournal, session: str) -> None:
+            reached[session] = await append_until_full(journal, step, session, 0)
+
+        path = small_disk / "journal.db"
+        async with await SqliteJournal.open(path, reserve_bytes=RESERVE_BYTES) as journal:
+            for record in records:
+                await journal.create_session(record)
+            async with trio.open_nursery() as nursery:
+                for record in records:
+                    nursery.start_soon(append, journal, record.id)
+            for record in records:
+                events = await journal.read_events(record.id)
+                assert [event.seq for event in events] == list(range(1, reached[record.id] + 1))
 
     run(main)
 

@@ -1,3 +1,3 @@
 """The commands, a module for each noun; `skilld.cli.app` imports them when they are called."""
 
-__all__: list[str] = []
+__all__ = ()
