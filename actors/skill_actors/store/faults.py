@@ -47,7 +47,7 @@ class Fault(Enum):
     OTHER = "other"
 
 
-def fault_of(error: apsw.Error, os_errno: int) -> Fault:
+def fault_of(error: Exception, os_errno: int) -> Fault:
     """Classify `error`; `os_errno` is the connection's system_errno.
 
     A failed fsync is MEDIA whatever its errno says: the kernel may have dropped the pages it could not write, and a

@@ -148,11 +148,13 @@ class LogFile:
 
 
 def is_binary(sample: bytes) -> bool:
-    """Whether more than a tenth of the bytes are control characters, as in programs, archives and UTF-16 text.
+    """Whether more than a tenth of the bytes are control characters, or a quarter is not text in UTF-8.
 
-    A few are normal: terminals' colours, and the zeros that a crash leaves in a log.
+    A few of both are normal: terminals' colours, the zeros that a crash leaves in a log, names in another encoding.
     """
-    return len(sample) - len(sample.translate(None, CONTROL_BYTES)) > len(sample) / 10
+    controls = len(sample) - len(sample.translate(None, CONTROL_BYTES))
+    undecodable = len(sample) - len(sample.decode("utf-8", "ignore").encode("utf-8"))
+    return controls > len(sample) / 10 or undecodable > len(sample) / 4
 
 
 def printable(text: str) -> str:

@@ -217,6 +217,25 @@ def test_one_bad_append_in_a_batch_fails_alone(db_path: Path, new_session: New, 
     run(main)
 
 
+@pytest.mark.parametrize("value", [2**63, "text", 1.5, b"bytes", [1]])
+def test_a_value_of_the_wrong_kind_fails_its_append_and_leaves_the_journal_at_work(
+    db_path: Path, new_session: New, new_turn: NewTurn, step: Step, value: Any
+) -> None:
+    async def main() -> None:
+        record, other = new_session(), new_session()
+        async with opened(db_path) as journal:
+            await journal.create_session(record)
+            await journal.create_session(other)
+            bad = Event(seq=1, type="model.delta", time="t", session=record.id, turn=None, data={}, offset=value)
+            with pytest.raises(ValueError, match="stored"):
+                await journal.append(step(record.id, 1, events=(bad,)))
+            await journal.append(step(other.id, 1))
+            await journal.append(step(record.id, 1))
+            assert [event.seq for event in await journal.read_events(record.id)] == [1]
+
+    run(main)
+
+
 def test_turns_are_replaced_by_id_and_found_by_key(
     db_path: Path, new_session: New, new_turn: NewTurn, step: Step
 ) -> None:
