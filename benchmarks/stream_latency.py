@@ -1,8 +1,8 @@
 """How old a delta of a model's stream is when its reader has it: the whole daemon beside the SDK alone, in one run.
 
-The fake Messages API runs in a process of its own and writes into every delta when it was sent; all processes share the
-machine's monotonic clock. Three ways read the same replies in turn: the SDK alone, our model client, and a client of the
-socket of a real skilld process that calls that API. Reach: the daemon adds less than 5 ms, p99.
+The fake Messages API runs in a process of its own and writes into every delta when it was sent; all processes share
+the machine's monotonic clock. Three ways read the same replies in turn: the SDK alone, our model client, and a client
+of the socket of a real skilld process that calls that API. Reach: the daemon adds less than 5 ms, p99.
 
     python benchmarks/stream_latency.py [--deltas N] [--rounds N]
 """
@@ -112,7 +112,7 @@ async def model_client(url: str) -> list[float]:
 
 
 async def whole_daemon(socket: Path) -> list[float]:
-    """Ages of the deltas of one reply, in milliseconds, read from the socket. Deltas that came in one piece count each."""
+    """Ages of the deltas of one reply, in milliseconds, read from the socket; those sent as one piece count each."""
     ages_ms: list[float] = []
     async with AsyncClient(socket) as client:
         session = (await client.create_session())["id"]

@@ -213,16 +213,15 @@ def test_skillctl_sends_shows_and_lists(daemon: Daemon) -> None:
 
 
 def test_a_second_daemon_is_refused_and_the_first_goes_on(daemon: Daemon) -> None:
-    for state in (daemon.state, daemon.folder / "other-state"):
+    same_socket = [f"--socket={daemon.socket}", f"--state-dir={daemon.folder / 'other'}"]
+    same_state = [f"--socket={daemon.folder / 'other.sock'}", f"--state-dir={daemon.state}"]
+    for arguments, named in ((same_socket, daemon.socket), (same_state, daemon.state)):
         second = subprocess.run(
-            [*program("skilld"), f"--socket={daemon.socket}", f"--state-dir={state}"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
+            [*program("skilld"), *arguments], capture_output=True, text=True, timeout=60, check=False
         )
         assert second.returncode == 75, second.stderr
-        assert str(state if state == daemon.state else daemon.socket) in second.stderr
+        assert str(named) in second.stderr
+        assert len(second.stderr.splitlines()) == 1
     assert daemon.ask(daemon.create(), "hi")["status"] == "finished"
 
 
