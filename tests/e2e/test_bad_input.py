@@ -17,14 +17,14 @@ from e2e.harness import Daemon, running, write_skill
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    folder = tmp_path / "skills"
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("skills")
     write_skill(folder, "sleeper", "import time\ntime.sleep(30)\n")
     write_skill(folder, "greeter", "print('hello')\n")
     write_skill(folder, "two", "print('x')\n")
     (folder / "two" / "scripts" / "other.py").write_text("print('y')\n")
-    with running(tmp_path, skills=[folder]) as started:
+    with running(tmp_path_factory.mktemp("daemon"), skills=[folder]) as started:
         yield started
 
 
