@@ -77,7 +77,10 @@ async def _run(config: Config, environ: Mapping[str, str]) -> int:
             executors={name: Slot(f"the backend {name}") for name in config.backends.default},
         )
         with contextlib.closing(notifier):
-            return await _serve(parts)
+            try:
+                return await _serve(parts)
+            finally:
+                await models.aclose()
 
 
 async def _check_backends(config: Config) -> None:
@@ -129,6 +132,7 @@ async def _serve(parts: Parts) -> int:
 
 
 def _begin_stop(parts: Parts, system: ActorSystem) -> None:
+    parts.stopping = True
     drain_s = parts.config.daemon.drain_s
     parts.notifier.stopping("draining")
     parts.notifier.extend_timeout(drain_s + 30)

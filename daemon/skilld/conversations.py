@@ -21,6 +21,7 @@ from skilld.parts import Parts, Slot
 
 __all__ = ["Conversations"]
 
+_BACKENDS_S: Final = 60.0  # they have been seen to open; this is for the second time
 _RECOVER_AGAIN_S: Final = 1.0
 _UNLOAD_EVERY_S: Final = 15.0
 _SHUTDOWN_S: Final = 10.0  # for all turns together to kill their tools and write their endings
@@ -36,11 +37,13 @@ class Conversations(DynamicSupervisor):
 
     async def setup(self) -> None:
         """Close what a crash interrupted, run what waits, and publish the manager."""
-        for slot in self._parts.executors.values():
-            await slot.wait()
+        with trio.fail_after(_BACKENDS_S):
+            for slot in self._parts.executors.values():
+                await slot.wait()
         manager = SessionManager(surroundings(self._parts), self._start_session)
-        if await manager.recover():
-            self.spawn(self._recover_again, manager)
+        left = await manager.recover()
+        if left:
+            self.spawn(self._recover_again, manager, left)
         self.spawn(self._unload, manager)
         self._parts.sessions.put(manager)
 
@@ -51,12 +54,11 @@ class Conversations(DynamicSupervisor):
         # A number beside the id: the actor before this one may still be ending.
         return self._begin(make, f"{session}/{next(self._numbers)}")
 
-    async def _recover_again(self, manager: SessionManager) -> None:
+    async def _recover_again(self, manager: SessionManager, left: Sequence[str]) -> None:
         """The disk was full at the start: the endings are written as soon as it takes them."""
-        left = 1
         while left:
             await trio.sleep(_RECOVER_AGAIN_S)
-            left = await manager.recover()
+            left = await manager.recover_again(left)
 
     async def _unload(self, manager: SessionManager) -> None:
         idle_s = self._parts.config.limits.idle_unload_s

@@ -8,7 +8,7 @@ import trio
 
 from skill_actors.backends.registry import factory
 from skill_actors.models.base import ModelError
-from skill_actors.runtime import ExitReason, TrioActor
+from skill_actors.runtime import TrioActor
 from skilld.metrics import sample_loop_lag
 from skilld.parts import Parts
 
@@ -26,12 +26,14 @@ class ExecutorKeeper(TrioActor):
         self._backend = name
 
     async def setup(self) -> None:
+        """See whether it can be opened at all: what cannot be is a failed start, not a crash that comes later."""
+        async with (await factory(self._backend))({}) as executor:
+            await executor.check()
         self.spawn(self._keep)
 
     async def _keep(self) -> None:
         slot = self._parts.executors[self._backend]
         async with (await factory(self._backend))({}) as executor:
-            await executor.check()
             slot.put(executor)
             try:
                 await trio.sleep_forever()
@@ -40,7 +42,7 @@ class ExecutorKeeper(TrioActor):
 
 
 class ModelKeeper(TrioActor):
-    """Imports the model's SDK once the daemon serves, so that the first call need not wait; closes its connections."""
+    """Imports the model's SDK once the daemon serves, so that the first call need not wait for it."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
@@ -58,9 +60,6 @@ class ModelKeeper(TrioActor):
             await model.prepare()
         except ModelError as error:
             _log.warning("the model client could not be prepared, calls will try again: %s", error)
-
-    async def teardown(self, reason: ExitReason) -> None:
-        await self._parts.models.aclose()
 
 
 class Observability(TrioActor):

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+import trio
+
 from skill_actors.errors import Refused
 from skill_actors.runtime import ExitReason, NamedRef, TrioActor
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.skills.library import ReloadSummary
 from skill_actors.skills.registry import Reload, UnknownSkill
-from skilld.http import HttpServer, ServerLimits, Services, build_app, open_listener
+from skilld.http import HttpServer, Listener, ServerLimits, Services, build_app, open_listener
 from skilld.metrics import Metrics
 from skilld.parts import Parts
 
@@ -44,10 +46,17 @@ class Socket(TrioActor):
         )
         server = HttpServer(build_app(self._services()), limits, parts.version)
         listener = open_listener(config.daemon.socket, parts.environ, shared=config.roles.configured)
+        parts.closed = trio.Event()
         parts.server.put(server)
-        self.spawn(server.serve, listener)
+        self.spawn(self._serve, server, listener)
         _log.info("listening on %s", listener.path)
         parts.ready.set()
+
+    async def _serve(self, server: HttpServer, listener: Listener) -> None:
+        try:
+            await server.serve(listener)
+        finally:
+            self._parts.closed.set()
 
     async def teardown(self, reason: ExitReason) -> None:
         self._parts.server.clear()
@@ -58,7 +67,7 @@ class Socket(TrioActor):
             sessions=parts.sessions.get(),
             skills=_Skills(parts, self.directory.named("registry")),
             status=lambda: status_of(parts),
-            ready=lambda: parts.ready.is_set() and not parts.sessions.get().draining,
+            ready=lambda: is_ready(parts),
             metrics=self._metrics.render,
             backends=lambda: backends_of(parts),
             prices=parts.prices.to_dict,
@@ -78,11 +87,15 @@ class Gate(TrioActor):
         self._parts = parts
 
     async def teardown(self, reason: ExitReason) -> None:
+        if not self._parts.stopping:
+            return  # something before it is made again
         sessions, server = self._parts.sessions.peek(), self._parts.server.peek()
         if sessions is not None and not await sessions.drain(self._parts.config.daemon.drain_s):
             _log.warning("turns did not end within %g s and are cut", self._parts.config.daemon.drain_s)
         if server is not None:
             server.drain(_GOODBYE_S)
+            with trio.move_on_after(_GOODBYE_S + 1):
+                await self._parts.closed.wait()
 
 
 class _Skills:
@@ -111,6 +124,12 @@ class _Skills:
             "failed": summary.failed,
             "duration_ms": round(summary.duration_s * 1000, 1),
         }
+
+
+def is_ready(parts: Parts) -> bool:
+    """Whether messages are taken now."""
+    sessions = parts.sessions.peek()
+    return parts.ready.is_set() and sessions is not None and not sessions.draining
 
 
 def status_of(parts: Parts) -> dict[str, Any]:

@@ -76,6 +76,8 @@ class Parts:
 
     Args:
         ready: set when the socket answers.
+        closed: set when the socket has said goodbye to everybody.
+        stopping: whether the whole daemon is asked to stop; a part that is restarted is no reason to drain.
 
     """
 
@@ -96,3 +98,5 @@ class Parts:
     server: Slot[HttpServer] = field(default_factory=lambda: Slot("the socket"))
     system: Slot[ActorSystem] = field(default_factory=lambda: Slot("the actor system"))
     ready: trio.Event = field(default_factory=trio.Event)
+    closed: trio.Event = field(default_factory=trio.Event)
+    stopping: bool = False

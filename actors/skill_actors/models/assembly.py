@@ -12,7 +12,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from skill_actors.models.base import Block, BlockDelta, BlockDone, BlockStart, MessageDone, ModelEvent, Usage
+from skill_actors.models.base import (
+    Block,
+    BlockDelta,
+    BlockDone,
+    BlockStart,
+    MessageDone,
+    ModelEvent,
+    Usage,
+    UsageSoFar,
+)
 from skill_actors.models.failures import connection_failure, protocol_failure, stream_failure
 
 __all__ = ["MessageAssembly"]
@@ -99,7 +108,7 @@ class MessageAssembly:
         message = event["message"]
         self._model = str(message["model"])
         self.usage = _counted(message.get("usage"), self.usage)
-        return ()
+        return (UsageSoFar(self.usage),)
 
     def _block_start(self, event: Mapping[str, Any]) -> Sequence[ModelEvent]:
         index = int(event["index"])

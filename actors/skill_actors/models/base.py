@@ -24,6 +24,7 @@ __all__ = [
     "ModelRequest",
     "SkillHint",
     "Usage",
+    "UsageSoFar",
 ]
 
 Block = dict[str, Any]
@@ -56,7 +57,7 @@ class Usage:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Usage:
-        return cls(**{name: int(data.get(name, 0)) for name in cls.__slots__})
+        return cls(**{name: int(data.get(name) or 0) for name in cls.__slots__})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,14 @@ class MessageDone:
     stop_details: Mapping[str, Any] | None = None
 
 
-ModelEvent = BlockStart | BlockDelta | BlockDone | MessageDone
+@dataclass(frozen=True, slots=True)
+class UsageSoFar:
+    """What the server has counted by now of this call; all that is known of one that is cut."""
+
+    usage: Usage
+
+
+ModelEvent = UsageSoFar | BlockStart | BlockDelta | BlockDone | MessageDone
 
 
 class ModelError(Exception):

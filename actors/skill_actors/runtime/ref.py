@@ -90,6 +90,10 @@ class TrioActorRef(pykka.ActorRef[A]):
         """Wait until the actor has ended, teardown included; why it did."""
         return await self._cell.wait_exit()
 
+    def when_stopped(self, tell: Callable[[ExitReason], object]) -> None:
+        """Call `tell(reason)` once when the actor ends, whatever ended it; at once if it has. Trio thread only."""
+        self._cell.monitor(object(), tell)
+
     def interrupt(self, only: Callable[[Any], bool] | None = None) -> bool:
         """Cancel the running async handler; the actor lives on and serves the next message. Trio thread only.
 

@@ -44,6 +44,7 @@ class ActorSystem:
         self._cell = root._cell
         self._body = trio.CancelScope()
         self._aborted: BaseException | None = None
+        self.killed_by_signal = False
 
     def request_shutdown(self) -> None:
         """Begin the ordered shutdown; `wait_stopped` waits for its end. From another thread use the trio token."""
@@ -191,7 +192,7 @@ async def serve(
         on_stopping: called when the first signal has come.
 
     Returns:
-        EXIT_OK after an orderly end, EXIT_FAILED if the root gave up.
+        EXIT_OK after an end that signals asked for, EXIT_FAILED if the root gave up.
 
     Raises:
         StartFailed: a child did not start.
@@ -209,7 +210,7 @@ async def serve(
                     await on_ready(system)
                 await system.wait_stopped()
         except SystemFailed:
-            return EXIT_FAILED  # reported, with its traceback, when it happened
+            return EXIT_OK if system.killed_by_signal else EXIT_FAILED  # reported when it happened
     return EXIT_OK
 
 
@@ -221,6 +222,7 @@ async def _obey(
         on_stopping(system)
     system.request_shutdown()
     await anext(received)
+    system.killed_by_signal = True
     system.kill()
 
 

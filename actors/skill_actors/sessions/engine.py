@@ -134,6 +134,7 @@ class TurnEngine:
     def __init__(self, limits: TurnLimits) -> None:
         self.state = State.NEW
         self.iterations = 0
+        self.ending: Ending | None = None
         self._limits = limits
         self._pauses = 0
         self._pending: tuple[ToolCall, ...] = ()
@@ -172,9 +173,10 @@ class TurnEngine:
             case reason:
                 return self._fail("unknown_stop_reason", f"the model stopped for {reason!r}, unknown here", calls)
 
-    def model_failed(self, code: str, message: str) -> Step:
-        """The model call failed for good; whatever may be retried has been."""
+    def model_failed(self, code: str, message: str, said: str = "") -> Step:
+        """The model call failed for good, after it had said this; whatever may be retried has been."""
         self._enter("model_failed")
+        self._said.append(said)
         return self._fail(code, message)
 
     def tools_finished(self, outputs: Mapping[str, str]) -> Step:
@@ -193,8 +195,14 @@ class TurnEngine:
     def abort(self, type: Literal["turn.failed", "turn.cancelled", "turn.interrupted"], code: str, why: str) -> Ending:
         """Cancelled, out of time or shutting down. Results of running tools are the caller's to write."""
         self._enter("abort")
+        return self._end(
+            Ending(type=type, text="".join(self._said), stop_reason=code, error={"code": code, "message": why})
+        )
+
+    def _end(self, ending: Ending) -> Ending:
         self.state = State.ENDED
-        return Ending(type=type, text="".join(self._said), stop_reason=code, error={"code": code, "message": why})
+        self.ending = ending
+        return ending
 
     def _after_tool_use(self, calls: tuple[ToolCall, ...]) -> Step:
         self._pauses = 0
@@ -226,12 +234,11 @@ class TurnEngine:
         return Step(do=RunTools(calls))
 
     def _finish(self, reason: str, calls: tuple[ToolCall, ...] = ()) -> Step:
-        self.state = State.ENDED
         unrun = tuple(Unrun(call.id, f"Not run: the answer ended with {reason}.") for call in calls)
-        return Step(do=Ending(type="turn.finished", text="".join(self._said), stop_reason=reason), unrun=unrun)
+        ending = Ending(type="turn.finished", text="".join(self._said), stop_reason=reason)
+        return Step(do=self._end(ending), unrun=unrun)
 
     def _fail(self, code: str, message: str, calls: tuple[ToolCall, ...] = ()) -> Step:
-        self.state = State.ENDED
         unrun = tuple(Unrun(call.id, f"Not run: {message}.") for call in calls)
         ending = Ending(
             type="turn.failed",
@@ -239,4 +246,4 @@ class TurnEngine:
             stop_reason=code,
             error={"code": code, "message": message},
         )
-        return Step(do=ending, unrun=unrun)
+        return Step(do=self._end(ending), unrun=unrun)

@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import trio
-
 from skill_actors.errors import Refused
 from skill_actors.ids import new_id
-from skill_actors.runtime import ExitReason, TrioActorRef
+from skill_actors.runtime import ActorDeadError, TrioActorRef
 from skill_actors.sessions.commands import parse_command
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.log import Draft
@@ -56,7 +54,6 @@ class Intake:
     def __init__(self, env: Surroundings, start: StartSession) -> None:
         self._env = env
         self._start = start
-        self._booted = utc_now()
         self.draining = False
 
     def refuse_if_draining(self) -> None:
@@ -82,18 +79,17 @@ class Intake:
                 storage_full. Nothing was stored then.
 
         """
-        self.refuse_if_draining()
-        self._check_message(live, text, files)
         if idempotency_key is not None:
             check_key(idempotency_key)
-        if live.submitting is None:
-            live.submitting = trio.Lock()
-        async with live.submitting:
+        self.refuse_if_draining()
+        async with live.submit_lock():
             digest = digest_of([text, [[name, hashlib.sha256(content).hexdigest()] for name, content in files]])
             if idempotency_key is not None:
+                # First of all: a retry gets its turn also when the same message would be refused by now.
                 known = await self._env.journal.find_turn(live.id, idempotency_key)
                 if known is not None:
                     return self._same_turn(known, digest)
+            self._check_message(live, text, files)
             self._check_queue(live)
             return await self._queue(live, text, files, idempotency_key, digest)
 
@@ -152,33 +148,44 @@ class Intake:
             event = await live.log.queue(Draft("turn.queued", turn.id, data), turn)
         except (StorageFull, JournalClosed, SessionMissing) as error:
             raise refusal(error) from error
-        live.used_at = trio.current_time()
         self._env.bus.emit("turn.queued", {"count": 1}, {"session": live.id})
         self.run(live, QueuedTurn(replace(turn, seq=event.seq), text))
         return Accepted(turn=turn.id, session=live.id, seq=event.seq, status="queued", duplicate=False)
 
     async def tell_restarted(self, live: LiveSession) -> None:
-        """The first message since this daemon started says so, where there was a conversation before."""
-        record = live.log.record
-        if record.last_seq and record.updated < self._booted:
+        """The first message since this daemon was started says so, where there was a conversation before."""
+        if live.restarted:
             await live.log.append([Draft("session.restarted", None)])
+            live.restarted = False
 
     def run(self, live: LiveSession, queued: QueuedTurn) -> None:
-        """Let the session's actor run a durable turn, starting the actor if there is none."""
+        """Have a durable turn run, starting the session's actor if there is none."""
         live.pending[queued.record.id] = queued
-        if live.ref is None:
-            live.ref = self._start(lambda: Session(live, self._env, self._on_exit), live.id)
-        live.ref.tell(RunTurn(queued.record.id))
+        self._wake(live, queued.record.id)
 
-    def _on_exit(self, live: LiveSession, reason: ExitReason) -> None:
-        """A session's actor ended. If it crashed, a new one goes on with the messages that wait."""
-        live.ref = None
-        waiting, live.pending = live.pending, {}
-        if self.draining or live.deleting or not reason.abnormal:
-            live.pending = waiting
+    def _wake(self, live: LiveSession, *turns: str) -> None:
+        """Tell the actor of turns that wait. Where that cannot be now they stay pending, and on disk."""
+        if self.draining or live.deleting:
             return
-        for queued in waiting.values():
-            self.run(live, queued)
+        try:
+            if live.ref is None:
+                self._begin(live)
+            for turn in turns:
+                assert live.ref is not None
+                live.ref.tell(RunTurn(turn))
+        except ActorDeadError:
+            return  # the actor is ending: `_on_exit` comes; or its supervisor is: the next manager recovers
+
+    def _begin(self, live: LiveSession) -> None:
+        ref = live.ref = self._start(lambda: Session(live, self._env), live.id)
+        ref.when_stopped(lambda _reason: self._on_exit(live, ref))
+
+    def _on_exit(self, live: LiveSession, ref: TrioActorRef[Any]) -> None:
+        """A session's actor ended, whatever the reason. If messages wait, a new one goes on with them."""
+        if live.ref is ref:
+            live.ref = None
+            if live.pending:
+                self._wake(live, *live.pending)
 
 
 def check_key(key: str) -> None:

@@ -115,6 +115,14 @@ class SessionLog:
                 events = await self._commit(drafts, turns, settings, totals)
         return events
 
+    async def change_settings(self, changes: Mapping[str, Any]) -> None:
+        """Replace some settings durably; None takes one away. Raises what `append` raises."""
+        async with self._lock:
+            with trio.CancelScope(shield=True):
+                merged = {**self.record.settings, **changes}
+                kept = {name: value for name, value in merged.items() if value is not None}
+                await self._commit((), (), kept, None)
+
     async def queue(self, draft: Draft, turn: TurnRecord) -> Event:
         """Store a message and its turn; the turn's `seq` is filled in."""
         async with self._lock:
@@ -243,7 +251,9 @@ class SessionLog:
         block = self._block
         if self.deleted or seen.seq < self.shown_seq:
             return
-        if block is not None and (seen.seq < block.seq or (seen.offset or 0) < block.length):
+        if block is not None and seen.seq < block.seq and block.length:
+            return
+        if block is not None and seen.seq == block.seq and seen.offset is not None and seen.offset < block.length:
             return
         if self._news is None:
             self._news = trio.Event()
@@ -272,6 +282,10 @@ class SessionLog:
             events = await self._read(after, shown)
             return events, events[-1].position if events else Position(shown)
         return self._read_block(after), after
+
+    def read_last(self, after: Position) -> Sequence[Event]:
+        """What memory holds behind a position: all that is left of a deleted session."""
+        return [event for event in self._tail or () if event.seq > after.seq]
 
     def _read_block(self, after: Position) -> Sequence[Event]:
         """What the open block has behind a position that is up to date otherwise."""
@@ -351,8 +365,10 @@ class _Follower:
     async def _fill(self) -> None:
         log = self._log
         if log.deleted:
-            self._ended = True
+            self._batch.extend(log.read_last(self._position))  # the ending of its last turn, for instance
+            self._ended = not self._batch
             return
+        await trio.lowlevel.checkpoint()
         events, reached = await log.read(self._position)
         if events:
             self._batch.extend(events)

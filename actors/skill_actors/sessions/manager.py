@@ -18,6 +18,7 @@ import trio
 
 from skill_actors.errors import Refused
 from skill_actors.ids import new_id
+from skill_actors.models.base import Usage
 from skill_actors.sessions.events import Event, Position, utc_now
 from skill_actors.sessions.intake import Accepted, Intake, StartSession, check_key, digest_of, refusal
 from skill_actors.sessions.log import Draft
@@ -25,10 +26,17 @@ from skill_actors.sessions.recovery import close_interrupted
 from skill_actors.sessions.session import LiveSession, QueuedTurn
 from skill_actors.sessions.settings import CHANGEABLE, check_settings
 from skill_actors.sessions.surroundings import Surroundings
-from skill_actors.sessions.table import SessionTable, Viewer, not_found
+from skill_actors.sessions.table import SessionTable, Viewer
 from skill_actors.sessions.uploads import remove_workspace
-from skill_actors.sessions.views import session_view, turn_view
-from skill_actors.store.base import JournalClosed, SessionMissing, SessionRecord, StorageFull, TurnRecord
+from skill_actors.sessions.views import ending_view, session_view, turn_view
+from skill_actors.store.base import (
+    JournalClosed,
+    SessionMissing,
+    SessionRecord,
+    StorageFull,
+    StoreError,
+    TurnRecord,
+)
 
 __all__ = ["Accepted", "SessionManager", "Viewer"]
 
@@ -68,33 +76,38 @@ class SessionManager:
 
         """
         self._intake.refuse_if_draining()
-        checked = check_settings(settings, backends=self._env.executors)
-        for name in checked.get("backends", self._env.default_backends):
-            if name not in self._env.executors:
-                raise Refused("backend_unavailable", f"the default backend {name!r} is not configured")
-        self._env.resolve_model(checked.get("model"))
-        self._check_skills(checked.get("skills"))
-        now = utc_now()
+        chosen: dict[str, Any] = {}
         id = new_id("ses")
         if idempotency_key is not None:
             check_key(idempotency_key)
             id = _keyed_session_id(owner_uid, idempotency_key)
-            checked["key_digest"] = digest_of(checked)
+            chosen["key_digest"] = digest_of(settings)
             existing = await self._env.journal.get_session(id)
             if existing is not None:
-                return self._same_session(existing, checked["key_digest"], idempotency_key)
-        record = SessionRecord(id=id, owner_uid=owner_uid, created=now, updated=now, settings=checked)
+                return self._same_session(existing, chosen["key_digest"], idempotency_key)
+        checked = self._check_choices(settings)
+        now = utc_now()
+        record = SessionRecord(id=id, owner_uid=owner_uid, created=now, updated=now, settings={**chosen, **checked})
         try:
             await self._env.journal.create_session(record)
         except ValueError:  # two requests with one key at once: the other was first
             existing = await self._env.journal.get_session(id)
             if existing is None:
                 raise
-            return self._same_session(existing, checked["key_digest"], idempotency_key or "")
+            return self._same_session(existing, chosen["key_digest"], idempotency_key or "")
         except (StorageFull, JournalClosed) as error:
             raise refusal(error) from error
         self._env.bus.emit("session.created", {"count": 1}, {"session": id})
         return self._view(record)
+
+    def _check_choices(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        checked = check_settings(settings, backends=self._env.executors)
+        for name in checked.get("backends", self._env.default_backends):
+            if name not in self._env.executors:
+                raise Refused("backend_unavailable", f"the default backend {name!r} is not configured")
+        self._env.resolve_model(checked.get("model"))
+        self._check_skills(checked.get("skills"))
+        return checked
 
     def _same_session(self, record: SessionRecord, digest: str, key: str) -> dict[str, Any]:
         if record.settings.get("key_digest") != digest:
@@ -130,33 +143,48 @@ class SessionManager:
         return self._view(self._table.newest(page.items[0])) if page.items else None
 
     async def update(self, session: str, viewer: Viewer, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change title or labels. Raises Refused: bad_request, not_found, storage_full."""
+        """Change title or labels; null takes one away. Raises Refused: bad_request, not_found, storage_full."""
         checked = check_settings(changes, allowed=CHANGEABLE)
-        live = await self._table.load(session, viewer)
-        try:
-            await live.log.append((), settings={**live.log.record.settings, **checked})
-        except (StorageFull, JournalClosed, SessionMissing) as error:
-            raise refusal(error) from error
-        return self._view(live.log.record)
+        async with self._table.use(session, viewer) as live:
+            try:
+                await live.log.change_settings({**dict.fromkeys(changes), **checked})
+            except (StorageFull, JournalClosed, SessionMissing) as error:
+                raise refusal(error) from error
+            return self._view(live.log.record)
 
     async def delete(self, session: str, viewer: Viewer) -> None:
-        """Cancel what runs, then remove the session, its events and its files. Raises Refused("not_found")."""
+        """Cancel what runs, then remove the session, its events and its files.
+
+        Raises:
+            Refused: not_found; storage_full or draining, and the session is as before.
+
+        """
         live = await self._table.load(session, viewer)
-        if live.deleting:
-            raise not_found("session", session)
-        live.deleting = True
-        await self._cancel(live, queued=True, reason="the session is being deleted")
-        with trio.move_on_after(_DELETE_WAIT_S):
-            while live.turn is not None:
-                await live.wait_turn_ended()
+        live.deleting = True  # nobody finds it from here on
+        try:
+            async with live.submit_lock():  # a message that was being taken in is in by now, and is cancelled
+                await self._cancel(live, queued=True, reason="the session is being deleted")
+                with trio.move_on_after(_DELETE_WAIT_S):
+                    while live.turn is not None:
+                        await live.wait_turn_ended()
+                await self._env.journal.delete_session(session)
+        except (StorageFull, JournalClosed) as error:
+            live.deleting = False
+            raise refusal(error) from error
+        except BaseException:
+            live.deleting = False
+            raise
+        with trio.CancelScope(shield=True):  # it is gone from the store: what is left must go too
+            await self._forget(live)
+        self._env.bus.emit("session.deleted", {"count": 1}, {"session": session})
+
+    async def _forget(self, live: LiveSession) -> None:
         live.log.mark_deleted()
-        await self._env.journal.delete_session(session)
         if live.ref is not None:
             live.ref.stop(block=False)
             await live.ref.wait_stopped()
-        self._table.drop(session)
-        await remove_workspace(self._env.workspaces, session)
-        self._env.bus.emit("session.deleted", {"count": 1}, {"session": session})
+        self._table.drop(live.id)
+        await remove_workspace(self._env.workspaces, live.id)
 
     # -- messages and turns --------------------------------------------------------------------------------------
 
@@ -169,8 +197,8 @@ class SessionManager:
         idempotency_key: str | None = None,
     ) -> Accepted:
         """Take a message; see `Intake.submit`. Raises also Refused("not_found")."""
-        live = await self._table.load(session, viewer)
-        return await self._intake.submit(live, text, files, idempotency_key)
+        async with self._table.use(session, viewer) as live:
+            return await self._intake.submit(live, text, files, idempotency_key)
 
     async def get_turn(self, turn: str, viewer: Viewer, *, wait_s: float = 0.0) -> dict[str, Any]:
         """A turn's JSON form, at once or when it has ended, whichever `wait_s` allows. Raises Refused("not_found")."""
@@ -184,8 +212,8 @@ class SessionManager:
 
     async def cancel(self, session: str, viewer: Viewer, *, queued: bool = False) -> dict[str, Any]:
         """Cancel the running turn, and with `queued` those that wait: {"cancelled": [turn ids]}."""
-        live = await self._table.load(session, viewer)
-        return {"cancelled": await self._cancel(live, queued=queued, reason="cancelled by request")}
+        async with self._table.use(session, viewer) as live:
+            return {"cancelled": await self._cancel(live, queued=queued, reason="cancelled by request")}
 
     async def cancel_turn(self, turn: str, viewer: Viewer) -> dict[str, Any]:
         """Cancel one turn, running or waiting; one that has ended stays as it is."""
@@ -213,14 +241,13 @@ class SessionManager:
         waiting = live.pending.pop(turn, None)
         if waiting is None:
             return
-        data = {
-            "text": "",
-            "stop_reason": "cancelled",
-            "usage": None,
-            "cost_usd": 0.0,
-            "duration_ms": 0,
-            "error": {"code": "cancelled", "message": reason},
-        }
+        data = ending_view(
+            stop_reason="cancelled",
+            usage=Usage(),
+            cost_usd=0.0,
+            duration_ms=0,
+            error={"code": "cancelled", "message": reason},
+        )
         ended = replace(waiting.record, status="cancelled", updated=utc_now(), result=data)
         try:
             await live.log.append([Draft("turn.cancelled", turn, data)], turns=[ended])
@@ -236,10 +263,11 @@ class SessionManager:
         self, session: str, viewer: Viewer, *, after: Position, turn: str | None = None, live: bool = True
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Events behind a position; see `SessionLog.follow`. Raises Refused("not_found")."""
-        loaded = await self._table.load(session, viewer)
-        with self._table.held(loaded):
-            async with loaded.log.follow(after, turn=turn, live=live) as events:
-                yield events
+        async with (
+            self._table.use(session, viewer) as loaded,
+            loaded.log.follow(after, turn=turn, live=live) as events,
+        ):
+            yield events
 
     def status(self) -> dict[str, Any]:
         """Counts of what is going on now."""
@@ -253,32 +281,47 @@ class SessionManager:
 
     # -- life ----------------------------------------------------------------------------------------------------
 
-    async def recover(self) -> int:
+    async def recover(self) -> Sequence[str]:
         """After a start: close turns that were running as interrupted, then run those that wait.
 
-        Returns how many could not be closed because the disk is full; call again until none is left.
+        A turn that cannot be read is logged and left alone: it must not keep the others from starting. Those that
+        cannot be closed because the disk is full are returned, and with them the later ones of their sessions: give
+        them to `recover_again` until none is left.
         """
-        unfinished = await self._env.journal.unfinished_turns()
-        left = 0
+        left = await self._recover(await self._env.journal.unfinished_turns())
+        return [turn.id for turn in left]
+
+    async def recover_again(self, turns: Sequence[str]) -> Sequence[str]:
+        """Try those that were left; what is still left."""
+        found = [await self._env.journal.get_turn(turn) for turn in turns]
+        unfinished = [turn for turn in found if turn is not None and turn.status in ("queued", "running")]
+        return [turn.id for turn in await self._recover(unfinished)]
+
+    async def _recover(self, unfinished: Sequence[TurnRecord]) -> Sequence[TurnRecord]:
+        left: list[TurnRecord] = []
         for turn in unfinished:
-            live = await self._table.load(turn.session, None)
-            if live.is_open(turn.id):
-                continue
             try:
-                await self._recover_turn(live, turn)
+                if any(before.session == turn.session for before in left):
+                    raise StorageFull("an earlier turn of the session is not closed yet")
+                async with self._table.use(turn.session, None) as live:
+                    await self._recover_turn(live, turn)
             except StorageFull as error:
                 _log.error("turn %s cannot be taken up again yet: %s", turn.id, error)
-                left += 1
+                left.append(turn)
+            except (StoreError, Refused, ValueError) as error:
+                _log.error("turn %s of session %s is left as it is: %s", turn.id, turn.session, error)
         return left
 
     async def _recover_turn(self, live: LiveSession, turn: TurnRecord) -> None:
         if turn.status == "running":
-            await close_interrupted(live.log, turn)
+            await close_interrupted(live.log, turn, self._env)
+            live.restarted = False
             self._env.bus.emit("turn.stop", {"duration": 0.0}, {"outcome": "interrupted", "stop_reason": "crash"})
             return
+        queued = QueuedTurn(turn, await self._queued_text(turn))
         if turn.seq > 1:
             await self._intake.tell_restarted(live)
-        self._intake.run(live, QueuedTurn(turn, await self._queued_text(turn)))
+        self._intake.run(live, queued)
 
     async def _queued_text(self, turn: TurnRecord) -> str:
         (event,) = await self._env.journal.read_events(turn.session, after=turn.seq - 1, through=turn.seq)

@@ -4,32 +4,48 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from skill_actors.sessions.events import utc_now
+from skill_actors.sessions.bill import stored_bill
+from skill_actors.sessions.events import Event, utc_now
 from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.surroundings import Surroundings
+from skill_actors.sessions.views import ending_view, sum_totals
 from skill_actors.store.base import TurnRecord
 
 __all__ = ["close_interrupted"]
 
 _WHY = "the daemon stopped while the turn ran; nothing of it was run again"
+_PAGE_EVENTS = 1000
 
 
-async def close_interrupted(log: SessionLog, turn: TurnRecord) -> None:
+async def close_interrupted(log: SessionLog, turn: TurnRecord, env: Surroundings) -> None:
     """Give a turn that was running its ending, and say that the session was restarted.
 
     A tool call that was started and has no result is named as ambiguous: it may have taken effect.
+
+    Raises: what `SessionLog.append` raises.
     """
     history = await log.load_history()
-    data = {
-        "text": "",
-        "stop_reason": "interrupted",
-        "usage": None,
-        "cost_usd": None,
-        "duration_ms": None,
-        "ambiguous": list(history.ambiguous()),
-        "error": {"code": "interrupted", "message": _WHY},
-    }
+    bill = stored_bill(await _events_since(env, turn), turn.id, env.price_usd)
+    data = ending_view(
+        stop_reason="interrupted",
+        usage=bill.usage,
+        cost_usd=bill.cost_usd,
+        error={"code": "interrupted", "message": _WHY},
+        ambiguous=history.ambiguous(),
+    )
     ended = replace(turn, status="interrupted", updated=utc_now(), result=data)
     await log.append(
         [Draft("session.restarted", None), Draft("turn.interrupted", turn.id, data)],
         turns=[ended],
+        totals=sum_totals(log.record.totals, bill.usage, bill.known_usd),
     )
+
+
+async def _events_since(env: Surroundings, turn: TurnRecord) -> list[Event]:
+    """All stored events from the turn's message on."""
+    events: list[Event] = []
+    after = turn.seq - 1
+    while page := await env.journal.read_events(turn.session, after=after, limit=_PAGE_EVENTS):
+        events.extend(page)
+        after = page[-1].seq
+    return events

@@ -1,26 +1,27 @@
 """The Session actor: runs one conversation's turns, one after another.
 
-A message is durable before the actor hears of it (`SessionManager.submit`), so the actor's mailbox holds only the
-ids of turns. What the actor and the manager share is a `LiveSession`; both live on the trio thread.
+A message is durable before the actor hears of it (`Intake.submit`), so the actor's mailbox holds only the ids of
+turns. What the actor and the manager share is a `LiveSession`; both live on the trio thread. A turn stays among the
+pending ones until it has its slot, so that whatever ends the actor before leaves it waiting.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import trio
 
-from skill_actors.backends.base import Executor, Workspace, WorkspaceSpec
 from skill_actors.runtime import ExitReason, TrioActor, TrioActorRef
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.place import Place
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.turn import Turn
-from skill_actors.store.base import JournalClosed, SessionMissing, StoreError, TurnRecord
+from skill_actors.sessions.views import ending_view, sum_totals
+from skill_actors.store.base import JournalClosed, SessionMissing, StorageFull, StoreError, TurnRecord
 
 __all__ = ["LiveSession", "QueuedTurn", "RunTurn", "Session"]
 
@@ -44,16 +45,34 @@ class RunTurn:
 
 
 class LiveSession:
-    """A conversation in memory: its log, its actor if one runs, and the turns that wait."""
+    """A conversation in memory: its log, its actor if one runs, and the turns that wait.
 
-    __slots__ = ("_turn_ended", "deleting", "followers", "log", "pending", "ref", "submitting", "turn", "used_at")
+    Args:
+        log: of the session.
+        restarted: whether the conversation goes on from before this daemon was started, and does not know it yet.
 
-    def __init__(self, log: SessionLog) -> None:
+    """
+
+    __slots__ = (
+        "_turn_ended",
+        "deleting",
+        "holders",
+        "log",
+        "pending",
+        "ref",
+        "restarted",
+        "submitting",
+        "turn",
+        "used_at",
+    )
+
+    def __init__(self, log: SessionLog, *, restarted: bool = False) -> None:
         self.log = log
+        self.restarted = restarted
         self.ref: TrioActorRef[Any] | None = None
         self.turn: Turn | None = None
         self.pending: dict[str, QueuedTurn] = {}  # by turn id, in the order of the messages
-        self.followers = 0
+        self.holders = 0  # requests that use this session now
         self.used_at = trio.current_time()
         self.deleting = False
         self.submitting: trio.Lock | None = None
@@ -73,11 +92,22 @@ class LiveSession:
     @property
     def busy(self) -> bool:
         """Whether somebody needs this in memory."""
-        return self.turn is not None or bool(self.pending) or self.followers > 0 or self.deleting
+        return self.turn is not None or bool(self.pending) or self.holders > 0 or self.deleting
+
+    @property
+    def unused(self) -> bool:
+        """Whether nobody would miss it, and it has no actor."""
+        return not self.busy and self.ref is None
 
     def is_open(self, turn: str) -> bool:
         """Whether the turn waits or runs."""
         return turn in self.pending or (self.turn is not None and self.turn.id == turn)
+
+    def submit_lock(self) -> trio.Lock:
+        """Held by whoever takes a message in, or deletes the session."""
+        if self.submitting is None:
+            self.submitting = trio.Lock()
+        return self.submitting
 
     async def wait_turn_ended(self) -> None:
         """Wait until some turn of this session ends."""
@@ -93,23 +123,14 @@ class LiveSession:
 
 
 class Session(TrioActor):
-    """Runs the turns of one conversation. TEMPORARY: made again when a message asks for it.
+    """Runs the turns of one conversation. TEMPORARY: made again when a message asks for it."""
 
-    Args:
-        live: shared with the manager.
-        on_exit: told when the actor ends, whatever the reason.
-
-    """
-
-    def __init__(
-        self, live: LiveSession, env: Surroundings, on_exit: Callable[[LiveSession, ExitReason], None]
-    ) -> None:
+    def __init__(self, live: LiveSession, env: Surroundings) -> None:
         super().__init__()
         self._live = live
         self._env = env
-        self._on_exit = on_exit
-        self._workspace: Workspace | None = None
-        self._opened_by: Executor | None = None
+        names: Sequence[str] = live.log.record.settings.get("backends") or env.default_backends
+        self._place = Place(live.id, names[0], env)
 
     async def on_receive(self, message: object) -> None:
         match message:
@@ -119,85 +140,57 @@ class Session(TrioActor):
                 raise TypeError(f"a session takes RunTurn, not {type(message).__name__}")
 
     async def teardown(self, reason: ExitReason) -> None:
-        await self._close_workspace()
-        self._on_exit(self._live, reason)
+        await self._place.close()
 
     async def _run(self, turn: str) -> None:
-        queued = self._live.pending.pop(turn, None)
-        if queued is None:
-            return  # cancelled while it waited
+        """Run a turn that waits, once there is a slot; again if the disk was too full to begin it."""
+        while turn in self._live.pending:
+            async with self._env.slots:
+                queued = self._live.pending.pop(turn, None)
+                if queued is None or await self._perform(queued):
+                    return
+            await trio.sleep(_STORE_RETRY_S)
+
+    async def _perform(self, queued: QueuedTurn) -> bool:
+        """Whether the turn has ended; else it waits again, since nothing of it could be stored."""
         live = self._live
+        turn = live.turn = Turn(live.log, queued.record, queued.text, env=self._env, place=self._place)
         try:
-            # Between here and the first await nothing else runs: the turn is always either pending or current.
-            live.turn = self._make_turn(queued)
-            await live.turn.run()
+            await turn.run()
         except Exception as error:
-            await self._give_up(queued.record, error)
+            if _only(StorageFull, error) and not turn.started:
+                _log.warning("turn %s cannot begin: %s", turn.id, error)
+                live.pending = {turn.id: queued, **live.pending}
+                return False
+            await self._give_up(turn, queued.record, error)
         finally:
             live.turn = None
             live.tell_turn_ended()
+        return True
 
-    def _make_turn(self, queued: QueuedTurn) -> Turn:
-        return Turn(
-            self._live.log,
-            queued.record,
-            queued.text,
-            env=self._env,
-            executor=self._executor(),
-            open_workspace=self._open_workspace,
-        )
-
-    def _executor(self) -> Executor:
-        names: Sequence[str] = self._live.log.record.settings.get("backends") or self._env.default_backends
-        return self._env.executors[names[0]]
-
-    async def _open_workspace(self) -> Workspace:
-        """The conversation's workspace; opened anew if its backend was restarted meanwhile."""
-        executor = self._executor()
-        if self._workspace is not None and self._opened_by is not executor:
-            await self._close_workspace()
-        if self._workspace is None:
-            root = self._env.workspaces / self._live.id
-            self._workspace = await executor.open(WorkspaceSpec(session=self._live.id, root=root))
-            self._opened_by = executor
-            self._tell_workspace("executor.init")
-        return self._workspace
-
-    async def _close_workspace(self) -> None:
-        workspace, self._workspace = self._workspace, None
-        if workspace is not None:
-            await workspace.aclose()
-            self._tell_workspace("executor.cleanup")
-
-    def _tell_workspace(self, event: str) -> None:
-        name = "" if self._opened_by is None else self._opened_by.name
-        self._env.bus.emit(event, {"system_time": time.time()}, {"executor": name, "session": self._live.id})
-
-    async def _give_up(self, record: TurnRecord, error: Exception) -> None:
+    async def _give_up(self, turn: Turn, record: TurnRecord, error: Exception) -> None:
         """The turn could not write its own ending. A full disk is waited out; a bug ends the actor."""
-        if _only_store_errors(error):
+        if _only(StoreError, error):
             _log.error("turn %s stopped: %s", record.id, error)
-            await self._fail(record, "storage_full", f"the turn's events could not be stored: {error}")
+            code = "storage_full" if _only(StorageFull, error) else "internal"
+            await self._fail(turn, record, code, f"the turn's events could not be stored or read: {error}")
             return
-        await self._fail(record, "internal", "an internal error ended the turn; the daemon's log has the details")
+        why = "an internal error ended the turn; the daemon's log has the details"
+        await self._fail(turn, record, "internal", why)
         raise error
 
-    async def _fail(self, record: TurnRecord, code: str, why: str) -> None:
+    async def _fail(self, turn: Turn, record: TurnRecord, code: str, why: str) -> None:
         """Write the failure, as soon as the store takes it."""
-        log = self._live.log
-        data = {
-            "text": "",
-            "stop_reason": code,
-            "usage": None,
-            "cost_usd": None,
-            "duration_ms": None,
-            "error": {"code": code, "message": why},
-        }
+        log, bill = self._live.log, turn.bill
+        data = ending_view(
+            stop_reason=code, usage=bill.usage, cost_usd=bill.cost_usd, error={"code": code, "message": why}
+        )
         failed = replace(record, status="failed", updated=utc_now(), result=data)
         while True:
             try:
                 await log.close_block()
-                await log.append([Draft("turn.failed", record.id, data)], turns=[failed])
+                totals = sum_totals(log.record.totals, bill.usage, bill.known_usd)
+                await log.append([Draft("turn.failed", record.id, data)], turns=[failed], totals=totals)
             except (SessionMissing, JournalClosed):
                 return
             except StoreError as error:
@@ -208,7 +201,8 @@ class Session(TrioActor):
                 return
 
 
-def _only_store_errors(error: BaseException) -> bool:
+def _only(kind: type[StoreError], error: BaseException) -> bool:
+    """Whether the error is nothing but errors of that kind."""
     if isinstance(error, BaseExceptionGroup):
-        return all(_only_store_errors(inner) for inner in error.exceptions)
-    return isinstance(error, StoreError)
+        return all(_only(kind, inner) for inner in error.exceptions)
+    return isinstance(error, kind)

@@ -46,7 +46,7 @@ def check_settings(
         if backend not in backends:
             known = ", ".join(sorted(backends)) or "none"
             raise Refused("backend_unavailable", f"there is no backend {backend!r}; configured here: {known}")
-    if len(checked.get("backends", ())) > 1:
+    if "backends" in checked and len(checked["backends"]) != 1:
         raise Refused("bad_request", "backends: this version runs a session's tools in one backend; name one")
     return checked
 

@@ -15,6 +15,7 @@ from skill_actors.models.base import (
     ModelError,
     ModelRequest,
     Usage,
+    UsageSoFar,
 )
 from skill_actors.models.retry import backoff
 from skill_actors.sessions.log import SessionLog
@@ -34,7 +35,8 @@ class ModelCall:
         self._open: int | None = None  # index of the block whose deltas are being shown
         self._text: list[str] = []
         self._shown = False
-        self.failed_usage = Usage()  # what the server had counted of calls that failed
+        self._counted = Usage()  # of the call under way
+        self._lost = Usage()  # of calls that failed
 
     async def run(self, model: Model, request: ModelRequest) -> MessageDone:
         """Call until it succeeds or must not be tried again.
@@ -51,7 +53,7 @@ class ModelCall:
             try:
                 return await self._once(model, request)
             except ModelError as error:
-                self.failed_usage += error.usage or Usage()
+                self._lost, self._counted = self._lost + (error.usage or self._counted), Usage()
                 delay_s = None if self._shown else backoff(attempt, error, self._env.random)
                 self._env.bus.emit(
                     "model.error", {"attempt": attempt}, {"code": error.code, "retried": delay_s is not None}
@@ -71,8 +73,10 @@ class ModelCall:
                     case BlockDone(index, block):
                         self._done.append(block)
                         await self._close(index)
+                    case UsageSoFar(usage):
+                        self._counted = usage
                     case MessageDone():
-                        answer = event
+                        answer, self._counted = event, Usage()
                     case _:
                         pass
         if answer is None:
@@ -93,6 +97,11 @@ class ModelCall:
         if self._open == index:
             self._open, self._text = None, []
             await self._log.close_block()
+
+    @property
+    def lost_usage(self) -> Usage:
+        """What the server had counted of calls that gave no message: failed ones, and one that was cut."""
+        return self._lost + self._counted
 
     async def rescue(self) -> Sequence[Block]:
         """After a failure or a cancel: close the open block and return what may stay in the history.

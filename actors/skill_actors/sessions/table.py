@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import trio
 
 from skill_actors.errors import Refused
 from skill_actors.ids import is_id
+from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.log import SessionLog
 from skill_actors.sessions.session import LiveSession
 from skill_actors.store.base import Journal, SessionRecord, TurnRecord
@@ -37,6 +38,7 @@ class SessionTable:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._booted = utc_now()
         self._live: dict[str, LiveSession] = {}
         self._loading: dict[str, trio.Event] = {}
 
@@ -82,7 +84,8 @@ class SessionTable:
                 record = await self._journal.get_session(session)
                 if record is None:
                     raise not_found("session", session)
-                self._live[session] = LiveSession(SessionLog(self._journal, record))
+                restarted = record.last_seq > 0 and record.updated < self._booted
+                self._live[session] = LiveSession(SessionLog(self._journal, record), restarted=restarted)
             finally:
                 self._loading.pop(session).set()
         if live.deleting or (viewer is not None and not viewer.may_see(live.log.record)):
@@ -99,24 +102,33 @@ class SessionTable:
 
     @contextmanager
     def held(self, live: LiveSession) -> Iterator[None]:
-        """Keep a session in memory while somebody reads it."""
-        live.followers += 1
+        """Keep a session in memory while somebody uses it."""
+        live.holders += 1
         try:
             yield
         finally:
-            live.followers -= 1
+            live.holders -= 1
             live.used_at = trio.current_time()
 
+    @asynccontextmanager
+    async def use(self, session: str, viewer: Viewer | None) -> AsyncIterator[LiveSession]:
+        """The session in memory, for as long as the block lasts. Raises Refused("not_found")."""
+        live = await self.load(session, viewer)
+        with self.held(live):  # no await since `load`: nobody has let go of it
+            yield live
+
     async def unload_idle(self, idle_s: float) -> int:
-        """Let go of sessions that nobody used for `idle_s`; how many."""
+        """Let go of sessions that nobody used for `idle_s`, one at a time; how many."""
         now = trio.current_time()
-        idle = [live for live in self._live.values() if not live.busy and now - live.used_at >= idle_s]
-        for live in idle:
-            if live.busy:
+        gone = 0
+        for live in self:
+            if live.busy or now - live.used_at < idle_s:
                 continue
-            if live.ref is not None:
-                live.ref.stop(block=False)
-                await live.ref.wait_stopped()
-            if not live.busy:
-                self._live.pop(live.id, None)
-        return len(idle)
+            ref, live.ref = live.ref, None  # a message that comes now starts an actor of its own
+            if ref is not None:
+                ref.stop(block=False)
+                await ref.wait_stopped()
+            if live.unused:
+                self.drop(live.id)
+                gone += 1
+        return gone

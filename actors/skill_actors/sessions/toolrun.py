@@ -91,33 +91,30 @@ class ToolRun:
         )
         try:
             result = await self._workspace.execute(call, context)
-        except trio.Cancelled:
-            await self._write_cancelled(call, output, began)
-            raise
         except BackendUnavailable as error:
             result = ToolResult(content=f"The {self._backend} backend cannot run this: {error}", outcome="error")
+        except trio.Cancelled:
+            await self._finish(call, output, _cancelled(output, began))
+            raise
         except Exception as error:
             self._bus.emit("execute.exception", {"duration": time.monotonic() - began}, {**meta, "error": repr(error)})
+            await self._finish(call, output, ToolResult(content="An internal error ended this call.", outcome="error"))
             raise
-        seconds = time.monotonic() - began
+        self._tell(call, result, time.monotonic() - began, meta)
+        await self._finish(call, output, result)
+        return result
+
+    async def _finish(self, call: ToolCall, output: _Output, result: ToolResult) -> None:
+        """What has run has a result in the log, whatever happens to the turn meanwhile. Waits for the disk only."""
+        with trio.CancelScope(shield=True):
+            await output.flush()
+            await self._log.append([Draft("tool.finished", self._turn, finished_data(call, result))])
+
+    def _tell(self, call: ToolCall, result: ToolResult, seconds: float, meta: dict[str, str]) -> None:
         self._bus.emit("execute.stop", {"duration": seconds}, {**meta, "outcome": result.outcome})
         told = {"tool": call.name, "success": not result.is_error}
         self._bus.emit("conversation.tool_call", {"duration": seconds}, told)
         self._bus.emit(f"backend.{self._backend}.tool_call", {"duration": seconds}, told)
-        await output.flush()
-        await self._log.append([Draft("tool.finished", self._turn, finished_data(call, result))])
-        return result
-
-    async def _write_cancelled(self, call: ToolCall, output: _Output, began: float) -> None:
-        """The processes are gone by now (the contract of `execute`); say so and keep what was printed."""
-        said = output.text()
-        content = "Cancelled while it ran; every process it started was killed."
-        if said:
-            content += f" Output until then:\n{said}"
-        duration_ms = int((time.monotonic() - began) * 1000)
-        result = ToolResult(content=content, outcome="cancelled", duration_ms=duration_ms)
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 10):
-            await self._log.append([Draft("tool.finished", self._turn, finished_data(call, result))])
 
     def _started_data(self, call: ToolCall) -> dict[str, Any]:
         data: dict[str, Any] = {
@@ -132,6 +129,15 @@ class ToolRun:
                 data["skill"] = {"name": pin.skill.name, "digest": pin.skill.digest}
                 break
         return data
+
+
+def _cancelled(output: _Output, began: float) -> ToolResult:
+    """The processes are gone by now (the contract of `execute`); say so and keep what was printed."""
+    said = output.text()
+    content = "Cancelled while it ran; every process it started was killed."
+    if said:
+        content += f" Output until then:\n{said}"
+    return ToolResult(content=content, outcome="cancelled", duration_ms=int((time.monotonic() - began) * 1000))
 
 
 class _Output:

@@ -1,11 +1,15 @@
-"""One turn, performed: the engine decides, this asks the model, runs the tools and writes every step down."""
+"""One turn, performed: the engine decides, this asks the model, runs the tools and writes every step down.
+
+Whatever stops a turn, it gets exactly one ending. The writes that end it are shielded from cancellation and wait for
+the disk, however long that takes: who cannot wait has to kill the process, and the next start ends the turn.
+"""
 
 from __future__ import annotations
 
 import secrets
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -14,23 +18,25 @@ import trio
 from skill_actors.backends.base import BackendUnavailable, Executor, ToolCall, Workspace
 from skill_actors.errors import Refused
 from skill_actors.models.base import MessageDone, Model, ModelError, ModelRequest, Usage
+from skill_actors.runtime.exit import split_cancelled
+from skill_actors.sessions.bill import Bill
 from skill_actors.sessions.commands import SlashCommand, parse_command
 from skill_actors.sessions.engine import CallModel, Ending, RunTools, Step, TurnEngine, TurnLimits
 from skill_actors.sessions.events import Event, utc_now
 from skill_actors.sessions.history import History
 from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.place import Place
 from skill_actors.sessions.policy import Policy
 from skill_actors.sessions.prompt import command_of, hints_of, system_prompt
 from skill_actors.sessions.stream import ModelCall
 from skill_actors.sessions.surroundings import PinnedSkill, Surroundings
 from skill_actors.sessions.toolrun import ToolRun
-from skill_actors.sessions.views import sum_totals
+from skill_actors.sessions.views import ending_view, sum_totals
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.store.base import TurnRecord, TurnStatus
 
 __all__ = ["Turn"]
 
-_CLEANUP_S: Final = 10.0  # to write the ending of a cancelled turn; a commit takes milliseconds
 _STATUS: Final[Mapping[str, TurnStatus]] = {
     "turn.finished": "finished",
     "turn.failed": "failed",
@@ -45,26 +51,16 @@ class Turn:
     Args:
         record: the queued turn.
         text: the user's message.
-        open_workspace: gives the session's workspace, opening it if need be.
+        place: where its tools run.
 
     """
 
-    def __init__(
-        self,
-        log: SessionLog,
-        record: TurnRecord,
-        text: str,
-        *,
-        env: Surroundings,
-        executor: Executor,
-        open_workspace: Callable[[], Awaitable[Workspace]],
-    ) -> None:
+    def __init__(self, log: SessionLog, record: TurnRecord, text: str, *, env: Surroundings, place: Place) -> None:
         self._log = log
         self._record = record
         self._text = text
         self._env = env
-        self._executor = executor
-        self._open_workspace = open_workspace
+        self._place = place
         self._settings = log.record.settings
         limits = self._settings.get("limits", {})
         self._engine = TurnEngine(
@@ -74,14 +70,15 @@ class Turn:
         self._tool_timeout_s = float(limits.get("tool_timeout_s", env.defaults.tool_timeout_s))
         self._model_call: ModelCall | None = None
         self._model_name = ""
-        self._usage = Usage()
-        self._cost_usd: float | None = 0.0
         self._history = History()
+        self._executor: Executor
         self._workspace: Workspace
         self._pinned: Sequence[PinnedSkill] = ()
         self._began = time.monotonic()
         self._scope = trio.CancelScope()
         self._cancel_reason: str | None = None
+        self.bill = Bill(env.price_usd)
+        self.started = False
 
     @property
     def id(self) -> str:
@@ -103,19 +100,23 @@ class Turn:
         """
         try:
             ending = await self._bounded()
-        except trio.Cancelled:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEANUP_S):
+        except BaseException as error:
+            cancelled, _rest = split_cancelled(error)  # out of the tools' nursery it comes in a group
+            if cancelled is None:
+                raise
+            with trio.CancelScope(shield=True):
                 await self._end(await self._aborted("turn.interrupted", "shutdown", "the daemon is stopping"))
             raise
-        return await self._end(ending)
+        with trio.CancelScope(shield=True):
+            event = await self._end(ending)
+        return event
 
     async def _bounded(self) -> Ending:
-        """The turn in its slot, within its time, and cancellable; what stopped it becomes an ending."""
+        """The turn within its time, and cancellable; what stopped it becomes an ending."""
         try:
             with self._scope:
-                async with self._env.slots:
-                    with trio.move_on_after(self._timeout_s):
-                        return await self._perform()
+                with trio.move_on_after(self._timeout_s):
+                    return await self._perform()
                 why = f"the turn took longer than {self._timeout_s:g} s; raise limits.turn_timeout_s or ask for less"
                 return await self._aborted("turn.failed", "turn_timeout", why)
         except Refused as refused:
@@ -128,17 +129,19 @@ class Turn:
         step = await self._start()
         while not isinstance(step.do, Ending):
             step = await self._do(step.do)
-            await self._write_unrun(step)
+        with trio.CancelScope(shield=True):  # the engine has ended: a cancel comes too late
+            await self._write_last(step, step.do)
         return step.do
 
     async def _start(self) -> Step:
         self._began = time.monotonic()
         self._history = await self._log.load_history()
-        self._workspace = await self._open_workspace()
         snapshot = self._env.skills()
         allowed = snapshot.select(self._settings.get("skills"))
-        command = parse_command(self._text, allowed)
         await self._write_started(snapshot, len(allowed))
+        command = parse_command(self._text, allowed)
+        self._executor = self._place.executor()
+        self._workspace = await self._place.open()
         skills = list(allowed.values())
         copies = await self._env.pin(skills)
         self._pinned = [PinnedSkill(skill, copy) for skill, copy in zip(skills, copies, strict=True)]
@@ -149,13 +152,14 @@ class Turn:
     async def _write_started(self, snapshot: SkillSnapshot, skills: int) -> None:
         data = {
             "model": self._settings.get("model"),
-            "backend": self._executor.name,
+            "backend": self._place.backend,
             "skills": skills,
             "skills_generation": snapshot.generation,
         }
         running = replace(self._record, status="running", updated=utc_now())
         await self._write([Draft("turn.started", self.id, data)], [running])
         self._record = running
+        self.started = True
         self._env.bus.emit("turn.started", {"system_time": time.time()}, {"session": self._log.record.id})
 
     async def _begin_command(self, command: SlashCommand) -> Step:
@@ -188,13 +192,12 @@ class Turn:
         try:
             answer = await call.run(model, self._request(model, name))
         except ModelError as error:
-            await self._rescue("failed")
-            return self._engine.model_failed(f"model_{error.code}", str(error))
-        finally:
-            self._charge(name, call.failed_usage)
+            said = await self._rescue("failed", cut=False)
+            return self._engine.model_failed(f"model_{error.code}", str(error), said)
         self._model_call = None
         self._model_name = answer.model
-        self._charge(answer.model, answer.usage)
+        self.bill.lose(name, call.lost_usage, cut=False)
+        self.bill.charge(answer.model, answer.usage)
         self._emit_call(answer, time.monotonic() - began)
         content = [block for block in answer.content if block.get("type") != "text" or str(block.get("text")).strip()]
         data = self._message_data(content, answer.stop_reason, answer.model, answer.usage)
@@ -234,14 +237,10 @@ class Turn:
         async with trio.open_nursery(strict_exception_groups=True) as nursery:
             for call in calls:
                 nursery.start_soon(one, call)
-        step = self._engine.tools_finished(outputs)
-        if isinstance(step.do, Ending) and step.do.text:
-            data = self._message_data([{"type": "text", "text": step.do.text}], "end_turn", "skill")
-            await self._write([Draft("model.message", self.id, data)])
-        return step
+        return self._engine.tools_finished(outputs)
 
-    async def _write_unrun(self, step: Step) -> None:
-        """Results for calls that will never run."""
+    async def _write_last(self, step: Step, ending: Ending) -> None:
+        """Results for calls that will never run, and what an entry command printed as the answer."""
         drafts = [
             Draft(
                 "tool.finished",
@@ -250,6 +249,9 @@ class Turn:
             )
             for call in step.unrun
         ]
+        if self._engine.iterations == 0 and ending.text:
+            data = self._message_data([{"type": "text", "text": ending.text}], "end_turn", "skill")
+            drafts.append(Draft("model.message", self.id, data))
         if drafts:
             await self._write(drafts)
 
@@ -257,19 +259,23 @@ class Turn:
         self, type: Literal["turn.failed", "turn.cancelled", "turn.interrupted"], code: str, why: str
     ) -> Ending:
         """The ending of a turn that was stopped; what the model had said stays in the history."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEANUP_S):
-            said = await self._rescue(code)
+        if self._engine.ending is not None:
+            return self._engine.ending
+        said = await self._rescue(code, cut=True)
         ending = self._engine.abort(type, code, why)
         return replace(ending, text=ending.text + said)
 
-    async def _rescue(self, stop_reason: str) -> str:
+    async def _rescue(self, stop_reason: str, *, cut: bool) -> str:
+        """Keep what a model call had said and cost when it gave no message; the text."""
         if self._model_call is None:
             return ""
         call, self._model_call = self._model_call, None
-        content = await call.rescue()
-        if content:
-            data = {**self._message_data(content, stop_reason, self._model_name), "partial": True}
-            await self._write([Draft("model.message", self.id, data)])
+        self.bill.lose(self._model_name, call.lost_usage, cut=cut)
+        with trio.CancelScope(shield=True):
+            content = await call.rescue()
+            if content:
+                data = {**self._message_data(content, stop_reason, self._model_name), "partial": True}
+                await self._write([Draft("model.message", self.id, data)])
         return "".join(str(block["text"]) for block in content)
 
     def _message_data(
@@ -286,40 +292,29 @@ class Turn:
         await self._log.append(drafts, turns=turns)
 
     async def _end(self, ending: Ending) -> Event:
-        usage = self._usage
-        cost_usd = None if self._cost_usd is None else round(self._cost_usd, 9)
-        data: dict[str, Any] = {
-            "text": ending.text,
-            "stop_reason": ending.stop_reason,
-            "usage": usage.to_dict(),
-            "cost_usd": cost_usd,
-            "duration_ms": int((time.monotonic() - self._began) * 1000),
-            "model": self._model_name or None,
-            "iterations": self._engine.iterations,
-        }
-        if ending.error is not None:
-            data["error"] = dict(ending.error)
+        data = ending_view(
+            text=ending.text,
+            stop_reason=ending.stop_reason,
+            usage=self.bill.usage,
+            cost_usd=self.bill.cost_usd,
+            duration_ms=int((time.monotonic() - self._began) * 1000),
+            model=self._model_name or None,
+            iterations=self._engine.iterations,
+            error=ending.error,
+        )
         ended = replace(self._record, status=_STATUS[ending.type], updated=utc_now(), result=data)
-        totals = sum_totals(self._log.record.totals, usage, cost_usd)
+        totals = sum_totals(self._log.record.totals, self.bill.usage, self.bill.known_usd)
         (event,) = await self._log.append([Draft(ending.type, self.id, data)], turns=[ended], totals=totals)
-        self._emit_end(ending, usage, cost_usd)
+        self._emit_end(ending)
         return event
-
-    def _charge(self, model: str, usage: Usage) -> None:
-        """Count one call: rates may depend on the size of each prompt. A price unknown once is unknown for the turn."""
-        if usage == Usage():
-            return
-        self._usage += usage
-        price = self._env.price_usd(model, usage)
-        self._cost_usd = None if price is None or self._cost_usd is None else self._cost_usd + price
 
     def _emit_call(self, answer: MessageDone, seconds: float) -> None:
         tokens = answer.usage.to_dict()
         self._env.bus.emit("model.stop", {"duration": seconds, **tokens}, {"model": answer.model})
 
-    def _emit_end(self, ending: Ending, usage: Usage, cost_usd: float | None) -> None:
-        measurements = {"duration": time.monotonic() - self._began, **usage.to_dict()}
-        if cost_usd is not None:
-            measurements["cost_usd"] = cost_usd
+    def _emit_end(self, ending: Ending) -> None:
+        measurements = {"duration": time.monotonic() - self._began, **self.bill.usage.to_dict()}
+        if self.bill.cost_usd is not None:
+            measurements["cost_usd"] = self.bill.cost_usd
         meta = {"outcome": _STATUS[ending.type], "stop_reason": ending.stop_reason, "model": self._model_name}
         self._env.bus.emit("turn.stop", measurements, {**meta, "session": self._log.record.id})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -17,6 +18,7 @@ from skill_actors.ids import is_id
 __all__ = ["check_files", "remove_workspace", "write_files"]
 
 _MAX_FILES: Final = 100
+_TEMPORARY: Final = ".upload-"
 _MAX_NAME_BYTES: Final = 200
 
 
@@ -32,6 +34,8 @@ def check_files(files: Sequence[tuple[str, bytes]]) -> None:
     names = [name for name, _ in files]
     for name in names:
         plain = name == Path(name).name and name not in (".", "..") and name.isprintable()
+        if name.startswith((".skilld", _TEMPORARY)):
+            raise Refused("bad_request", f"files: {name[:80]!r}: names beginning so are the daemon's own; rename it")
         if not plain or "\\" in name or not 0 < len(name.encode("utf-8", "surrogatepass")) <= _MAX_NAME_BYTES:
             raise Refused("bad_request", f"files: {name[:80]!r} is not a plain file name of at most 200 bytes")
     if len(set(names)) != len(names):
@@ -48,13 +52,15 @@ async def write_files(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
     try:
         await trio.to_thread.run_sync(_write_all, root, list(files))
     except OSError as error:
-        raise Refused("storage_full", f"the message's files cannot be stored: {error.strerror}") from error
+        code = "storage_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "bad_request"
+        name = os.path.basename(str(error.filename2 or error.filename or ""))
+        raise Refused(code, f"files: {name or 'a file'} cannot be stored in the workspace: {error.strerror}") from error
 
 
 def _write_all(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, content in files:
-        temporary = root / f".upload-{secrets.token_hex(8)}"
+        temporary = root / f"{_TEMPORARY}{secrets.token_hex(8)}"
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "wb") as file:

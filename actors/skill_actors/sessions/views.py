@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skill_actors.models.base import Usage
 from skill_actors.store.base import SessionRecord, TurnRecord
 
-__all__ = ["session_view", "sum_totals", "turn_view"]
+__all__ = ["ending_view", "session_view", "sum_totals", "turn_view"]
 
 
 def session_view(record: SessionRecord, status: str, default_backends: tuple[str, ...]) -> dict[str, Any]:
@@ -47,8 +47,44 @@ def turn_view(turn: TurnRecord) -> dict[str, Any]:
     }
 
 
+def ending_view(
+    *,
+    text: str = "",
+    stop_reason: str,
+    usage: Usage,
+    cost_usd: float | None,
+    duration_ms: int | None = None,
+    model: str | None = None,
+    iterations: int = 0,
+    error: Mapping[str, str] | None = None,
+    ambiguous: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Data of a turn's ending, the same for all four kinds.
+
+    Args:
+        cost_usd: null where a price is unknown, or where a call was cut and the server had not told its usage.
+        duration_ms: null where nobody was there to measure it.
+        ambiguous: ids of tool calls that may have taken effect.
+
+    """
+    data: dict[str, Any] = {
+        "text": text,
+        "stop_reason": stop_reason,
+        "usage": usage.to_dict(),
+        "cost_usd": None if cost_usd is None else round(cost_usd, 9),
+        "duration_ms": duration_ms,
+        "model": model,
+        "iterations": iterations,
+    }
+    if error is not None:
+        data["error"] = dict(error)
+    if ambiguous:
+        data["ambiguous"] = list(ambiguous)
+    return data
+
+
 def sum_totals(totals: Mapping[str, Any], usage: Usage, cost_usd: float | None) -> dict[str, Any]:
-    """A session's sums after one more turn. Once a price was unknown the sum stays unknown."""
+    """A session's sums after one more turn. `cost_usd` None is an unknown price: the sum then stays unknown."""
     before = totals.get("cost_usd", 0.0)
     known = cost_usd is not None and before is not None
     return {

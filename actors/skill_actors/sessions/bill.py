@@ -1,0 +1,70 @@
+"""What one turn has used and cost, call by call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from skill_actors.models.base import Usage
+from skill_actors.sessions.events import Event
+
+__all__ = ["Bill", "stored_bill"]
+
+PriceUsd = Callable[[str, Usage], float | None]
+
+# A turn whose last event is one of these was not waiting for the model.
+_NO_CALL_UNDER_WAY = frozenset({"turn.queued", "model.message", "tool.started", "tool.output"})
+
+
+class Bill:
+    """Sums usage, and prices each call by itself: rates may depend on the size of the prompt.
+
+    Args:
+        price_usd: what usage of a model costs; None where that is unknown.
+
+    """
+
+    def __init__(self, price_usd: PriceUsd) -> None:
+        self._price_usd = price_usd
+        self._sum_usd = 0.0
+        self._priced = True
+        self._whole = True
+        self.usage = Usage()
+
+    def charge(self, model: str, usage: Usage) -> None:
+        """Count a call that came to its end."""
+        if usage == Usage():
+            return
+        self.usage += usage
+        price = self._price_usd(model, usage)
+        if price is None:
+            self._priced = False
+        else:
+            self._sum_usd += price
+
+    def lose(self, model: str, usage: Usage, *, cut: bool) -> None:
+        """Count what is known of calls that failed, or of one that was cut and may cost more than was told."""
+        self.charge(model, usage)
+        self._whole = self._whole and not cut and usage == Usage()
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the turn cost; None where a price is unknown or a call did not come to its end."""
+        return self._sum_usd if self._priced and self._whole else None
+
+    @property
+    def known_usd(self) -> float | None:
+        """What is known of it, for a sum over turns; None where a price is unknown."""
+        return self._sum_usd if self._priced else None
+
+
+def stored_bill(events: Sequence[Event], turn: str, price_usd: PriceUsd) -> Bill:
+    """The bill of a turn from what was stored of it before the daemon died."""
+    bill, last = Bill(price_usd), ""
+    for event in events:
+        if event.turn != turn:
+            continue
+        last = event.type
+        if event.type == "model.message" and event.data.get("usage"):
+            bill.charge(str(event.data["model"]), Usage.from_dict(event.data["usage"]))
+    bill.lose("", Usage(), cut=last not in _NO_CALL_UNDER_WAY)
+    return bill

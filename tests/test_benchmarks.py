@@ -1,0 +1,55 @@
+"""Every benchmark runs and prints its table. What it measures is judged by people, not here: machines differ."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+LIMIT_S = 120
+
+pytestmark = pytest.mark.skipif(not BENCHMARKS.exists(), reason="benchmarks are in the repository; this is a copy")
+
+QUICK = {
+    "bash_noop": (("2",), "local backend"),
+    "journal": (("--appends=40", "--actors=4"), "appends/s"),
+    "socket_round_trip": (("1",), "skilld"),
+}
+LONG = {
+    "idle_sessions": (("--sessions=20",), "live conversations"),
+    "import_lag": ((), "in a thread (prepare)"),
+    "ready": (("--sessions=20", "--rounds=1"), "skillctl status, 20 stored"),
+    "runtime": (("--rounds=1", "--actors=50"), "idle actor, KB"),
+    "skills": (("10", "2"), "edit to snapshot, 2 edits"),
+    "stream_latency": (("--deltas=5", "--rounds=1"), "skilld"),
+}
+
+
+def run_benchmark(name: str, arguments: tuple[str, ...]) -> list[str]:
+    """The lines it prints."""
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_quick_benchmark_prints_its_table(name: str) -> None:
+    arguments, expected = QUICK[name]
+    lines = run_benchmark(name, arguments)
+    assert any(expected in line for line in lines), lines
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_benchmark_prints_its_table(name: str) -> None:
+    arguments, expected = LONG[name]
+    lines = run_benchmark(name, arguments)
+    assert any(expected in line for line in lines), lines
+
+
+def test_every_benchmark_is_run_here() -> None:
+    assert {path.stem for path in BENCHMARKS.glob("[a-z]*.py")} == {*QUICK, *LONG}
