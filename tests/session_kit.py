@@ -7,14 +7,21 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import trio
 
 from skill_actors.backends import open_local
 from skill_actors.models.base import Model
 from skill_actors.models.prices import load_prices
-from skill_actors.runtime import ActorSystem, ChildSpec, DynamicSupervisor, TrioActorRef, open_system
+from skill_actors.runtime import (
+    ActorSystem,
+    ChildSpec,
+    DynamicSupervisor,
+    DynamicSupervisorRef,
+    TrioActorRef,
+    open_system,
+)
 from skill_actors.sessions.events import Event, Position
 from skill_actors.sessions.manager import SessionManager
 from skill_actors.sessions.session import Session
@@ -72,11 +79,11 @@ async def open_kit(
     async def pin(wanted: Sequence[Skill]) -> Sequence[Path]:
         return [await copies.ensure(skill) for skill in wanted]
 
-    supervisor = ChildSpec(id="sessions", name="sessions", factory=lambda: DynamicSupervisor("session"))
+    spec = ChildSpec(id="sessions", name="sessions", factory=lambda: DynamicSupervisor("session"))
     async with (
         await SqliteJournal.open(folder / "journal.db") as journal,
         open_local() as executor,
-        open_system([supervisor]) as system,
+        open_system([spec]) as system,
     ):
         env = Surroundings(
             journal=wrap(journal),
@@ -92,10 +99,10 @@ async def open_kit(
             defaults=defaults or SessionDefaults(),
         )
 
+        supervisor = cast("DynamicSupervisorRef[DynamicSupervisor]", system.directory.ref("sessions"))
+
         def start(make: Callable[[], Session], session: str) -> TrioActorRef[Any]:
-            actor = system.directory.ref("sessions")._actor_weakref()
-            assert isinstance(actor, DynamicSupervisor)
-            return actor._begin(make, f"{session}/{next(numbers)}")
+            return supervisor._supervisor()._begin(make, f"{session}/{next(numbers)}")
 
         snapshot = SkillSnapshot(generation=1, skills={skill.name: skill for skill in loaded})
         kit = Kit(journal, SessionManager(env, start), system, bus, snapshot)

@@ -49,7 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="skilld",
         description="Hold agent conversations, give them the skills found on disk, and serve them on a Unix socket.",
-        epilog="Try: skilld --skills ./skills    then, in another terminal:    skillctl send 'hello'",
+        epilog="""\
+exit status: 0 stopped as asked; 70 gave up after repeated failures; 74 the journal cannot be written; 75 another
+instance has the socket or the state directory; 78 the configuration cannot be used
+
+try:
+  skilld --skills ./skills
+and in another terminal:
+  skillctl send 'hello'
+""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--config",
@@ -60,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--socket", type=Path, metavar="PATH", help="where to listen (or SKILLD_SOCKET)")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="what is kept (or SKILLD_STATE_DIR)")
     parser.add_argument(
-        "--skills", type=Path, metavar="DIR", action="append", help="folder of skills; may be given several times"
+        "--skills",
+        type=Path,
+        metavar="DIR",
+        action="append",
+        help="folder of skills; may repeat (default: those bundled)",
     )
     parser.add_argument("--log-format", choices=("text", "json"), help="how log lines look (default: text)")
     parser.add_argument("--version", action="version", version=f"skilld {__version__}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -27,7 +28,7 @@ from skilld.parts import Parts, Slot
 from skilld.paths import is_live
 from skilld.tree import build_tree
 
-__all__ = ["run_daemon"]
+__all__ = ["check_config", "run_daemon"]
 
 _EXIT_FAILED: Final = 70
 _EXIT_IO: Final = 74
@@ -56,11 +57,10 @@ def run_daemon(config: Config, environ: Mapping[str, str]) -> int:
 
 async def _run(config: Config, environ: Mapping[str, str]) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    await _check_backends(config)
+    models = await check_config(config, environ)
     if is_live(config.daemon.socket) and not environ.get("LISTEN_FDS"):
         # Tried again under a lock when the socket is made; here it spares a second daemon a whole start.
         raise SocketInUse(f"somebody listens at {config.daemon.socket}: stop that process, or use another --socket")
-    models = ModelChoice(config.model, environ)
     prices = await trio.to_thread.run_sync(load_prices)
     with await trio.to_thread.run_sync(_take_lock, config) as lock:
         state = config.daemon.state_dir
@@ -83,18 +83,30 @@ async def _run(config: Config, environ: Mapping[str, str]) -> int:
                 await models.aclose()
 
 
-async def _check_backends(config: Config) -> None:
-    """A backend that does not exist is a fault of the configuration, found before anything is started."""
+async def check_config(config: Config, environ: Mapping[str, str]) -> ModelChoice:
+    """What the configuration promises can be kept: the backends exist, and a model that was asked for has its key.
+
+    Raises:
+        ConfigError: naming the key and the way out.
+
+    """
     for name in config.backends.default:
         try:
             await factory(name)
         except BackendUnavailable as error:
             raise ConfigError(f"backends.default: {error}") from error
+    return ModelChoice(config.model, environ)
 
 
 def _take_lock(config: Config) -> StateLock:
+    folder = config.daemon.state_dir
     try:
-        return StateLock.take(config.daemon.state_dir)
+        lock = StateLock.take(folder)
+        open_to_others = folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if open_to_others:
+            lock.release()
+            raise ConfigError(f"state directory {folder} is writable by others: chmod go-w it, or choose another")
+        return lock
     except OSError as error:
         raise ConfigError(
             f"state directory {config.daemon.state_dir}: {error.strerror}; choose another with --state-dir"

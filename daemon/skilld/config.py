@@ -74,7 +74,6 @@ class SkillsConfig(_Section):
 
     paths: tuple[FilePath, ...] = Field(default=(), strict=False)
     watch: bool = True
-    debounce_ms: Annotated[int, Field(ge=1, le=60_000)] = 200
 
 
 class ModelConfig(_Section):

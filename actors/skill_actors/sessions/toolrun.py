@@ -94,7 +94,9 @@ class ToolRun:
         except BackendUnavailable as error:
             result = ToolResult(content=f"The {self._backend} backend cannot run this: {error}", outcome="error")
         except trio.Cancelled:
-            await self._finish(call, output, _cancelled(output, began))
+            result = _cancelled(output, began)
+            self._tell(call, result, time.monotonic() - began, meta)
+            await self._finish(call, output, result)
             raise
         except Exception as error:
             self._bus.emit("execute.exception", {"duration": time.monotonic() - began}, {**meta, "error": repr(error)})

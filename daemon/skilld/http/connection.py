@@ -88,6 +88,9 @@ class Connection:
             return False
         if request is None:
             return False
+        if _head_bytes(request) > self._limits.max_header_bytes:  # h11 bounds only what came without an end
+            await self._reject(_header_too_large(self._limits))
+            return False
         exchange = _Exchange(self, request)
         await self._answer(exchange, request)
         if exchange.complete and self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
@@ -382,8 +385,17 @@ def _hung_up(stream: trio.SocketStream) -> bool:
 
 def _refusal_of(error: h11.RemoteProtocolError, limits: ServerLimits) -> Refused:
     if error.error_status_hint == 431:
-        return Refused("too_large", f"the header is larger than limits.max_header_bytes = {limits.max_header_bytes}")
+        return _header_too_large(limits)
     return Refused("bad_request", f"not an HTTP/1.1 request: {error}")
+
+
+def _header_too_large(limits: ServerLimits) -> Refused:
+    return Refused("too_large", f"the header is larger than limits.max_header_bytes = {limits.max_header_bytes}")
+
+
+def _head_bytes(request: h11.Request) -> int:
+    """About what the header took on the wire."""
+    return len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers)
 
 
 def _content_length(request: h11.Request) -> int:

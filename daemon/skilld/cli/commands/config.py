@@ -24,7 +24,12 @@ _FILE = click.argument("file", metavar="[FILE]", required=False, type=click.Path
 
 @click.group("config")
 def config_command() -> None:
-    """Check and show the configuration. Needs no running daemon."""
+    """Check and show the configuration. Needs no running daemon.
+
+    \b
+    Example:
+      skillctl config check /etc/skilld/skilld.toml
+    """
 
 
 def load(file: Path | None) -> tuple[Path | None, Config]:
@@ -60,10 +65,14 @@ def check_config(file: Path | None, as_json: bool) -> int:
     Example:
       skillctl config check /etc/skilld/skilld.toml
     """
+    import trio
+
+    from skilld.app import check_config as check_promises
     from skilld.config import ConfigError
 
     try:
-        path, _ = load(file)
+        path, config = load(file)
+        trio.run(check_promises, config, os.environ)
     except ConfigError as error:
         if not as_json:
             raise Failure(str(error)) from error

@@ -17,7 +17,12 @@ __all__ = ["skills_command"]
 
 @click.group("skills")
 def skills_command() -> None:
-    """See and reload the skills that the daemon has found."""
+    """See and reload the skills that the daemon has found.
+
+    \b
+    Example:
+      skillctl skills status
+    """
 
 
 @skills_command.command("list")

@@ -93,8 +93,12 @@ async def create(call: Call) -> Response:
 
 
 async def listing(call: Call) -> Response:
-    limit = int(call.number("limit", 100, low=1, high=_MAX_PAGE))
-    return JSONResponse(await call.services.sessions.list(call.viewer, limit=limit, cursor=call.query.get("cursor")))
+    limit = call.number("limit", 100, low=1, high=_MAX_PAGE)
+    if limit != int(limit):
+        raise Refused("bad_request", f"limit={limit:g}: expected a whole number")
+    return JSONResponse(
+        await call.services.sessions.list(call.viewer, limit=int(limit), cursor=call.query.get("cursor"))
+    )
 
 
 async def show(call: Call) -> Response:
