@@ -7,6 +7,7 @@ instance has the socket or the state; 78 the configuration cannot be used (syste
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -27,6 +28,7 @@ _log = logging.getLogger("skilld")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon until a signal ends it; the exit status."""
     options = _parser().parse_args(arguments)
+    gc.disable()  # until ready: what the imports make is kept, and to look through it takes longer than to make it
     # Late: --help and --version need none of it.
     from skilld.config import ConfigError, load_config
     from skilld.logs import set_up_logging

@@ -124,9 +124,9 @@ async def _serve(parts: Parts) -> int:
     async def on_ready(started: ActorSystem) -> None:
         system.append(started)
         parts.system.put(started)
-        gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
+        gc.enable()
         _log.info("ready: skilld %s, model %s", parts.version, parts.models.default)
         parts.notifier.ready(f"serving on {parts.config.daemon.socket}")
 

@@ -134,7 +134,7 @@ def test_a_full_disk_refuses_messages_and_recovers_by_itself(tmp_path: Path) -> 
     require(os.geteuid() == 0, "mounting a small tmpfs needs root")
     state = tmp_path / "state"
     state.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(state)], check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", str(state)], check=False)
     require(mounted.returncode == 0, "this machine does not let root mount a tmpfs")
     try:
         with running(tmp_path) as daemon:

@@ -136,7 +136,21 @@ class LocalExecutor:
 
 
 class LocalWorkspace:
-    """A conversation's folder, and at times a runner beside it."""
+    """A conversation's folder, and at times a runner beside it. Small while idle: there may be many thousands."""
+
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_edit_lock",
+        "_forget",
+        "_gone",
+        "_link",
+        "_nursery",
+        "_options",
+        "_root",
+        "_start_lock",
+        "_threads",
+    )
 
     def __init__(
         self,
@@ -152,14 +166,27 @@ class LocalWorkspace:
         self._threads = threads
         self._forget = forget
         self._link: Link | None = None
-        self._starting = trio.Lock()
-        self._editing = trio.Lock()  # two edits of one file at the same time would lose one of them
+        self._start_lock: trio.Lock | None = None
+        self._edit_lock: trio.Lock | None = None
         self._gone: trio.Event | None = None  # of the runner
         self._closed = False
 
     @property
     def root(self) -> Path:
         return self._root
+
+    @property
+    def _starting(self) -> trio.Lock:
+        if self._start_lock is None:
+            self._start_lock = trio.Lock()
+        return self._start_lock
+
+    @property
+    def _editing(self) -> trio.Lock:
+        """Two edits of one file at the same time would lose one of them."""
+        if self._edit_lock is None:
+            self._edit_lock = trio.Lock()
+        return self._edit_lock
 
     def path_of_skill(self, copy: Path) -> str:
         """The copy itself: tools run on the same host."""
@@ -180,6 +207,8 @@ class LocalWorkspace:
         """Kill what still runs and let go. The files stay. May be called twice."""
         self._closed = True
         self._forget(self)
+        if self._start_lock is None:
+            return  # no command was ever run
         async with self._starting:
             if self._link is not None:
                 self._link.cancel_all()

@@ -17,6 +17,7 @@ from skill_actors.models.base import (
     ModelRequest,
     SkillHint,
     Usage,
+    UsageSoFar,
 )
 from skill_actors.models.credentials import CredentialError, KeyEnvironment, KeyFile, KeySource, find_key_source
 from skill_actors.models.offline import OFFLINE_MODEL, OfflineModel
@@ -48,6 +49,7 @@ __all__ = [
     "RetryPolicy",
     "SkillHint",
     "Usage",
+    "UsageSoFar",
     "backoff",
     "cost_usd",
     "find_key_source",

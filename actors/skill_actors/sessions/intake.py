@@ -82,7 +82,7 @@ class Intake:
         if idempotency_key is not None:
             check_key(idempotency_key)
         self.refuse_if_draining()
-        async with live.submit_lock():
+        async with live.taking_in():
             digest = digest_of([text, [[name, hashlib.sha256(content).hexdigest()] for name, content in files]])
             if idempotency_key is not None:
                 # First of all: a retry gets its turn also when the same message would be refused by now.

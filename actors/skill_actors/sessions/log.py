@@ -259,6 +259,10 @@ class SessionLog:
             self._news = trio.Event()
         await self._news.wait()
 
+    def trim(self) -> None:
+        """Forget the events kept for readers that keep up; they are in the store."""
+        self._tail = None
+
     def mark_deleted(self) -> None:
         """End every follower; appends fail from now on."""
         self.deleted = True

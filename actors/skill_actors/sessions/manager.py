@@ -162,7 +162,7 @@ class SessionManager:
         live = await self._table.load(session, viewer)
         live.deleting = True  # nobody finds it from here on
         try:
-            async with live.submit_lock():  # a message that was being taken in is in by now, and is cancelled
+            async with live.taking_in():  # a message that was being taken in is in by now, and is cancelled
                 await self._cancel(live, queued=True, reason="the session is being deleted")
                 with trio.move_on_after(_DELETE_WAIT_S):
                     while live.turn is not None:

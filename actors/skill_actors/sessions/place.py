@@ -13,6 +13,8 @@ __all__ = ["Place"]
 class Place:
     """Opens the workspace when it is first needed, and anew if its backend was restarted meanwhile."""
 
+    __slots__ = ("_env", "_opened_by", "_session", "_workspace", "backend")
+
     def __init__(self, session: str, backend: str, env: Surroundings) -> None:
         self.backend = backend
         self._session = session

@@ -8,7 +8,8 @@ pending ones until it has its slot, so that whatever ends the actor before leave
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -103,11 +104,18 @@ class LiveSession:
         """Whether the turn waits or runs."""
         return turn in self.pending or (self.turn is not None and self.turn.id == turn)
 
-    def submit_lock(self) -> trio.Lock:
-        """Held by whoever takes a message in, or deletes the session."""
+    @asynccontextmanager
+    async def taking_in(self) -> AsyncIterator[None]:
+        """One at a time takes a message in, or deletes the session. The lock exists only while somebody needs it."""
         if self.submitting is None:
             self.submitting = trio.Lock()
-        return self.submitting
+        lock = self.submitting
+        async with lock:
+            try:
+                yield
+            finally:
+                if lock.statistics().tasks_waiting == 0:
+                    self.submitting = None
 
     async def wait_turn_ended(self) -> None:
         """Wait until some turn of this session ends."""

@@ -122,7 +122,10 @@ class SessionTable:
         now = trio.current_time()
         gone = 0
         for live in self:
-            if live.busy or now - live.used_at < idle_s:
+            if live.busy:
+                continue
+            live.log.trim()
+            if now - live.used_at < idle_s:
                 continue
             ref, live.ref = live.ref, None  # a message that comes now starts an actor of its own
             if ref is not None:

@@ -29,6 +29,7 @@ from skill_actors.models import (
     ModelEvent,
     ModelRequest,
     Usage,
+    UsageSoFar,
 )
 from skill_actors.testing import (
     Answer,
@@ -126,7 +127,9 @@ def test_text_arrives_in_deltas_and_whole_at_the_end() -> None:
         async with connected(Reply([Text(text)], usage=usage, model="claude-sonnet-5-5-x")) as (api, model):
             events = await collect(model, ask(system="Be brief.", tools=[TOOL], max_tokens=99))
             await api.wait_until(lambda: api.requests[0].outcome == "complete")
-        assert events[0] == BlockStart(0, "text")
+        assert isinstance(events[0], UsageSoFar)
+        assert events[0].usage.input_tokens == 11
+        assert events[1] == BlockStart(0, "text")
         assert text_of(events) == text
         assert len([event for event in events if isinstance(event, BlockDelta)]) > 20
         assert events[-2] == BlockDone(0, {"type": "text", "text": text})
@@ -453,7 +456,7 @@ def test_cancel_closes_the_connection_within_a_second() -> None:
 
 def test_cancel_while_the_reader_is_busy_elsewhere_closes_the_connection_too() -> None:
     async def main() -> None:
-        async with connected(Reply([Text("word " * 1000)], delay_s=0.001)) as (api, model):
+        async with connected(Reply([Text("word " * 50_000)], delay_s=0.001)) as (api, model):  # longer than the test
             await model.prepare()
             with trio.move_on_after(1) as scope:
                 async with model.stream(ask()) as events:

@@ -146,7 +146,7 @@ def test_unknown_events_and_deltas_and_pings_are_skipped() -> None:
         ending(),
         STOP,
     )
-    assert made[:3] == [BlockStart(0, "text"), BlockDelta(0, "text", "a"), BlockDone(0, {"type": "text", "text": "a"})]
+    assert made[1:4] == [BlockStart(0, "text"), BlockDelta(0, "text", "a"), BlockDone(0, {"type": "text", "text": "a"})]
 
 
 @pytest.mark.parametrize("stop_reason", ["max_tokens", "refusal", "model_context_window_exceeded"])

@@ -1,0 +1,489 @@
+"""Two things at once in one conversation. Every interleaving is forced by holding a commit, a file or a close."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from session_kit import ME, Kit, open_kit
+from skill_actors.backends.local import LocalWorkspace
+from skill_actors.errors import Refused
+from skill_actors.sessions.events import TURN_ENDINGS, Event, Position
+from skill_actors.sessions.intake import Accepted
+from skill_actors.sessions.uploads import write_files
+from skill_actors.store import Append, SqliteJournal
+from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
+from support import run
+
+Hook = Callable[[], Awaitable[object]]
+
+
+def bash(command: str) -> ToolUse:
+    return ToolUse("bash_tool", {"command": command, "description": "d"})
+
+
+async def nothing() -> None:
+    """What a hook does that is not set."""
+
+
+class HookedJournal:
+    """The journal, with something that happens while the first event of a type is being committed.
+
+    Use it as `wrap`. `before` runs when the commit was asked for, `after` when it is durable and not yet known.
+    """
+
+    def __init__(self, type: str, *, before: Hook = nothing, after: Hook = nothing) -> None:
+        self._type = type
+        self._hooks = (before, after)
+
+    def __call__(self, journal: SqliteJournal) -> HookedJournal:
+        self._journal = journal
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+    async def append(self, change: Append) -> None:
+        before: Hook = nothing
+        after: Hook = nothing
+        if self._type in [event.type for event in change.events]:
+            (before, after), self._hooks = self._hooks, (nothing, nothing)
+        await before()
+        await self._journal.append(change)
+        await after()
+
+
+class Gate:
+    """Who comes to it waits until it is opened; `reached` tells that somebody does."""
+
+    def __init__(self) -> None:
+        self.reached = trio.Event()
+        self.opened = trio.Event()
+
+    async def __call__(self) -> None:
+        self.reached.set()
+        await self.opened.wait()
+
+
+async def see(kit: Kit, session: str, type: str) -> Event:
+    async with kit.manager.follow(session, ME, after=Position()) as events:
+        async for event in events:
+            if event.type == type:
+                return event
+    raise AssertionError(f"the session ended without {type}")
+
+
+def actors(kit: Kit) -> list[str]:
+    return [child.path for child in kit.system.walk() if child.template == "session"]
+
+
+def endings(types: Sequence[str]) -> list[str]:
+    return [type for type in types if type in TURN_ENDINGS]
+
+
+# -- readers -----------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_knows_the_number_of_the_open_block_waits_for_what_follows(tmp_path: Path) -> None:
+    hold = trio.Event()
+    model = ScriptedModel([Reply([Text("hello " * 20)], holds={3: hold})])
+    seen: list[Event] = []
+
+    async def read(kit: Kit, session: str, after: int, turn: str) -> None:
+        async with kit.manager.follow(session, ME, after=Position(after), turn=turn) as events:
+            seen.extend([event async for event in events])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model) as kit, trio.open_nursery() as nursery:
+            session = await kit.session()
+            turn = (await kit.manager.submit(session, ME, "go")).turn
+            await see(kit, session, "model.delta")
+            last = (await kit.manager.get(session, ME))["last_seq"]  # it counts the open block
+            nursery.start_soon(read, kit, session, last, turn)
+            with trio.fail_after(5):
+                await trio.testing.wait_all_tasks_blocked(0.05)  # nobody turns in circles
+            hold.set()
+        assert [event.type for event in seen] == ["model.message", "turn.finished"]
+
+    run(main)
+
+
+def test_a_slow_reader_of_a_deleted_session_sees_the_last_ending(tmp_path: Path) -> None:
+    seen: list[str] = []
+    printed, deleted = trio.Event(), trio.Event()
+
+    async def read(kit: Kit, session: str, turn: str) -> None:
+        async with kit.manager.follow(session, ME, after=Position(), turn=turn) as events:
+            async for event in events:
+                seen.append(event.type)
+                if event.type == "tool.output":
+                    printed.set()
+                    await deleted.wait()
+
+    async def main() -> None:
+        async with (
+            open_kit(tmp_path, ScriptedModel([Reply([bash("echo x; sleep 60")])])) as kit,
+            trio.open_nursery() as nursery,
+        ):
+            session = await kit.session()
+            turn = (await kit.manager.submit(session, ME, "go")).turn
+            nursery.start_soon(read, kit, session, turn)
+            await printed.wait()
+            await kit.manager.delete(session, ME)
+            deleted.set()
+        assert seen[-2:] == ["tool.finished", "turn.cancelled"]
+
+    run(main)
+
+
+# -- messages ----------------------------------------------------------------------------------------------------
+
+
+def test_a_session_is_not_let_go_while_a_message_is_committed(tmp_path: Path) -> None:
+    gone: list[int] = []
+
+    async def unload() -> None:
+        gone.append(await kits[0].manager.unload_idle(0))
+
+    kits: list[Kit] = []
+    model = ScriptedModel([Reply([Text("one")]), Reply([Text("two")])])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, wrap=HookedJournal("turn.queued", before=unload)) as kit:
+            kits.append(kit)
+            session = await kit.session()
+            assert (await kit.ask(session, "a"))["result"]["text"] == "one"
+            assert gone == [0]
+            assert (await kit.ask(session, "b"))["result"]["text"] == "two"
+
+    run(main)
+
+
+def test_a_message_that_comes_while_an_idle_session_closes_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, real = Gate(), LocalWorkspace.aclose
+
+    async def slow_close(self: LocalWorkspace) -> None:
+        await closing()
+        await real(self)
+
+    monkeypatch.setattr(LocalWorkspace, "aclose", slow_close)
+    model = ScriptedModel([Reply([bash("true")]), Reply([Text("one")]), Reply([Text("two")]), Reply([Text("three")])])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model) as kit, trio.open_nursery() as nursery:
+            session = await kit.session()
+            await kit.ask(session, "a")
+            nursery.start_soon(kit.manager.unload_idle, 0)
+            await closing.reached.wait()
+            accepted = await kit.manager.submit(session, ME, "b")
+            closing.opened.set()
+            assert (await kit.manager.get_turn(accepted.turn, ME, wait_s=10))["result"]["text"] == "two"
+            assert (await kit.ask(session, "c"))["result"]["text"] == "three"
+
+    run(main)
+
+
+def test_a_session_is_not_let_go_while_the_files_of_a_message_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, real = Gate(), write_files
+
+    async def slow_write(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
+        await writing()
+        await real(root, files)
+
+    monkeypatch.setattr("skill_actors.sessions.intake.write_files", slow_write)
+    model = ScriptedModel([Reply([Text("one")]), Reply([Text("two")])])
+    accepted: dict[str, Accepted] = {}
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model) as kit:
+            session = await kit.session()
+
+            async def submit(text: str, *files: tuple[str, bytes]) -> None:
+                accepted[text] = await kit.manager.submit(session, ME, text, files)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(submit, "a", ("f", b"x"))
+                await writing.reached.wait()
+                assert await kit.manager.unload_idle(0) == 0
+                nursery.start_soon(submit, "b")
+                await trio.testing.wait_all_tasks_blocked()
+                writing.opened.set()
+            turns = [await kit.manager.get_turn(accepted[text].turn, ME, wait_s=10) for text in "ab"]
+            assert [turn["result"]["text"] for turn in turns] == ["one", "two"]
+
+    run(main)
+
+
+def test_a_message_that_comes_while_a_crashed_actor_ends_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closing, real = Gate(), LocalWorkspace.aclose
+
+    async def slow_close(self: LocalWorkspace) -> None:
+        await closing()
+        await real(self)
+
+    monkeypatch.setattr(LocalWorkspace, "aclose", slow_close)
+    model = ScriptedModel([])  # no answer: a LookupError, as a bug in a model's client would be
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model) as kit:
+            session = await kit.session()
+            assert (await kit.ask(session, "a"))["result"]["error"]["code"] == "internal"
+            await closing.reached.wait()
+            model.enqueue(Reply([Text("well again")]))
+            accepted = await kit.manager.submit(session, ME, "b")
+            closing.opened.set()
+            turn = await kit.manager.get_turn(accepted.turn, ME, wait_s=10)
+            assert turn["result"]["text"] == "well again"
+
+    run(main)
+
+
+def test_two_changes_of_settings_at_once_both_count(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_kit(tmp_path, ScriptedModel([])) as kit:
+            session = await kit.session()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(kit.manager.update, session, ME, {"title": "t"})
+                nursery.start_soon(kit.manager.update, session, ME, {"labels": {"a": "b"}})
+            view = await kit.manager.get(session, ME)
+            assert (view["title"], view["labels"]) == ("t", {"a": "b"})
+
+    run(main)
+
+
+# -- deletion ----------------------------------------------------------------------------------------------------
+
+
+def test_a_session_deleted_while_the_files_of_a_message_are_written_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, real = Gate(), write_files
+
+    async def slow_write(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
+        await writing()
+        await real(root, files)
+
+    monkeypatch.setattr("skill_actors.sessions.intake.write_files", slow_write)
+
+    async def main() -> None:
+        async with open_kit(tmp_path, ScriptedModel([Reply([Text("never seen")])])) as kit:
+            session = await kit.session()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(submit_or_too_late, kit, session, [("secret.txt", b"s")])
+                await writing.reached.wait()
+                nursery.start_soon(kit.manager.delete, session, ME)
+                await trio.testing.wait_all_tasks_blocked()
+                writing.opened.set()
+            assert not list((tmp_path / "workspaces").iterdir())
+            assert actors(kit) == []
+
+    run(main)
+
+
+def test_a_session_deleted_while_a_message_is_committed_leaves_no_actor_and_no_folder(tmp_path: Path) -> None:
+    committed = Gate()
+    wrap = HookedJournal("turn.queued", after=committed)
+
+    async def main() -> None:
+        async with open_kit(tmp_path, ScriptedModel([Reply([Text("never seen")])]), wrap=wrap) as kit:
+            session = await kit.session()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(submit_or_too_late, kit, session, [("secret.txt", b"s")])
+                await committed.reached.wait()
+                nursery.start_soon(kit.manager.delete, session, ME)
+                await trio.testing.wait_all_tasks_blocked()
+                committed.opened.set()
+            assert not list((tmp_path / "workspaces").iterdir())
+            assert actors(kit) == []
+            assert await kit.journal.unfinished_turns() == ()
+
+    run(main)
+
+
+async def submit_or_too_late(kit: Kit, session: str, files: Sequence[tuple[str, bytes]]) -> None:
+    """Accepted or too late, both are right."""
+    with contextlib.suppress(Refused):
+        await kit.manager.submit(session, ME, "keep this", files)
+
+
+# -- cancelling --------------------------------------------------------------------------------------------------
+
+
+def test_tools_that_are_done_keep_their_results_when_their_turn_is_cancelled_meanwhile(tmp_path: Path) -> None:
+    done: list[str] = []
+    all_done = trio.Event()
+    kits: list[tuple[Kit, str]] = []
+
+    async def cancel() -> None:
+        """The log is busy with the first result while the others come in."""
+        kit, session = kits[0]
+        await all_done.wait()
+        await kit.manager.cancel(session, ME)
+
+    def count(name: str, measured: object, about: object) -> None:
+        done.append(name)
+        if len(done) == 3:
+            all_done.set()
+
+    model = ScriptedModel([Reply([bash("true"), bash("true"), bash("true")]), Reply([Text("next")])])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, wrap=HookedJournal("tool.finished", before=cancel)) as kit:
+            kit.bus.attach("done", ["execute.stop"], count)
+            session = await kit.session()
+            kits.append((kit, session))
+            assert (await kit.ask(session, "go"))["status"] == "cancelled"
+            finished = [event.data["outcome"] for event in await kit.events(session) if event.type == "tool.finished"]
+            assert finished == ["ok"] * 3
+            await kit.ask(session, "again")
+            results = model.requests[-1].messages[2]["content"]
+            assert [block["content"] for block in results if block["type"] == "tool_result"] == ["(no output)"] * 3
+
+    run(main)
+
+
+def test_a_cancel_while_the_very_last_result_is_committed_comes_too_late(tmp_path: Path) -> None:
+    kits: list[tuple[Kit, str]] = []
+    skill = tmp_path / "source" / "hi"
+    (skill / "scripts").mkdir(parents=True)
+    (skill / "SKILL.md").write_text("---\nname: hi\ndescription: x\n---\n\nx\n")
+    (skill / "scripts" / "run.sh").write_text("#!/bin/bash\necho hi\n")
+    (skill / "scripts" / "run.sh").chmod(0o755)
+
+    async def cancel() -> None:
+        kit, session = kits[0]
+        await kit.manager.cancel(session, ME)
+
+    async def main() -> None:
+        wrap = HookedJournal("tool.finished", before=cancel)
+        async with open_kit(tmp_path, ScriptedModel([]), skills=[skill], wrap=wrap) as kit:
+            session = await kit.session()
+            kits.append((kit, session))
+            turn = await kit.ask(session, "/hi")
+            assert (turn["status"], turn["result"]["text"].strip()) == ("finished", "hi")
+            assert (await kit.types(session))[-2:] == ["model.message", "turn.finished"]
+
+    run(main)
+
+
+def test_a_complete_answer_cancelled_before_its_message_is_committed_stays_in_the_history(tmp_path: Path) -> None:
+    kits: list[tuple[Kit, str]] = []
+
+    async def cancel() -> None:
+        kit, session = kits[0]
+        await kit.manager.cancel(session, ME)
+
+    model = ScriptedModel([Reply([Text("the whole answer")]), Reply([Text("next")])])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, wrap=HookedJournal("model.delta", before=cancel)) as kit:
+            session = await kit.session()
+            kits.append((kit, session))
+            assert (await kit.ask(session, "a"))["result"]["text"] == "the whole answer"
+            await kit.ask(session, "b")
+            assert "the whole answer" in str(model.requests[-1].messages)
+
+    run(main)
+
+
+# -- stopping ----------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_during_tools_writes_interrupted_with_text_and_usage(tmp_path: Path) -> None:
+    model = ScriptedModel([Reply([Text("let me see"), bash("echo one; sleep 60"), bash("echo two; sleep 60")])])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model) as kit:
+            session = await kit.session()
+            turn = (await kit.manager.submit(session, ME, "go")).turn
+            await see(kit, session, "tool.output")
+            await kit.system.shutdown()
+            types = [event.type for event in await kit.journal.read_events(session)]
+            assert types.count("tool.started") == types.count("tool.finished")
+            assert types[-1] == "turn.interrupted"
+            assert await kit.journal.unfinished_turns() == ()
+            stored = await kit.journal.get_turn(turn)
+            assert stored is not None
+            assert stored.result is not None
+            assert (stored.result["stop_reason"], stored.result["text"]) == ("shutdown", "let me see")
+            assert stored.result["usage"]["output_tokens"] > 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("type", ["model.message", "turn.finished"])
+def test_a_stop_while_a_turn_ends_leaves_it_ended_once_and_whole(tmp_path: Path, type: str) -> None:
+    committing = Gate()
+    wrap = HookedJournal(type, before=committing)
+
+    async def main() -> None:
+        async with open_kit(tmp_path, ScriptedModel([Reply([Text("the answer")])]), wrap=wrap) as kit:
+            session = await kit.session()
+            await kit.manager.submit(session, ME, "go")
+            await committing.reached.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(kit.system.shutdown)
+                await trio.testing.wait_all_tasks_blocked()
+                committing.opened.set()
+            events = await kit.journal.read_events(session)
+            assert len(endings([event.type for event in events])) == 1
+            assert events[-1].type in ("turn.finished", "turn.interrupted")
+            assert events[-1].data["text"] == "the answer"
+            assert await kit.journal.unfinished_turns() == ()
+
+    run(main)
+
+
+def test_a_turn_that_waits_for_a_slot_stays_queued_over_a_stop(tmp_path: Path) -> None:
+    hold = trio.Event()
+    model = ScriptedModel([Reply([Text("abcdefgh" * 4)], holds={2: hold})])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, slots=1) as kit:
+            running, waiting = await kit.session(), await kit.session()
+            await kit.manager.submit(running, ME, "a")
+            await see(kit, running, "model.delta")
+            turn = (await kit.manager.submit(waiting, ME, "important")).turn
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(actors(kit)) == 2
+            assert not await kit.manager.drain(0.05)
+            await kit.system.shutdown()
+            stored = await kit.journal.get_turn(turn)
+            assert stored is not None
+            assert stored.status == "queued"
+
+    run(main)
+
+
+def test_a_message_that_was_being_committed_when_the_drain_began_stays_queued(tmp_path: Path) -> None:
+    kits: list[Kit] = []
+
+    async def drain() -> None:
+        assert await kits[0].manager.drain(1)
+
+    model = ScriptedModel([Reply([Text("too early")])])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, wrap=HookedJournal("turn.queued", before=drain)) as kit:
+            kits.append(kit)
+            accepted = await kit.manager.submit(await kit.session(), ME, "go")
+            await trio.testing.wait_all_tasks_blocked()
+            await kit.system.shutdown()
+            assert model.requests == []
+            stored = await kit.journal.get_turn(accepted.turn)
+            assert stored is not None
+            assert stored.status == "queued"
+
+    run(main)
