@@ -405,3 +405,32 @@ def test_a_session_actor_is_one_task_and_ends_with_its_session(tmp_path: Path) -
             assert await kit.journal.count_sessions() == 0
 
     run(main)
+
+
+def test_every_step_is_told_on_the_bus(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_kit(tmp_path, ScriptedModel([Reply([bash("true")]), Reply([Text("x")])])) as kit:
+            told: list[str] = []
+            kit.bus.attach("test", ["*"], lambda name, _facts, _meta: told.append(name))
+            session = await kit.session()
+            await kit.ask(session, "go")
+            await kit.manager.delete(session, ME)
+            assert told == [
+                "session.created",
+                "turn.queued",
+                "turn.started",
+                "executor.init",
+                "conversation.iteration",
+                "model.stop",
+                "execute.start",
+                "execute.stop",
+                "conversation.tool_call",
+                "backend.local.tool_call",
+                "conversation.iteration",
+                "model.stop",
+                "turn.stop",
+                "executor.cleanup",
+                "session.deleted",
+            ]
+
+    run(main)
