@@ -161,16 +161,19 @@ class Intake:
     def run(self, live: LiveSession, queued: QueuedTurn) -> None:
         """Have a durable turn run, starting the session's actor if there is none."""
         live.pending[queued.record.id] = queued
-        self._wake(live, queued.record.id)
+        self.wake(live, queued.record.id)
 
-    def _wake(self, live: LiveSession, *turns: str) -> None:
-        """Tell the actor of turns that wait. Where that cannot be now they stay pending, and on disk."""
+    def wake(self, live: LiveSession, *turns: str) -> None:
+        """Tell the session's actor of turns that wait (all without names); once too often does no harm.
+
+        Where that cannot be now they stay pending, and on disk.
+        """
         if self.draining or live.deleting:
             return
         try:
-            if live.ref is None:
-                self._begin(live)
-            for turn in turns:
+            for turn in turns or tuple(live.pending):
+                if live.ref is None:
+                    self._begin(live)
                 assert live.ref is not None
                 live.ref.tell(RunTurn(turn))
         except ActorDeadError:
@@ -184,8 +187,7 @@ class Intake:
         """A session's actor ended, whatever the reason. If messages wait, a new one goes on with them."""
         if live.ref is ref:
             live.ref = None
-            if live.pending:
-                self._wake(live, *live.pending)
+            self.wake(live)
 
 
 def check_key(key: str) -> None:

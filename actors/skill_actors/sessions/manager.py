@@ -168,11 +168,11 @@ class SessionManager:
                     while live.turn is not None:
                         await live.wait_turn_ended()
                 await self._env.journal.delete_session(session)
-        except (StorageFull, JournalClosed) as error:
+        except BaseException as error:
             live.deleting = False
-            raise refusal(error) from error
-        except BaseException:
-            live.deleting = False
+            self._intake.wake(live)
+            if isinstance(error, StorageFull | JournalClosed):
+                raise refusal(error) from error
             raise
         with trio.CancelScope(shield=True):  # it is gone from the store: what is left must go too
             await self._forget(live)
@@ -251,8 +251,12 @@ class SessionManager:
         ended = replace(waiting.record, status="cancelled", updated=utc_now(), result=data)
         try:
             await live.log.append([Draft("turn.cancelled", turn, data)], turns=[ended])
-        except (StorageFull, JournalClosed, SessionMissing) as error:
-            raise refusal(error) from error
+        except BaseException as error:
+            live.pending = {turn: waiting, **live.pending}
+            self._intake.wake(live)
+            if isinstance(error, StorageFull | JournalClosed | SessionMissing):
+                raise refusal(error) from error
+            raise
         self._env.bus.emit("turn.stop", {"duration": 0.0}, {"outcome": "cancelled", "stop_reason": "cancelled"})
         live.tell_turn_ended()
 
