@@ -11,6 +11,7 @@ from typing import Any
 
 import apsw
 import pytest
+import trio
 
 from session_kit import ME, Kit, open_kit
 from skill_actors.backends.base import ToolCall, ToolContext, ToolResult
@@ -35,7 +36,7 @@ def refused(code: str, says: str = "") -> Any:
 
 
 class SmallDisk:
-    """The journal on a disk that has no room for events of these types. Use it as `wrap`."""
+    """The journal on a disk that has no room for events of these types, or for "delete_session". Use it as `wrap`."""
 
     def __init__(self, *types: str) -> None:
         self.has_no_room_for = set(types)
@@ -51,6 +52,11 @@ class SmallDisk:
         if not self.has_no_room_for.isdisjoint(event.type for event in change.events):
             raise StorageFull("no room")
         await self._journal.append(change)
+
+    async def delete_session(self, session: str) -> None:
+        if "delete_session" in self.has_no_room_for:
+            raise StorageFull("no room")
+        await self._journal.delete_session(session)
 
 
 async def see(kit: Kit, session: str, type: str) -> Event:
@@ -126,7 +132,8 @@ def test_turns_that_a_full_disk_keeps_from_being_closed_are_closed_once_there_is
             assert await kit.manager.recover_again(left) == []
             assert (await kit.manager.get_turn(turns[0], ME))["status"] == "interrupted"
             assert (await kit.manager.get_turn(turns[1], ME, wait_s=10))["result"]["text"] == "answered"
-            assert await kit.manager.recover_again(left) == []  # both have ended: nothing more is written
+            assert await kit.manager.recover_again(left) == []  # both have ended: nothing more is done
+            assert kit.manager.status()["turns_queued"] == 0
             types = await kit.types(session)
             assert endings(types) == ["turn.interrupted", "turn.finished"]
             assert types.count("session.restarted") == 1
@@ -301,8 +308,11 @@ def test_a_workspace_that_fails_to_close_does_not_end_the_conversation(
 # -- what is refused ---------------------------------------------------------------------------------------------
 
 
-def test_a_deletion_that_a_full_disk_refuses_leaves_the_session_as_it_was(tmp_path: Path) -> None:
-    disk = SmallDisk("turn.cancelled")
+@pytest.mark.parametrize("step", ["turn.cancelled", "delete_session"])
+def test_a_deletion_that_a_full_disk_refuses_leaves_the_session_and_can_be_tried_again(
+    tmp_path: Path, step: str
+) -> None:
+    disk = SmallDisk(step)
 
     async def main() -> None:
         model = ScriptedModel([Reply([bash("sleep 60")]), Reply([Text("answered")])])
@@ -310,15 +320,36 @@ def test_a_deletion_that_a_full_disk_refuses_leaves_the_session_as_it_was(tmp_pa
             session = await kit.session()
             running, waiting = [(await kit.manager.submit(session, ME, text)).turn for text in ("a", "b")]
             await see(kit, session, "tool.started")
+            if step == "delete_session":
+                await kit.manager.cancel_turn(waiting, ME)
             with refused("storage_full"):
                 await kit.manager.delete(session, ME)
             disk.has_no_room_for.clear()
-            assert (await kit.manager.get(session, ME))["status"] == "running"
             await kit.manager.cancel_turn(running, ME)
-            assert (await kit.manager.get_turn(waiting, ME, wait_s=10))["status"] == "finished"
+            assert (await kit.manager.get_turn(running, ME, wait_s=10))["status"] == "cancelled"
+            expected = "finished" if step == "turn.cancelled" else "cancelled"
+            assert (await kit.manager.get_turn(waiting, ME, wait_s=10))["status"] == expected
             await kit.manager.delete(session, ME)
             with refused("not_found"):
                 await kit.manager.get(session, ME)
+
+    run(main)
+
+
+def test_a_waiting_turn_whose_cancelling_a_full_disk_refuses_goes_on_waiting_and_runs(tmp_path: Path) -> None:
+    disk = SmallDisk("turn.cancelled")
+    hold = trio.Event()
+
+    async def main() -> None:
+        model = ScriptedModel([Reply([Text("one")], holds={0: hold}), Reply([Text("two")])])
+        async with open_kit(tmp_path, model, wrap=disk) as kit:
+            session = await kit.session()
+            await kit.manager.submit(session, ME, "a")
+            waiting = (await kit.manager.submit(session, ME, "b")).turn
+            with refused("storage_full"):
+                await kit.manager.cancel_turn(waiting, ME)
+            hold.set()
+            assert (await kit.manager.get_turn(waiting, ME, wait_s=10))["result"]["text"] == "two"
 
     run(main)
 

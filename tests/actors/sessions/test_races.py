@@ -60,7 +60,7 @@ class HookedJournal:
 
 
 class Gate:
-    """Who comes to it waits until it is opened; `reached` tells that somebody does."""
+    """Who comes to it waits until it is opened, or for 5 s if a failed test leaves it shut; `reached` tells of it."""
 
     def __init__(self) -> None:
         self.reached = trio.Event()
@@ -68,7 +68,8 @@ class Gate:
 
     async def __call__(self) -> None:
         self.reached.set()
-        await self.opened.wait()
+        with trio.move_on_after(5):
+            await self.opened.wait()
 
 
 async def see(kit: Kit, session: str, type: str) -> Event:
