@@ -158,7 +158,7 @@ def _start_failure(failed: StartFailed) -> int:
         match cause:
             case SocketInUse():
                 status = _EXIT_TAKEN
-            case ListenerError() | StateTooNew():
+            case ListenerError() | StateTooNew() | BackendUnavailable():
                 status = _EXIT_CONFIG
             case StoreError() | OSError():
                 status = _EXIT_IO
@@ -172,9 +172,12 @@ def _start_failure(failed: StartFailed) -> int:
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what led to it, outermost first."""
-    while error is not None:
-        yield error
-        error = error.__cause__
+    if error is None:
+        return
+    yield error
+    for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        yield from _causes(inner)
+    yield from _causes(error.__cause__)
 
 
 def _metrics(parts: Parts) -> Metrics:

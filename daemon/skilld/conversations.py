@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from skilld.parts import Parts, Slot
 
 __all__ = ["Conversations"]
 
+_log = logging.getLogger(__name__)
 _BACKENDS_S: Final = 60.0  # they have been seen to open; this is for the second time
 _RECOVER_AGAIN_S: Final = 1.0
 _UNLOAD_EVERY_S: Final = 15.0
@@ -40,12 +42,24 @@ class Conversations(DynamicSupervisor):
         with trio.fail_after(_BACKENDS_S):
             for slot in self._parts.executors.values():
                 await slot.wait()
+        await self._collect_copies()
         manager = SessionManager(surroundings(self._parts), self._start_session)
         left = await manager.recover()
         if left:
             self.spawn(self._recover_again, manager, left)
         self.spawn(self._unload, manager)
         self._parts.sessions.put(manager)
+
+    async def _collect_copies(self) -> None:
+        """No turn runs yet, so only what is loaded now is needed; older versions of skills go."""
+        keep = {skill.digest for skill in self._parts.published.snapshot.skills.values()}
+        try:
+            removed = await trio.to_thread.run_sync(self._parts.copies.collect, keep)
+        except OSError as error:
+            _log.warning("old copies of skills cannot be removed: %s", error)
+            return
+        if removed:
+            _log.info("removed %d copies of skills that are not in use any more", removed)
 
     async def teardown(self, reason: ExitReason) -> None:
         self._parts.sessions.clear()

@@ -162,10 +162,11 @@ class Metrics:
 
     def _on_turn(self, facts: Measurements, meta: Metadata) -> None:
         self._turns.labels(_known(meta.get("outcome"), _OUTCOMES)).inc()
-        self._turn_time.observe(_seconds(facts))
+        if "duration" in facts:
+            self._turn_time.observe(facts["duration"])
         if "cost_usd" in facts:
             self._cost.inc(facts["cost_usd"])
-        elif any(facts.get(name) for name in _TOKENS):
+        else:
             self._unpriced.inc()
 
     def _on_model(self, facts: Measurements, meta: Metadata) -> None:

@@ -60,12 +60,12 @@ def test_a_turn_counts_its_outcome_time_and_cost() -> None:
     bus, metrics = made()
     bus.emit("turn.stop", {"duration": 2.0, "cost_usd": 0.25, "input_tokens": 5}, {"outcome": "finished"})
     bus.emit("turn.stop", {"duration": 2.0, "input_tokens": 5}, {"outcome": "failed"})
-    bus.emit("turn.stop", {"duration": 0.0}, {"outcome": "cancelled"})
+    bus.emit("turn.stop", {"cost_usd": 0.0}, {"outcome": "interrupted"})
     page = text(metrics)
     assert 'skilld_turns_total{outcome="finished"} 1.0' in page
     assert "skilld_cost_usd_total 0.25" in page
     assert "skilld_turns_unpriced_total 1.0" in page
-    assert 'skilld_turn_duration_seconds_bucket{le="2.0"} 3.0' in page
+    assert 'skilld_turn_duration_seconds_bucket{le="2.0"} 2.0' in page
 
 
 def test_tokens_are_counted_by_kind_and_known_model() -> None:

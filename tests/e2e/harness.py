@@ -54,8 +54,8 @@ class Daemon:
             self._arguments.append(f"--config={file}")
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> Daemon:
-        """Start and wait until it answers that it is ready."""
+    def launch(self) -> None:
+        """Start the process, and no more."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*program("skilld"), *self._arguments],
@@ -66,6 +66,11 @@ class Daemon:
                 cwd=self.folder,
                 start_new_session=True,
             )
+
+    def start(self) -> Daemon:
+        """Start and wait until it answers that it is ready."""
+        self.launch()
+        assert self.process is not None
         deadline = time.monotonic() + READY_S
         while not self._is_ready():
             if self.process.poll() is not None:

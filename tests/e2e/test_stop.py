@@ -133,7 +133,8 @@ def test_a_start_on_a_machine_without_bash_fails_and_names_what_is_missing(tmp_p
     daemon = Daemon(tmp_path, env={"PATH": str(tmp_path / "empty")})
     with pytest.raises(AssertionError, match=r"skilld ended with [1-9]"):
         daemon.start()
-    assert "found no bash in PATH" in daemon.log.read_text()
+    last = daemon.log.read_text().splitlines()[-1]
+    assert "cannot start: the local backend found no bash in PATH" in last
 
 
 def test_one_damaged_message_of_an_unfinished_turn_does_not_keep_the_daemon_from_starting(tmp_path: Path) -> None:

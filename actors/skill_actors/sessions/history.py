@@ -57,8 +57,8 @@ class History:
             case "session.restarted":
                 self._notes.append(RESTARTED)
             case type if type in TURN_ENDINGS:
-                self._queued.pop(event.turn or "", None)
-                self._settle()
+                if self._queued.pop(event.turn or "", None) is None:  # else it ended before it began
+                    self._settle()
             case _:
                 pass
 

@@ -28,7 +28,7 @@ from skill_actors.sessions.settings import CHANGEABLE, check_settings
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import SessionTable, Viewer
 from skill_actors.sessions.uploads import remove_workspace
-from skill_actors.sessions.views import ending_view, session_view, turn_view
+from skill_actors.sessions.views import ending_view, session_view, tell_turn_stop, turn_view
 from skill_actors.store.base import (
     JournalClosed,
     SessionMissing,
@@ -42,7 +42,6 @@ __all__ = ["Accepted", "SessionManager", "Viewer"]
 
 _log = logging.getLogger(__name__)
 _DELETE_WAIT_S: Final = 10.0
-_MAX_KEY_BYTES: Final = 255
 
 
 class SessionManager:
@@ -156,7 +155,7 @@ class SessionManager:
         """Cancel what runs, then remove the session, its events and its files.
 
         Raises:
-            Refused: not_found; storage_full or draining, and the session is as before.
+            Refused: not_found; storage_full or draining: the session is still there, its turns may be cancelled.
 
         """
         live = await self._table.load(session, viewer)
@@ -257,7 +256,7 @@ class SessionManager:
             if isinstance(error, StorageFull | JournalClosed | SessionMissing):
                 raise refusal(error) from error
             raise
-        self._env.bus.emit("turn.stop", {"duration": 0.0}, {"outcome": "cancelled", "stop_reason": "cancelled"})
+        tell_turn_stop(self._env.bus, live.id, "cancelled", data)
         live.tell_turn_ended()
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -320,7 +319,6 @@ class SessionManager:
         if turn.status == "running":
             await close_interrupted(live.log, turn, self._env)
             live.restarted = False
-            self._env.bus.emit("turn.stop", {"duration": 0.0}, {"outcome": "interrupted", "stop_reason": "crash"})
             return
         queued = QueuedTurn(turn, await self._queued_text(turn))
         if turn.seq > 1:

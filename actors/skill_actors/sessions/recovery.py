@@ -8,7 +8,7 @@ from skill_actors.sessions.bill import stored_bill
 from skill_actors.sessions.events import Event, utc_now
 from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.surroundings import Surroundings
-from skill_actors.sessions.views import ending_view, sum_totals
+from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
 from skill_actors.store.base import TurnRecord
 
 __all__ = ["close_interrupted"]
@@ -39,6 +39,7 @@ async def close_interrupted(log: SessionLog, turn: TurnRecord, env: Surroundings
         turns=[ended],
         totals=sum_totals(log.record.totals, bill.usage, bill.known_usd),
     )
+    tell_turn_stop(env.bus, turn.session, "interrupted", data)
 
 
 async def _events_since(env: Surroundings, turn: TurnRecord) -> list[Event]:

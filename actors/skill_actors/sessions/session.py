@@ -21,7 +21,7 @@ from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.place import Place
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.turn import Turn
-from skill_actors.sessions.views import ending_view, sum_totals
+from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
 from skill_actors.store.base import JournalClosed, SessionMissing, StorageFull, StoreError, TurnRecord
 
 __all__ = ["LiveSession", "QueuedTurn", "RunTurn", "Session"]
@@ -205,7 +205,7 @@ class Session(TrioActor):
                 _log.warning("turn %s: its failure cannot be stored yet: %s", record.id, error)
                 await trio.sleep(_STORE_RETRY_S)
             else:
-                self._env.bus.emit("turn.stop", {"duration": 0.0}, {"outcome": "failed", "stop_reason": code})
+                tell_turn_stop(self._env.bus, self._live.id, "failed", data)
                 return
 
 

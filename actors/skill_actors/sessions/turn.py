@@ -31,7 +31,7 @@ from skill_actors.sessions.prompt import command_of, hints_of, system_prompt
 from skill_actors.sessions.stream import ModelCall
 from skill_actors.sessions.surroundings import PinnedSkill, Surroundings
 from skill_actors.sessions.toolrun import ToolRun
-from skill_actors.sessions.views import ending_view, sum_totals
+from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.store.base import TurnRecord, TurnStatus
 
@@ -305,16 +305,9 @@ class Turn:
         ended = replace(self._record, status=_STATUS[ending.type], updated=utc_now(), result=data)
         totals = sum_totals(self._log.record.totals, self.bill.usage, self.bill.known_usd)
         (event,) = await self._log.append([Draft(ending.type, self.id, data)], turns=[ended], totals=totals)
-        self._emit_end(ending)
+        tell_turn_stop(self._env.bus, self._log.record.id, ended.status, data)
         return event
 
     def _emit_call(self, answer: MessageDone, seconds: float) -> None:
         tokens = answer.usage.to_dict()
         self._env.bus.emit("model.stop", {"duration": seconds, **tokens}, {"model": answer.model})
-
-    def _emit_end(self, ending: Ending) -> None:
-        measurements = {"duration": time.monotonic() - self._began, **self.bill.usage.to_dict()}
-        if self.bill.cost_usd is not None:
-            measurements["cost_usd"] = self.bill.cost_usd
-        meta = {"outcome": _STATUS[ending.type], "stop_reason": ending.stop_reason, "model": self._model_name}
-        self._env.bus.emit("turn.stop", measurements, {**meta, "session": self._log.record.id})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from skill_actors.ids import is_id
 
 __all__ = ["check_files", "remove_workspace", "write_files"]
 
+_log = logging.getLogger(__name__)
 _MAX_FILES: Final = 100
 _TEMPORARY: Final = ".upload-"
 _MAX_NAME_BYTES: Final = 200
@@ -82,4 +84,23 @@ async def remove_workspace(workspaces: Path, session: str) -> None:
     """Remove a session's files. Links are removed, not followed."""
     if not is_id(session, "ses"):
         raise ValueError(f"{session!r} is not a session id")
-    await trio.to_thread.run_sync(lambda: shutil.rmtree(workspaces / session, ignore_errors=True))
+    await trio.to_thread.run_sync(_remove_tree, workspaces / session)
+
+
+def _remove_tree(root: Path) -> None:
+    def mend(remove: Callable[[str], object], path: str, _error: object) -> None:
+        """A tool may have taken our rights to a folder; what still cannot be removed is said, not hidden."""
+        try:
+            os.chmod(os.path.dirname(path), 0o700)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.chmod(path, 0o700)
+                shutil.rmtree(path)
+            else:
+                remove(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _log.warning("%s is left behind: %s", path, error.strerror)
+
+    if root.exists():
+        shutil.rmtree(root, onerror=mend)

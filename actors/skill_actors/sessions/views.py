@@ -7,8 +7,9 @@ from typing import Any
 
 from skill_actors.models.base import Usage
 from skill_actors.store.base import SessionRecord, TurnRecord
+from skill_actors.telemetry import Bus
 
-__all__ = ["ending_view", "session_view", "sum_totals", "turn_view"]
+__all__ = ["ending_view", "session_view", "sum_totals", "tell_turn_stop", "turn_view"]
 
 
 def session_view(record: SessionRecord, status: str, default_backends: tuple[str, ...]) -> dict[str, Any]:
@@ -81,6 +82,22 @@ def ending_view(
     if ambiguous:
         data["ambiguous"] = list(ambiguous)
     return data
+
+
+def tell_turn_stop(bus: Bus, session: str, outcome: str, ending: Mapping[str, Any]) -> None:
+    """Tell of a turn's ending, whatever kind: what is not known of it is absent, not zero."""
+    facts: dict[str, float] = dict(ending["usage"])
+    if ending["duration_ms"] is not None:
+        facts["duration"] = ending["duration_ms"] / 1000
+    if ending["cost_usd"] is not None:
+        facts["cost_usd"] = ending["cost_usd"]
+    meta = {
+        "outcome": outcome,
+        "stop_reason": ending["stop_reason"],
+        "model": ending["model"] or "",
+        "session": session,
+    }
+    bus.emit("turn.stop", facts, meta)
 
 
 def sum_totals(totals: Mapping[str, Any], usage: Usage, cost_usd: float | None) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _passed_socket(env: Mapping[str, str], pid: int) -> socket.socket | None:
     if env.get("LISTEN_PID") != str(pid) or env.get("LISTEN_FDS", "0") == "0":
         return None
     if env["LISTEN_FDS"] != "1":
-        raise ListenerError(f"systemd passed {env['LISTEN_FDS']} sockets; skilld takes one: see skilld.socket")
+        raise ListenerError(f"systemd passed {env['LISTEN_FDS']} sockets; skilld takes one ListenStream=")
     sock = socket.socket(fileno=_FIRST_PASSED_FD)
     os.set_inheritable(_FIRST_PASSED_FD, False)
     listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

@@ -81,6 +81,14 @@ def test_a_started_tool_without_a_result_is_ambiguous_and_one_never_started_is_n
     assert script.messages()[-1]["content"][3] == text("again")
 
 
+def test_the_end_of_a_turn_that_only_waited_leaves_the_running_one_alone() -> None:
+    script = Script().ask("go").say(use("a")).add("tool.started", id="a")
+    script.add("turn.queued", "t2", text="later", files=[]).add("turn.cancelled", "t2")
+    assert History(script.events).ambiguous() == ["a"]
+    script.add("tool.finished", id="a", content="real", is_error=False)
+    assert script.messages()[-1]["content"] == [result("a", "real")]
+
+
 def test_a_message_that_waits_is_not_shown_before_its_turn() -> None:
     script = Script().ask("one").add("turn.queued", "t2", text="two", files=[]).say(text("first"))
     assert script.messages()[-1]["content"] == [text("first")]

@@ -284,8 +284,10 @@ def test_a_session_deleted_while_the_files_of_a_message_are_written_leaves_no_fo
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(submit_or_too_late, kit, session, [("secret.txt", b"s")])
                 await writing.reached.wait()
-                nursery.start_soon(kit.manager.delete, session, ME)
-                await trio.testing.wait_all_tasks_blocked()
+                deleted = trio.Event()
+                nursery.start_soon(delete, kit, session, deleted)
+                with trio.move_on_after(0.2):  # a deletion that does not wait for the message is done by then
+                    await deleted.wait()
                 writing.opened.set()
             assert not list((tmp_path / "workspaces").iterdir())
             assert actors(kit) == []
@@ -303,14 +305,21 @@ def test_a_session_deleted_while_a_message_is_committed_leaves_no_actor_and_no_f
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(submit_or_too_late, kit, session, [("secret.txt", b"s")])
                 await committed.reached.wait()
-                nursery.start_soon(kit.manager.delete, session, ME)
-                await trio.testing.wait_all_tasks_blocked()
+                deleted = trio.Event()
+                nursery.start_soon(delete, kit, session, deleted)
+                with trio.move_on_after(0.2):  # a deletion that does not wait for the message is done by then
+                    await deleted.wait()
                 committed.opened.set()
             assert not list((tmp_path / "workspaces").iterdir())
             assert actors(kit) == []
             assert await kit.journal.unfinished_turns() == ()
 
     run(main)
+
+
+async def delete(kit: Kit, session: str, deleted: trio.Event) -> None:
+    await kit.manager.delete(session, ME)
+    deleted.set()
 
 
 async def submit_or_too_late(kit: Kit, session: str, files: Sequence[tuple[str, bytes]]) -> None:
