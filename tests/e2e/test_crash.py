@@ -81,7 +81,7 @@ def kill_again_and_again(folder: Path, env: dict[str, str], kills: int, seed: st
             for session in sessions:  # what still waits would fill the queues and keep the next round out
                 cancel_all(daemon, session)
         for session in sessions:
-            assert daemon.ask(session, "still there?")["status"] == "finished"
+            assert daemon.ask(session, f"still there, {session}?")["status"] == "finished"
         assert len(acked) >= kills
         check(daemon, sessions, acked)
 
