@@ -79,13 +79,18 @@ class Daemon:
             time.sleep(0.02)
         return self
 
-    def _is_ready(self) -> bool:
-        # A bare connect first: httpx leaks the socket of a connect that fails.
+    def listens(self) -> bool:
+        """Whether a connect succeeds. To be asked before httpx is used, which leaks the socket of one that fails."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.socket))
             except OSError:
                 return False
+        return True
+
+    def _is_ready(self) -> bool:
+        if not self.listens():
+            return False
         with self.http() as http:
             return http.get("/v1/health/ready").status_code == 200
 
