@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 SKILL_SCRIPTS := $(sort $(dir $(wildcard skills/*/scripts/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test deep lint types check bench build lock format clean
+.PHONY: help setup demo test deep mutate lint types check bench build lock format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,11 @@ test: setup ## run the tests, but for the long ones (PYTEST_ARGS=... adds option
 
 deep: setup ## run the long tests
 	@$(BIN)/pytest -m deep $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+mutate: ## change the runtime's sources in small ways and list what no test notices: takes long
+	@scripts/setup .venv-mutate
+	@.venv-mutate/bin/python -m pip install --quiet "mutmut>=3.8,<4"
+	@scripts/mutate .venv-mutate
 
 lint: setup ## ruff, rules and format
 	@$(BIN)/ruff check .
@@ -51,4 +56,4 @@ lock: setup ## pin the newest versions that pyproject.toml allows into requireme
 	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## remove what the other targets made
-	@rm -rf $(VENV) .venv-wheel dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-wheel .venv-mutate dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

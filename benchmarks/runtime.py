@@ -1,229 +1,143 @@
-"""The actor runtime beside a bare trio channel and pykka's ThreadingActor, in one run, interleaved.
+"""The actor runtime beside a bare trio channel, pykka's ThreadingActor and the BEAM, in one run, interleaved.
 
-    python benchmarks/runtime.py [--rounds N] [--actors N]
+    python benchmarks/runtime.py [--rounds N] [--actors N | --full] [--check]
 
-Every sample runs in a process of its own; medians are printed, with the ratio to bare trio. Reach: ask p50 no
-slower than bare trio's channel round trip, less than 10 KB for an idle actor.
+Every sample runs in a process of its own (_runtime_samples.py, _runtime_beam.escript); medians are printed, with the
+ratio to bare trio. pykka's actors are threads, so there are at most 500 of them: its spawn, stop and memory are scaled
+from those. The BEAM is measured where `escript` is installed (Debian: erlang-base), its crash reports switched off.
+
+What must hold is printed below the table; with --check the exit status is 1 if something of it does not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
+import shutil
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
-import pykka
-import trio
+FOLDER: Final = Path(__file__).parent
+FULL: Final = 50_000
 
-from skill_actors.runtime import Ask, ChildSpec, DynamicSupervisor, DynamicSupervisorRef, TrioActor, open_system
+TITLES: Final = {
+    "ours": "ours",
+    "timeout": "ours, 5 s limit",
+    "inline": "ours, inline",
+    "bare": "bare trio",
+    "threads": "pykka threads",
+    "beam": "BEAM",
+}
+ROWS: Final = {
+    "ask_p50_us": "ask p50, us",
+    "ask_p99_us": "ask p99, us",
+    "tell_per_s": "tells per second",
+    "restart_p50_us": "crash to answer p50, us",
+    "restart_p99_us": "crash to answer p99, us",
+    "spawn_us": "spawn, us each",
+    "stop_ms": "stop all, ms per 10,000",
+    "idle_kb": "idle actor, KB",
+}
 
-ASKS: Final = 20_000
-TELLS: Final = 100_000
-THREADS: Final = 500  # actors of the thread variant: each is a thread
-
-VARIANTS: Final = ("ours", "ours, timeout", "bare trio", "pykka threads")
-ROWS: Final = (
-    ("ask_p50_us", "ask p50, us"),
-    ("ask_p99_us", "ask p99, us"),
-    ("tell_per_s", "tells per second"),
-    ("spawn_us", "spawn, us each"),
-    ("stop_ms", "stop all, ms per 10,000"),
-    ("idle_kb", "idle actor, KB"),
-)
+Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Echo(Ask[int]):
-    number: int
+class Claim:
+    """That one figure is at most `limit` times another: (variant, row) of both."""
+
+    text: str
+    ours: tuple[str, str]
+    other: tuple[str, str]
+    limit: float = 1.0
+
+    def ratio(self, medians: Mapping[str, Figures]) -> float | None:
+        """None where one of the two was not measured."""
+        mine, others = (medians.get(variant, {}).get(row) for variant, row in (self.ours, self.other))
+        return None if mine is None or others is None else mine / others
 
 
-class Ours(TrioActor):
-    def on_receive(self, message: Any) -> Any:
-        return message.number
+CLAIMS: Final = (
+    Claim("ask p50, without a limit: bare trio's", ("ours", "ask_p50_us"), ("bare", "ask_p50_us")),
+    Claim("ask p50, within 5 s: bare trio's without", ("timeout", "ask_p50_us"), ("bare", "ask_p50_us")),
+    Claim("inline ask p50: the BEAM's ask", ("inline", "ask_p50_us"), ("beam", "ask_p50_us")),
+    Claim("crash to answer p50: pykka threads'", ("ours", "restart_p50_us"), ("threads", "restart_p50_us"), 0.6),
+    Claim("idle actor: bare trio's task", ("ours", "idle_kb"), ("bare", "idle_kb")),
+)
 
 
-class Threaded(pykka.ThreadingActor):
-    use_daemon_thread = True
-
-    def on_receive(self, message: Any) -> Any:
-        return message
-
-
-def rss_kb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4.0
+def command(variant: str, actors: int) -> list[str]:
+    """What takes one sample."""
+    if variant == "beam":
+        return ["escript", str(FOLDER / "_runtime_beam.escript"), str(actors)]
+    return [sys.executable, str(FOLDER / "_runtime_samples.py"), variant, str(actors)]
 
 
-def percentiles(samples_s: list[float]) -> dict[str, float]:
-    samples_s.sort()
+def sample(variant: str, actors: int) -> Figures:
+    done = subprocess.run(command(variant, actors), stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def measure(variants: Sequence[str], rounds: int, actors: int) -> dict[str, Figures]:
+    """The median of every figure of every variant."""
+    samples: dict[str, list[Figures]] = {variant: [] for variant in variants}
+    for _ in range(rounds):
+        for variant in random.sample(variants, len(variants)):
+            samples[variant].append(sample(variant, actors))
     return {
-        "ask_p50_us": samples_s[len(samples_s) // 2] * 1e6,
-        "ask_p99_us": samples_s[math.floor(len(samples_s) * 0.99)] * 1e6,
+        variant: {row: statistics.median(one[row] for one in found) for row in found[0]}
+        for variant, found in samples.items()
     }
 
 
-async def timed(ask: Callable[[int], Awaitable[int]]) -> dict[str, float]:
-    samples = []
-    for number in range(ASKS):
-        begin = time.perf_counter()
-        await ask(number)
-        samples.append(time.perf_counter() - begin)
-    return percentiles(samples[ASKS // 10 :])
+def cell(medians: Mapping[str, Figures], variant: str, row: str) -> str:
+    value = medians.get(variant, {}).get(row)
+    return "-" if value is None else f"{value:,.1f} ({value / medians['bare'][row]:.2f}x)"
 
 
-async def ours(actors: int, timeout_s: float | None) -> dict[str, float]:
-    spec = ChildSpec(id="d", factory=lambda: DynamicSupervisor("actor"), name="d")
-    async with open_system([spec]) as system:
-        dynamic = cast("DynamicSupervisorRef[Any]", system.directory.ref("d"))
-        ref = await dynamic.spawn(Ours, id="one")
-        found = await timed(lambda number: ref.call(Echo(number), timeout=timeout_s))
-        begin = time.perf_counter()
-        for number in range(TELLS):
-            await ref.send(Echo(number))
-        await ref.call(Echo(0), timeout=None)
-        found["tell_per_s"] = TELLS / (time.perf_counter() - begin)
-        before, begin = rss_kb(), time.perf_counter()
-        for number in range(actors):
-            await dynamic.spawn(Ours, id=str(number))
-        found["spawn_us"] = (time.perf_counter() - begin) / actors * 1e6
-        found["idle_kb"] = (rss_kb() - before) / actors
-        begin = time.perf_counter()
-        await system.root.terminate_child("d")
-        found["stop_ms"] = (time.perf_counter() - begin) / actors * 1e7
-    return found
+def print_table(medians: Mapping[str, Figures]) -> None:
+    print(f"{'':24}" + "".join(f"{title:>22}" for title in TITLES.values()))
+    for row, title in ROWS.items():
+        print(f"{title:24}" + "".join(f"{cell(medians, variant, row):>22}" for variant in TITLES))
 
 
-async def bare(actors: int) -> dict[str, float]:
-    """A task, its memory channel and an event: what one would write without actors."""
-
-    async def serve(inbox: trio.MemoryReceiveChannel[Any], stopped: trio.Event, task_status: Any) -> None:
-        task_status.started()
-        async for number, reply in inbox:
-            if reply is not None:
-                answered, slot = reply
-                slot.append(number)
-                answered.set()
-        stopped.set()
-
-    async def start(nursery: trio.Nursery) -> tuple[trio.MemorySendChannel[Any], trio.Event]:
-        send, receive = trio.open_memory_channel[Any](1024)
-        stopped = trio.Event()
-
-        async def begin(task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-            await serve(receive, stopped, task_status)
-
-        await nursery.start(begin)
-        return send, stopped
-
-    async with trio.open_nursery() as nursery:
-        one, _ = await start(nursery)
-
-        async def ask(number: int) -> int:
-            answered, slot = trio.Event(), list[int]()  # the cheapest way to wait for one answer
-            await one.send((number, (answered, slot)))
-            await answered.wait()
-            return slot[0]
-
-        found = await timed(ask)
-        begin = time.perf_counter()
-        for number in range(TELLS):
-            await one.send((number, None))
-        await ask(0)
-        found["tell_per_s"] = TELLS / (time.perf_counter() - begin)
-        before, begin = rss_kb(), time.perf_counter()
-        tasks = [await start(nursery) for _ in range(actors)]
-        found["spawn_us"] = (time.perf_counter() - begin) / actors * 1e6
-        found["idle_kb"] = (rss_kb() - before) / actors
-        begin = time.perf_counter()
-        for send, _ in tasks:
-            send.close()
-        for _, stopped in tasks:
-            await stopped.wait()
-        found["stop_ms"] = (time.perf_counter() - begin) / actors * 1e7
-        nursery.cancel_scope.cancel()
-    return found
+def print_claims(medians: Mapping[str, Figures]) -> bool:
+    """Whether every claim that could be judged holds."""
+    holds = True
+    for claim in CLAIMS:
+        ratio = claim.ratio(medians)
+        if ratio is None:
+            print(f"{claim.text:46} {'':>12}   not measured")
+            continue
+        verdict = "holds" if ratio <= claim.limit else "does not hold"
+        holds = holds and ratio <= claim.limit
+        print(f"{claim.text:46} {ratio:.2f}x of {claim.limit:.1f}x   {verdict}")
+    return holds
 
 
-def threads() -> dict[str, float]:
-    ref = Threaded.start()
-    samples = []
-    for number in range(ASKS // 4):
-        begin = time.perf_counter()
-        ref.ask(number)
-        samples.append(time.perf_counter() - begin)
-    found = percentiles(samples[ASKS // 40 :])
-    begin = time.perf_counter()
-    for number in range(TELLS):
-        ref.tell(number)
-    ref.ask(0)
-    found["tell_per_s"] = TELLS / (time.perf_counter() - begin)
-    before, begin = rss_kb(), time.perf_counter()
-    refs = []
-    for _ in range(THREADS):
-        refs.append(Threaded.start())
-        refs[-1].ask(0)
-    found["spawn_us"] = (time.perf_counter() - begin) / THREADS * 1e6
-    found["idle_kb"] = (rss_kb() - before) / THREADS
-    begin = time.perf_counter()
-    pykka.ActorRegistry.stop_all()
-    found["stop_ms"] = (time.perf_counter() - begin) / THREADS * 1e7
-    return found
-
-
-def measure(variant: str, actors: int) -> dict[str, float]:
-    match variant:
-        case "ours":
-            return trio.run(ours, actors, None)
-        case "ours, timeout":
-            return trio.run(ours, actors, 5.0)
-        case "bare trio":
-            return trio.run(bare, actors)
-        case "pykka threads":
-            return threads()
-    raise ValueError(f"no variant {variant!r}; there are {', '.join(VARIANTS)}")
-
-
-def sample(variant: str, actors: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", variant, "--actors", str(actors)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return cast("dict[str, float]", json.loads(done.stdout))
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--actors", type=int, default=10_000)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--full", action="store_const", dest="actors", const=FULL, help=f"{FULL:,} actors")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if something does not hold")
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(options.one, options.actors)))
-        return
-    samples: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
-    for _ in range(options.rounds):
-        for variant in random.sample(VARIANTS, len(VARIANTS)):
-            samples[variant].append(sample(variant, options.actors))
-    print_table(samples)
-
-
-def print_table(samples: dict[str, list[dict[str, float]]]) -> None:
-    medians = {
-        variant: {key: statistics.median(one[key] for one in found) for key, _ in ROWS}
-        for variant, found in samples.items()
-    }
-    print(f"{'':26}" + "".join(f"{variant:>24}" for variant in VARIANTS))
-    for key, title in ROWS:
-        floor = medians["bare trio"][key]
-        cells = (f"{medians[variant][key]:,.1f} ({medians[variant][key] / floor:.2f}x)" for variant in VARIANTS)
-        print(f"{title:26}" + "".join(f"{cell:>24}" for cell in cells))
+    variants = [variant for variant in TITLES if variant != "beam" or shutil.which("escript")]
+    medians = measure(variants, options.rounds, options.actors)
+    print_table(medians)
+    if "beam" not in medians:
+        print("BEAM: escript is not installed")
+    print()
+    holds = print_claims(medians)
+    return 1 if options.check and not holds else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,8 +18,10 @@ from skill_actors.runtime.context import Context
 from skill_actors.runtime.directory import Directory
 from skill_actors.runtime.exit import ExitReason
 from skill_actors.runtime.future import TrioFuture
+from skill_actors.runtime.inline import INLINE_CALLS
 from skill_actors.runtime.life import live, run_job
-from skill_actors.runtime.mailbox import Mailbox
+from skill_actors.runtime.links import link, unlink
+from skill_actors.runtime.mailbox import Mailbox, Overflow
 from skill_actors.runtime.messages import Control, Down
 from skill_actors.runtime.ref import TrioActorRef, as_event
 
@@ -37,11 +39,18 @@ class TrioActor(pykka.Actor):
     Class attributes:
         mailbox_capacity: messages it holds before senders wait and `tell` raises MailboxFull.
         slice_messages, slice_s: how many messages, for how many seconds, before other tasks have their turn.
+        overflow: what a full mailbox does: see Overflow.
+        inline: whether a `call` to it while it is idle runs a sync handler inside the caller's task, which is several
+            times faster. Such a call lets other tasks run only every 32nd time. For handlers that are short and sync.
+        trap_exits: whether the end of a linked actor comes to `on_down`, instead of ending this one.
         interruptible: whether a stop cancels the running handler; if not, it waits for it, until the kill.
 
     """
 
     mailbox_capacity: ClassVar[int] = 1024
+    overflow: ClassVar[Overflow] = Overflow.RAISE
+    inline: ClassVar[bool] = False
+    trap_exits: ClassVar[bool] = False
     slice_messages: ClassVar[int] = 32
     slice_s: ClassVar[float] = 0.0005
     interruptible: ClassVar[bool] = True
@@ -59,9 +68,11 @@ class TrioActor(pykka.Actor):
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         # Not pykka's own: its threading.Event alone is 1.2 KB, a third of an idle actor.
         self.actor_urn = uuid.uuid4().urn
-        mailbox = Mailbox(type(self).__name__, self.mailbox_capacity)
+        mailbox = Mailbox(type(self).__name__, self.mailbox_capacity, self.overflow)
         self.actor_inbox = mailbox
         self._cell = Cell(mailbox, interruptible=self.interruptible)
+        if self.inline:
+            self._cell.inline_left = INLINE_CALLS
         self.actor_stopped = as_event(self._cell)
         self._actor_ref = self._runtime_ref()
 
@@ -106,7 +117,7 @@ class TrioActor(pykka.Actor):
         """
 
     def on_down(self, down: Down) -> Any:
-        """An actor given to `monitor` has ended. May be async."""
+        """An actor given to `monitor` has ended, or a linked one if the class traps exits. May be async."""
 
     def monitor(self, ref: TrioActorRef[Any]) -> object:
         """Have `on_down` called once when the actor behind `ref` ends, at once if it has; a key for `demonitor`."""
@@ -118,6 +129,20 @@ class TrioActor(pykka.Actor):
     def demonitor(self, ref: TrioActorRef[Any], key: object) -> bool:
         """Take a monitor back; False if it has fired already."""
         return ref._cell.demonitor(key)
+
+    def link(self, ref: TrioActorRef[Any]) -> None:
+        """Tie this actor and the one behind `ref` together: if one ends, but for a NORMAL end, so does the other.
+
+        It ends with the same kind of exit (CRASH if the other failed to start) and a LinkedActorEnded that names the
+        other, at once: a running handler is cancelled if the class is `interruptible`. If the class says `trap_exits`,
+        every end of the other comes to `on_down` instead. Linking to a dead actor does so at once. Links are made once,
+        however often they are asked for, and are gone with either actor: an actor that was restarted has none.
+        """
+        link(self.actor_ref, ref)
+
+    def unlink(self, ref: TrioActorRef[Any]) -> bool:
+        """Take a link back, both ways; False if there is none."""
+        return unlink(self.actor_ref, ref)
 
     def spawn(self, job: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> None:
         """Run `job(*args)` beside the messages, in a nursery that lives as long as the actor serves.

@@ -16,11 +16,12 @@ from pykka import ActorDeadError
 
 from skill_actors.runtime.actor import TrioActor
 from skill_actors.runtime.cell import Cell, Phase
-from skill_actors.runtime.children import run_child
+from skill_actors.runtime.children import AnyActor, run_child
 from skill_actors.runtime.exit import ExitReason
-from skill_actors.runtime.life import live
+from skill_actors.runtime.life import finish, live
 from skill_actors.runtime.ref import TrioActorRef
-from skill_actors.runtime.spec import ChildInfo
+from skill_actors.runtime.spec import ChildInfo, Restart
+from skill_actors.runtime.survey import Survey
 
 __all__ = ["Branch", "child_info"]
 
@@ -34,12 +35,16 @@ class Branch(TrioActor):
 
     async def _runtime_live(self, start_timeout_s: float, shutdown_s: float) -> ExitReason:
         self._home = contextvars.copy_context()
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            reason = await live(self, start_timeout_s, shutdown_s)
-        return reason
+        reasons: list[ExitReason] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                await live(self, start_timeout_s, shutdown_s, lambda _cell, reason: reasons.append(reason))
+        finally:  # not before: who waits for this supervisor's end must not find its task still there
+            finish(self._cell, *reasons)
+        return reasons[0]
 
-    def _launch(self, actor: TrioActor, template: str, start_timeout_s: float, shutdown_s: float) -> None:
+    def _launch(self, actor: AnyActor, template: str, start_timeout_s: float, shutdown_s: float) -> None:
         """Begin the task of a child that `check_actor` let pass.
 
         Raises:
@@ -66,9 +71,22 @@ class Branch(TrioActor):
     async def _end_children(self) -> None:
         """End all children as their specs say."""
 
-    def child_infos(self) -> tuple[ChildInfo, ...]:
-        """The children as they are now, in start order, with their own children."""
+    def _refs(self) -> Iterable[TrioActorRef[Any]]:
+        """The children that have a task."""
         return ()
+
+    @property
+    def strategy_name(self) -> str:
+        """How it restarts its children, for people."""
+        return "dynamic"
+
+    def child_infos(self, survey: Survey | None = None) -> tuple[ChildInfo, ...]:
+        """The children as they are now, in start order, with their own children; what the survey shows of them."""
+        return ()
+
+    def children_total(self) -> int:
+        """How many children there are, those that are not running included."""
+        return 0
 
     async def _runtime_release(self) -> None:
         try:
@@ -84,9 +102,20 @@ class Branch(TrioActor):
                     await cell.wait_exit()
 
 
-def child_info(ref: TrioActorRef[Any], *, id: str, template: str, path: str, restarts: int) -> ChildInfo:
-    """A living child as it is now."""
+def child_info(
+    ref: TrioActorRef[Any],
+    *,
+    id: str,
+    template: str,
+    path: str,
+    restarts: int,
+    restart: Restart = Restart.TEMPORARY,
+    isolated: bool = False,
+    survey: Survey | None = None,
+) -> ChildInfo:
+    """A living child as it is now, with what the survey shows of its own children."""
     actor = ref._actor_weakref()
+    branch = actor if isinstance(actor, Branch) else None
     return ChildInfo(
         id=id,
         template=template,
@@ -96,5 +125,17 @@ def child_info(ref: TrioActorRef[Any], *, id: str, template: str, path: str, res
         restarts=restarts,
         mailbox_depth=len(ref._cell.mailbox),
         ref=ref,
-        children=actor.child_infos() if isinstance(actor, Branch) else None,
+        children=None if branch is None else branch.child_infos(survey),
+        strategy=None if branch is None else branch.strategy_name,
+        restart=restart.value,
+        isolated=isolated,
+        oldest_message_s=ref._cell.oldest_message_s(),
+        pid=_pid_of(actor),
+        children_total=0 if branch is None else branch.children_total(),
     )
+
+
+def _pid_of(actor: object) -> int | None:
+    """The process that an actor keeps: what it calls its `pid`."""
+    pid = getattr(actor, "pid", None)
+    return pid if isinstance(pid, int) else None

@@ -18,24 +18,26 @@ from skill_actors.runtime.context import Context
 from skill_actors.runtime.exit import ExitKind, ExitReason, drop_frames
 from skill_actors.runtime.ref import TrioActorRef
 from skill_actors.runtime.report import ReportEvent
+from skill_actors.runtime.thread import ThreadActor
 
-__all__ = ["KILL_GRACE_S", "SHUTDOWN", "check_actor", "end_child", "run_child"]
+__all__ = ["KILL_GRACE_S", "SHUTDOWN", "AnyActor", "check_actor", "end_child", "run_child"]
 
 KILL_GRACE_S: Final = 1.0
 SHUTDOWN: Final = ExitReason(ExitKind.SHUTDOWN)
 
+AnyActor = TrioActor | ThreadActor
 Report = Callable[[ReportEvent, ExitReason | None], None]
 
 
-def check_actor(made: Any) -> TrioActor:
+def check_actor(made: Any) -> AnyActor:
     """`made`, if a supervisor can start it.
 
     Raises:
-        TypeError: if it is not a TrioActor, lacks `super().__init__()`, or has been started before.
+        TypeError: if it is no TrioActor and no ThreadActor, lacks `super().__init__()`, or has been started before.
 
     """
-    if not isinstance(made, TrioActor):
-        raise TypeError(f"a factory must make a TrioActor, not {made!r}")
+    if not isinstance(made, TrioActor | ThreadActor):
+        raise TypeError(f"a factory must make a TrioActor or a ThreadActor, not {made!r}")
     cell = getattr(made, "_cell", None)
     if not isinstance(cell, Cell):
         raise TypeError(f"{type(made).__name__}.__init__ does not call super().__init__()")
@@ -45,7 +47,7 @@ def check_actor(made: Any) -> TrioActor:
 
 
 async def run_child(
-    actor: TrioActor,
+    actor: AnyActor,
     context: Context,
     start_timeout_s: float,
     shutdown_s: float,

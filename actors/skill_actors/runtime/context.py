@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
+from skill_actors.runtime.deadlines import Deadlines
 from skill_actors.runtime.directory import Directory
 from skill_actors.runtime.report import Reports
+from skill_actors.runtime.tally import Tally
 
 __all__ = ["Context"]
 
@@ -22,3 +24,5 @@ class Context:
     token: trio.lowlevel.TrioToken
     thread_id: int
     abort: Callable[[BaseException], None]
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    tally: Tally = field(default_factory=Tally)

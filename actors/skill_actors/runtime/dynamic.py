@@ -13,19 +13,20 @@ from typing import Any, Final, Self, TypeVar, cast
 import trio
 from pykka import ActorDeadError
 
-from skill_actors.runtime.actor import TrioActor
 from skill_actors.runtime.branch import Branch, child_info
 from skill_actors.runtime.cell import Cell
-from skill_actors.runtime.children import KILL_GRACE_S, SHUTDOWN, check_actor, end_child
-from skill_actors.runtime.errors import ChildError, StartFailed
+from skill_actors.runtime.children import KILL_GRACE_S, SHUTDOWN, AnyActor, check_actor, end_child
+from skill_actors.runtime.errors import ChildError, Reject, StartFailed
 from skill_actors.runtime.exit import ExitKind, ExitReason
+from skill_actors.runtime.messages import Ping
 from skill_actors.runtime.ref import TrioActorRef
 from skill_actors.runtime.report import ReportEvent
 from skill_actors.runtime.spec import DEFAULT_SHUTDOWN_S, DEFAULT_START_TIMEOUT_S, BrutalKill, ChildInfo
+from skill_actors.runtime.survey import Survey
 
 __all__ = ["DynamicSupervisor", "DynamicSupervisorRef"]
 
-A = TypeVar("A", bound=TrioActor)
+A = TypeVar("A", bound=AnyActor)
 D = TypeVar("D", bound="DynamicSupervisor")
 
 
@@ -127,13 +128,18 @@ class DynamicSupervisor(Branch):
         """This supervisor's address."""
         return cast("DynamicSupervisorRef[Self]", self._actor_ref)
 
+    def on_receive(self, message: Any) -> None:
+        """Serve Ping; Reject for all else, which the methods of the ref do."""
+        if not isinstance(message, Ping):
+            raise Reject(f"supervisor {self.path} does not understand {type(message).__name__}")
+
     def _begin(self, made: A | Callable[[], A], id: str) -> TrioActorRef[A]:
         if id in self._children:
             raise ChildError(f"{self.path} has a {self._template} {id!r} already")
         if self._max_children is not None and len(self._children) >= self._max_children:
             raise ChildError(f"{self.path} has its {self._max_children} children already; wait until some are gone")
         actor = self._make(made)
-        ref = actor.actor_ref
+        ref = cast("TrioActorRef[A]", actor.actor_ref)
         ref.child_id = id
         hook_limit_s = DEFAULT_SHUTDOWN_S if self._limit_s is None else self._limit_s
         self._launch(actor, self._template, self._start_timeout_s, hook_limit_s)
@@ -142,7 +148,7 @@ class DynamicSupervisor(Branch):
 
     def _make(self, made: A | Callable[[], A]) -> A:
         try:
-            return cast("A", check_actor(made if isinstance(made, TrioActor) else made()))
+            return cast("A", check_actor(made if isinstance(made, AnyActor) else made()))
         except Exception as error:
             self._report(ReportEvent.START_FAILED, ExitReason(ExitKind.INIT, error))
             raise StartFailed(f"a {self._template} of {self.path} could not be made: {error}") from error
@@ -191,18 +197,27 @@ class DynamicSupervisor(Branch):
     def _ended(self, ref: TrioActorRef[Any], reason: ExitReason) -> None:
         if ref.child_id is not None and self._children.get(ref.child_id) is ref:
             del self._children[ref.child_id]
-        self._report(ReportEvent.START_FAILED if reason.kind is ExitKind.INIT else ReportEvent.EXITED, reason)
+        event = ReportEvent.START_FAILED if reason.kind is ExitKind.INIT else ReportEvent.EXITED
+        self._report(event, reason, ref.actor_class.__name__)
         if not self._children and self._emptied is not None:
             self._emptied.set()
 
-    def _report(self, event: ReportEvent, reason: ExitReason | None = None) -> None:
-        self._runtime_context().reports.report(event, self.path, self._template, reason)
+    def _report(self, event: ReportEvent, reason: ExitReason | None = None, actor_class: str = "") -> None:
+        self._runtime_context().reports.report(event, self.path, self._template, reason, actor_class)
 
-    def child_infos(self) -> tuple[ChildInfo, ...]:
-        """The children as they are now, oldest first, with their own children."""
+    def _refs(self) -> Iterable[TrioActorRef[Any]]:
+        return self._children.values()
+
+    def children_total(self) -> int:
+        """How many children have a task."""
+        return len(self._children)
+
+    def child_infos(self, survey: Survey | None = None) -> tuple[ChildInfo, ...]:
+        """The children as they are now, oldest first, with their own children; those that the survey chooses."""
         path = f"{self.path}/{self._template}"
+        chosen = self._children.items() if survey is None else survey.choose(self.path, self._children)
         return tuple(
-            child_info(ref, id=id, template=self._template, path=path, restarts=0) for id, ref in self._children.items()
+            child_info(ref, id=id, template=self._template, path=path, restarts=0, survey=survey) for id, ref in chosen
         )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import traceback
 from dataclasses import dataclass
 from enum import Enum
+from types import WrapperDescriptorType
 from typing import Final
 
 import trio
 
-__all__ = ["ExitKind", "ExitReason", "detached", "drop_frames", "format_error", "split_cancelled"]
+__all__ = ["ExitKind", "ExitReason", "detached", "drop_frames", "format_error", "leaving", "split_cancelled"]
 
 _MAX_TRACE_CHARS: Final = 8_000
 
@@ -49,8 +51,21 @@ def _summary(error: BaseException) -> str:
 
 def format_error(error: BaseException) -> str:
     """The traceback as text, at most about 8,000 characters of it, the end kept."""
-    text = "".join(traceback.format_exception(error)).rstrip()
+    told = traceback.TracebackException.from_exception(error)
+    _leave_out_carets(told)
+    text = "".join(told.format()).rstrip()
     return text if len(text) <= _MAX_TRACE_CHARS else "[...]\n" + text[-_MAX_TRACE_CHARS:]
+
+
+def _leave_out_carets(told: traceback.TracebackException) -> None:
+    """To find the columns that carets point at, each line is parsed: half of the time that a traceback takes."""
+    pending: list[traceback.TracebackException | None] = [told]
+    while pending:
+        one = pending.pop()
+        if one is not None:
+            for frame in one.stack:
+                frame.colno = None
+            pending += [one.__cause__, one.__context__, *(one.exceptions or ())]
 
 
 def detached(error: BaseException) -> BaseException:
@@ -60,14 +75,17 @@ def detached(error: BaseException) -> BaseException:
     copied without running its own code is returned itself.
     """
     try:
-        copy = type(error).__new__(type(error), *error.args)
-        copy.__dict__.update(error.__dict__)
+        if isinstance(type(error).__init__, WrapperDescriptorType):  # Python's: some keep what is not in `args`
+            twin = copy.copy(error)
+        else:
+            twin = type(error).__new__(type(error), *error.args)
+            twin.__dict__.update(error.__dict__)
     except Exception:
         return error
-    copy.__traceback__ = error.__traceback__
-    copy.__cause__, copy.__context__ = error.__cause__, error.__context__
-    copy.__suppress_context__ = error.__suppress_context__
-    return copy
+    twin.__traceback__ = error.__traceback__
+    twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+    twin.__suppress_context__ = error.__suppress_context__
+    return twin
 
 
 def drop_frames(error: BaseException | None) -> None:
@@ -91,3 +109,15 @@ def split_cancelled(error: BaseException) -> tuple[BaseException | None, BaseExc
     if isinstance(error, BaseExceptionGroup):
         return error.split(trio.Cancelled)
     return None, error
+
+
+def leaving(error: BaseException) -> BaseException:
+    """The SystemExit or KeyboardInterrupt in `error`, which may be a nursery's group of one; else `error` itself."""
+    pending = [error]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, SystemExit | KeyboardInterrupt):
+            return one
+        if isinstance(one, BaseExceptionGroup):
+            pending += reversed(one.exceptions)
+    return error

@@ -13,13 +13,14 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
+import outcome
 import pykka
 import trio
 from pykka._future import GetHookFunc, _Unset
 
 from skill_actors.runtime.errors import BlockingInTrioThread
 
-__all__ = ["TrioFuture"]
+__all__ = ["Expired", "TrioFuture"]
 
 T = TypeVar("T")
 _OptExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -38,11 +39,15 @@ def _limiter() -> trio.CapacityLimiter:
         return limiter
 
 
+class Expired(Exception):
+    """Raised in the task that waits for a future whose time is over."""
+
+
 class TrioFuture(pykka.Future[T]):
     """The answer to one ask.
 
-    `abandoned` is set when its waiter was cancelled: a queued message with an abandoned future is skipped.
-    `on_abandon` is called at that moment, on the trio thread.
+    `abandoned` is set when its waiter was cancelled, or its time is over: a queued message with an abandoned future is
+    skipped. `on_abandon` is called at that moment, on the trio thread.
     """
 
     _get_hook: GetHookFunc[T] | None = None
@@ -76,6 +81,7 @@ class TrioFuture(pykka.Future[T]):
 
         Raises:
             queue.Full: if there is an answer already, as in pykka.
+            ValueError: if there is no exception, given or being handled.
 
         """
         self._check_unset()
@@ -160,6 +166,15 @@ class TrioFuture(pykka.Future[T]):
         self.abandoned = True
         if self.on_abandon is not None:
             self.on_abandon()
+
+    def expire(self) -> None:
+        """Its time is over: whoever waits for it gets Expired, and it is abandoned. Nothing if it has its answer."""
+        task = self._task
+        if task is None or self._done:
+            return
+        self._task = None
+        self._abandon()
+        trio.lowlevel.reschedule(task, outcome.Error(Expired()))
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None

@@ -22,6 +22,7 @@ from pykka import ActorDeadError
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
+from skill_actors.runtime import chain
 from skill_actors.runtime.cell import Cell, Phase
 from skill_actors.runtime.errors import HandlerInterrupted, Reject
 from skill_actors.runtime.exit import ExitKind, ExitReason, detached, format_error, split_cancelled
@@ -31,15 +32,28 @@ from skill_actors.runtime.messages import Control, Stop
 if TYPE_CHECKING:
     from skill_actors.runtime.actor import TrioActor
 
-__all__ = ["live", "run_job"]
+__all__ = ["finish", "live", "run_job"]
 
 _Envelope = Envelope[Any]
 _NORMAL: Final = ExitReason(ExitKind.NORMAL)
 _log = logging.getLogger(__name__)
 
 
-async def live(actor: TrioActor, start_timeout_s: float, shutdown_s: float) -> ExitReason:
-    """Run an actor from start to end; why it ended. Raises only cancellation; the cell is finished in any case."""
+def finish(cell: Cell, reason: ExitReason) -> None:
+    """The actor is gone: answer what is queued, and tell whoever waits for the end."""
+    _refuse_queued(cell)
+    cell.finish(reason)
+    if cell.stop_reply is not None:
+        cell.stop_reply.set(None)
+
+
+async def live(
+    actor: TrioActor,
+    start_timeout_s: float,
+    shutdown_s: float,
+    end: Callable[[Cell, ExitReason], object] = finish,
+) -> ExitReason:
+    """Run an actor from start to end; why it ended. Raises only cancellation; calls `end` in any case."""
     cell = actor._cell
     try:
         reason = await _start(actor, start_timeout_s)
@@ -52,19 +66,12 @@ async def live(actor: TrioActor, start_timeout_s: float, shutdown_s: float) -> E
     except BaseException as error:
         cancelled, rest = split_cancelled(error)
         reason = ExitReason(ExitKind.CRASH if cancelled is None else ExitKind.KILLED, rest)
-        _finish(cell, reason)
+        end(cell, reason)
         if cancelled is not None:
             raise cancelled from None
     else:
-        _finish(cell, reason)
+        end(cell, reason)
     return reason
-
-
-def _finish(cell: Cell, reason: ExitReason) -> None:
-    _refuse_queued(cell)
-    cell.finish(reason)
-    if cell.stop_reply is not None:
-        cell.stop_reply.set(None)
 
 
 def _own(error: BaseException) -> BaseException:
@@ -82,17 +89,20 @@ async def _start(actor: TrioActor, timeout_s: float) -> ExitReason | None:
     cell.enter(Phase.STARTING)
     if (asked := cell.asked_to_stop()) is not None:
         return asked
-    scope = None
+    scope = token = None
     try:
         actor.on_start()
         if actor._runtime_starts_async:
+            token = chain.enter(cell)
             with trio.CancelScope(deadline=trio.current_time() + timeout_s) as scope:
-                cell.scope = scope
+                cell.await_in(scope)
                 await actor.setup()
     except BaseException as error:
         return ExitReason(ExitKind.INIT, _own(error))
     finally:
         cell.scope = None
+        if token is not None:
+            chain.leave(token)
     if scope is None or not scope.cancelled_caught:
         return None
     late = TimeoutError(f"{type(actor).__name__} was not set up within {timeout_s} s")
@@ -106,15 +116,20 @@ async def _serve(actor: TrioActor) -> ExitReason | None:
     """Handle messages until there is a reason to end, or (None) until there are jobs to run beside them."""
     cell = actor._cell
     mailbox = cell.mailbox
-    left, until = actor.slice_messages, perf_counter() + actor.slice_s
+    outcome: Any
+    cell.progress_at = now = perf_counter()
+    left, until = actor.slice_messages, now + actor.slice_s
     while cell.jobs is None:
         item = mailbox.try_receive()
         if item is None:
+            cell.progress_at = now = until = 0.0  # one float for all idle actors, where each would keep its own
             mailbox.park()
             await trio.lowlevel.wait_task_rescheduled(mailbox.unpark)
-            left, until = actor.slice_messages, perf_counter() + actor.slice_s
+            cell.progress_at = now = perf_counter()
+            left, until = actor.slice_messages, now + actor.slice_s
+            if cell.begun is not None and (outcome := await _go_on(actor, *cell.begun)) is not None:
+                return outcome
             continue
-        outcome: Any
         if type(item) is Envelope:
             outcome = _dispatch(actor, item)
             if type(outcome) is CoroutineType:
@@ -124,10 +139,24 @@ async def _serve(actor: TrioActor) -> ExitReason | None:
         if outcome is not None:
             return cast("ExitReason", outcome)
         left -= 1
-        if left <= 0 or perf_counter() >= until:
+        now = perf_counter()
+        if left <= 0 or now >= until:
             await trio.lowlevel.checkpoint()
-            left, until = actor.slice_messages, perf_counter() + actor.slice_s
+            now = perf_counter()
+            left, until = actor.slice_messages, now + actor.slice_s
+        cell.progress_at = now
     return None
+
+
+async def _go_on(actor: TrioActor, envelope: _Envelope, rest: Any) -> ExitReason | None:
+    """Go on with a message whose sync part was served inline: with its coroutine, or its crash."""
+    actor._cell.begun = None
+    if type(rest) is CoroutineType:
+        return await _await_handler(actor, envelope, rest)
+    try:
+        return _failed(actor, envelope, rest)
+    finally:
+        del envelope, rest  # as in _dispatch
 
 
 def _dispatch(actor: TrioActor, envelope: _Envelope) -> Any:
@@ -157,9 +186,11 @@ async def _await_handler(
 ) -> ExitReason | None:
     """Await the rest of an async handler, where stop, interrupt and kill can reach it."""
     cell, reply = actor._cell, cast("TrioFuture[Any] | None", envelope.reply_to)
+    token = chain.enter(cell)
     try:
-        with trio.CancelScope() as scope:
-            cell.scope, cell.handling = scope, envelope.message
+        with cell.scope or trio.CancelScope() as scope:  # there is one already if the message was begun inline
+            cell.await_in(scope)
+            cell.handling = envelope.message
             if reply is not None and getattr(envelope.message, "cancel_with_caller", False):
                 reply.on_abandon = scope.cancel
             result = await coroutine
@@ -174,6 +205,7 @@ async def _await_handler(
         raise
     finally:
         cell.scope = cell.handling = None
+        chain.leave(token)
         if reply is not None:
             reply.on_abandon = None
         del envelope, reply  # as in _dispatch
@@ -214,9 +246,13 @@ async def _control(actor: TrioActor, message: Control) -> ExitReason | None:
         with trio.CancelScope() as scope:
             result = actor._runtime_control(message)
             if type(result) is CoroutineType:
-                cell.scope = scope
+                cell.await_in(scope)
                 awaiting, result = result, None
-                result = await awaiting
+                token = chain.enter(cell)
+                try:
+                    result = await awaiting
+                finally:
+                    chain.leave(token)
     except BaseException as error:
         return ExitReason(ExitKind.CRASH, _own(error))
     finally:
@@ -230,18 +266,22 @@ async def _control(actor: TrioActor, message: Control) -> ExitReason | None:
 async def _serve_beside_jobs(actor: TrioActor) -> ExitReason:
     cell = actor._cell
     reason = None
-    async with trio.open_nursery() as nursery:
-        jobs, cell.jobs, cell.job_nursery = cell.jobs or [], None, nursery
-        for job, args in jobs:
-            nursery.start_soon(run_job, cell, job, args)
-        reason = await _serve(actor)
-        nursery.cancel_scope.cancel()
-    error, cell.job_error = cell.job_error, None
-    return ExitReason(ExitKind.CRASH, error) if error is not None else cast("ExitReason", reason)
+    try:
+        async with trio.open_nursery() as nursery:
+            jobs, cell.jobs, cell.job_nursery = cell.jobs or [], None, nursery
+            for job, args in jobs:
+                nursery.start_soon(run_job, cell, job, args)
+            reason = await _serve(actor)
+            nursery.cancel_scope.cancel()
+    except BaseException as error:  # a handler that a failed job cancelled failed as well, in a nursery of its own
+        reason = ExitReason(ExitKind.CRASH, _own(error))
+    failed, cell.job_error = cell.job_error, None
+    return ExitReason(ExitKind.CRASH, failed) if failed is not None else cast("ExitReason", reason)
 
 
 async def run_job(cell: Cell, job: Callable[..., Awaitable[object]], args: tuple[Any, ...]) -> None:
     """One background job: its failure ends the nursery, and with it the serving of messages."""
+    chain.forget()
     try:
         await job(*args)
     except BaseException as error:
@@ -259,16 +299,19 @@ async def run_job(cell: Cell, job: Callable[..., Awaitable[object]], args: tuple
 async def _close(actor: TrioActor, reason: ExitReason, shutdown_s: float) -> ExitReason:
     """Refuse what is queued, then run the stop hooks, shielded.
 
-    Who was asked to stop is killed by its supervisor in time; who ends by itself has `shutdown_s` seconds.
+    Who was asked to stop is killed by its supervisor in time; who ends by itself, or with an actor it is linked to,
+    has `shutdown_s` seconds.
     """
     cell = actor._cell
-    limit_s = shutdown_s if cell.stop_reason is None else math.inf
+    limit_s = shutdown_s if cell.stop_reason is None or cell.self_bounded else math.inf
     hooks = cell.phase is Phase.RUNNING
     cell.enter(Phase.CLOSING)
+    cell.progress_at = 0.0
     _refuse_queued(cell)
-    scope = None
+    scope = token = None
     try:
         if actor._runtime_ends_async:
+            token = chain.enter(cell)
             with trio.CancelScope(shield=True, deadline=trio.current_time() + limit_s) as scope:
                 cell.scope = scope
                 await actor._runtime_release()
@@ -281,7 +324,10 @@ async def _close(actor: TrioActor, reason: ExitReason, shutdown_s: float) -> Exi
         crash = ExitReason(ExitKind.CRASH, _own(error))
         if reason.abnormal:
             _log.error("%s failed again while it stopped:\n%s", type(actor).__name__, format_error(error))
-        reason = reason if reason.abnormal else crash
+        reason = reason if reason.abnormal and isinstance(error, Exception) else crash
+    finally:
+        if token is not None:
+            chain.leave(token)
     if scope is not None and scope.cancelled_caught and not cell.killed:
         late = TimeoutError(f"{type(actor).__name__} did not end within {shutdown_s} s")
         return ExitReason(ExitKind.KILLED, reason.error or late)

@@ -2,10 +2,11 @@
 
 States: open, then closed for ever. Rules:
 - one consumer, the actor's task; control before messages; messages in the order they were admitted;
+- at the bound senders wait or are refused, or a message is dropped: see Overflow;
 - waiting senders exist only while the lane is full; the first of them enters in the moment a message is taken, so
   a later `tell` cannot overtake them;
 - a sender that is cancelled while it waits leaves no message;
-- pykka's stop message is admitted past the bound: a full mailbox cannot refuse to stop;
+- pykka's stop message is admitted past the bound and never dropped: a full mailbox cannot refuse to stop;
 - everything but `put` belongs to the trio thread.
 """
 
@@ -14,7 +15,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from typing import Any, NoReturn
+from enum import Enum
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
 from pykka import ActorDeadError
@@ -22,11 +24,23 @@ from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
 from skill_actors.runtime.errors import MailboxFull
+from skill_actors.runtime.future import TrioFuture
 from skill_actors.runtime.messages import Control
 
-__all__ = ["Mailbox"]
+if TYPE_CHECKING:
+    from skill_actors.runtime.tally import Tallied, Tally
+
+__all__ = ["Mailbox", "Overflow"]
 
 _Envelope = Envelope[Any]
+
+
+class Overflow(Enum):
+    """What a full mailbox does. Where it drops, senders never wait, and a dropped ask is answered with MailboxFull."""
+
+    RAISE = "raise"  # `tell` raises MailboxFull, `send` and `call` wait for room
+    DROP_OLDEST = "drop_oldest"  # the message that has waited longest makes room
+    DROP_NEW = "drop_new"  # what comes is dropped
 
 
 class _Sender:
@@ -43,6 +57,10 @@ class Mailbox:
     Args:
         owner: class name of the actor, for messages.
         capacity: messages it holds; further ones wait (`send`) or are refused (`put_nowait`).
+        overflow: what else to do with further ones.
+
+    Raises:
+        ValueError: if the capacity is below 1.
 
     """
 
@@ -55,14 +73,18 @@ class Mailbox:
         "_token",
         "capacity",
         "closed",
+        "overflow",
         "owner",
+        "tally",
     )
 
-    def __init__(self, owner: str = "actor", capacity: int = 1024) -> None:
+    def __init__(self, owner: str = "actor", capacity: int = 1024, overflow: Overflow = Overflow.RAISE) -> None:
         if capacity < 1:
             raise ValueError(f"mailbox capacity of {owner} must be at least 1, not {capacity}")
         self.owner = owner
         self.capacity = capacity
+        self.overflow = overflow
+        self.tally: Tally | None = None  # of the system it belongs to
         self.closed = False
         self._messages: deque[_Envelope] = deque()
         self._control: deque[Control] | None = None  # made when first needed: most idle actors never need one
@@ -81,6 +103,7 @@ class Mailbox:
         return len(self._messages)
 
     def empty(self) -> bool:
+        """Whether no message waits."""
         return not self._messages
 
     def get(self) -> _Envelope:
@@ -124,13 +147,51 @@ class Mailbox:
             ActorDeadError: if the actor has ended.
 
         """
+        if not self.try_put(envelope):
+            self._count("mailbox_rejected")
+            raise MailboxFull(f"mailbox of {self.owner} is full ({self.capacity} messages); `await ref.send()` waits")
+
+    def try_put(self, envelope: _Envelope) -> bool:
+        """Admit a message now, or drop one as the overflow policy says; False, and nothing done, if it has to wait.
+
+        Raises:
+            ActorDeadError: if the actor has ended.
+
+        """
         if self.closed:
             self._refuse_dead()
-        if len(self._messages) >= self.capacity and not isinstance(envelope.message, _ActorStop):
-            raise MailboxFull(f"mailbox of {self.owner} is full ({self.capacity} messages); `await ref.send()` waits")
+        if (
+            len(self._messages) >= self.capacity
+            and not isinstance(envelope.message, _ActorStop)
+            and not self._make_room(envelope)
+        ):
+            return self.overflow is not Overflow.RAISE
         self._messages.append(envelope)
         if self._receiver is not None:
-            self._wake_receiver()
+            self.wake()
+        return True
+
+    def _make_room(self, envelope: _Envelope) -> bool:
+        """Whether the lane, which is full, has room for the message now."""
+        if self.overflow is Overflow.RAISE:
+            return False
+        dropped, room = envelope, False
+        if self.overflow is Overflow.DROP_OLDEST:
+            for queued in self._messages:  # the first, unless it is a stop
+                if not isinstance(queued.message, _ActorStop):
+                    self._messages.remove(queued)
+                    dropped, room = queued, True
+                    break
+        self._count("mailbox_dropped")
+        if isinstance(dropped.reply_to, TrioFuture):
+            dropped.reply_to.fail(
+                MailboxFull(f"mailbox of {self.owner} was full ({self.capacity} messages): this one was dropped")
+            )
+        return room
+
+    def _count(self, what: Tallied) -> None:
+        if self.tally is not None:
+            self.tally.add(what, self.owner)
 
     async def send(self, envelope: _Envelope) -> None:
         """Admit a message, waiting for room in order of arrival. A checkpoint only if it has to wait.
@@ -139,8 +200,7 @@ class Mailbox:
             ActorDeadError: if the actor has ended, or ends meanwhile.
 
         """
-        if self.closed or len(self._messages) < self.capacity:
-            self.put_nowait(envelope)
+        if self.try_put(envelope):
             return
         task, sender = trio.lowlevel.current_task(), _Sender(envelope)
         senders = self._senders = {} if self._senders is None else self._senders
@@ -162,7 +222,7 @@ class Mailbox:
             self._control = deque()
         self._control.append(message)
         if self._receiver is not None:
-            self._wake_receiver()
+            self.wake()
 
     def try_receive(self) -> _Envelope | Control | None:
         """The next control message, else the next message, else None."""
@@ -200,7 +260,13 @@ class Mailbox:
             trio.lowlevel.reschedule(task)
         return left
 
-    def _wake_receiver(self) -> None:
+    @property
+    def parked(self) -> trio.lowlevel.Task | None:
+        """The actor's task, if it waits for a message. Then both lanes are empty."""
+        return self._receiver
+
+    def wake(self) -> None:
+        """Have the actor's task look for work, if it is parked."""
         task, self._receiver = self._receiver, None
         if task is not None:
             trio.lowlevel.reschedule(task)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from skill_actors.runtime.exit import ExitReason
     from skill_actors.runtime.ref import TrioActorRef
 
-__all__ = ["Ask", "Control", "Down", "Stop"]
+__all__ = ["Ask", "Control", "Down", "Ping", "Stop"]
 
 R = TypeVar("R")
 
@@ -24,6 +24,12 @@ class Ask(Generic[R]):
     __slots__ = ()
 
     cancel_with_caller: ClassVar[bool] = False
+
+
+class Ping(Ask[None]):
+    """Answered by supervisors when its turn comes in their mailbox: what they were doing before is done."""
+
+    __slots__ = ()
 
 
 class Control:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -9,8 +10,10 @@ import pykka
 import trio
 from pykka._envelope import Envelope
 
+from skill_actors.runtime.chain import caller, refuse_cycle, waiting_for
 from skill_actors.runtime.exit import ExitReason
-from skill_actors.runtime.future import TrioFuture
+from skill_actors.runtime.future import Expired, TrioFuture
+from skill_actors.runtime.inline import INLINE_CALLS, HandedOver, serve_inline
 from skill_actors.runtime.messages import Ask
 
 if TYPE_CHECKING:
@@ -18,10 +21,12 @@ if TYPE_CHECKING:
 
     from skill_actors.runtime.actor import TrioActor
     from skill_actors.runtime.cell import Cell
+    from skill_actors.runtime.tally import Tallied
+    from skill_actors.runtime.thread import ThreadActor
 
 __all__ = ["DEFAULT_CALL_TIMEOUT_S", "TrioActorRef"]
 
-A = TypeVar("A", bound="TrioActor")
+A = TypeVar("A", bound="TrioActor | ThreadActor")
 R = TypeVar("R")
 
 DEFAULT_CALL_TIMEOUT_S = 5.0
@@ -54,28 +59,92 @@ class TrioActorRef(pykka.ActorRef[A]):
         Raises:
             pykka.Timeout: no answer in time.
             pykka.ActorDeadError: the actor has ended, or ends before it answers.
+            AskCycle: the actor waits, directly or not, for the one that calls.
+            MailboxFull: the message was dropped, as the actor's overflow policy says.
             HandlerInterrupted: the handler was interrupted.
             Exception: whatever the handler raised.
 
         """
-        if timeout is None:
-            return await self._call(message)
-        with trio.move_on_after(timeout):
-            return await self._call(message)
+        cell, begun = self._cell, None
+        if cell.inline_left >= 0:
+            if cell.inline_left == 0:
+                cell.inline_left = INLINE_CALLS
+                await trio.lowlevel.checkpoint()
+            if (parked := self._mailbox.parked) is not None:
+                cell.inline_left -= 1
+                served: R | HandedOver[R] = serve_inline(self._actor_weakref(), parked, message)
+                if type(served) is not HandedOver:
+                    return served
+                begun = served.future
+                del served
+        try:
+            calling = caller()
+            if calling is None:
+                answer: R = await self._ask(message, timeout, begun)
+                return answer
+            refuse_cycle(calling, cell)
+            with waiting_for(calling, cell):
+                answer = await self._ask(message, timeout, begun)
+            return answer
+        finally:
+            del begun  # a failure's traceback holds this frame
+
+    async def _ask(self, message: Any, timeout: float | None, begun: TrioFuture[Any] | None) -> Any:
+        """Put a message into the mailbox, unless it was begun inline, and wait for the answer."""
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"a timeout is 0 or more seconds, not {timeout}")
+        future = TrioFuture[Any]() if begun is None else begun
+        envelope = Envelope(message, future)
+        context, row = self._cell.context, None
+        try:
+            if begun is None and not self._mailbox.try_put(envelope):
+                return await self._ask_in_scope(envelope, future, timeout)
+            if timeout is None:
+                return await future
+            row = None if context is None else context.deadlines.add(future, timeout)
+            if row is None:
+                return await self._ask_in_scope(None, future, timeout)
+            return await future
+        except Expired:
+            pass  # raised below, where it is no longer being handled: fewer frames are kept
+        except trio.Cancelled:
+            self._count("ask_abandoned")
+            raise
+        finally:
+            if row is not None:
+                row.pop(future, None)
+            del future, envelope, begun  # as in `call`
+        self._count("ask_timeouts")
         raise pykka.Timeout(f"{self.actor_class.__name__} did not answer {type(message).__name__} in {timeout} s")
 
-    async def _call(self, message: Ask[R]) -> R:
-        future: TrioFuture[R] = TrioFuture()
-        envelope = Envelope(cast("Any", message), future)
-        mailbox = self._mailbox
-        if len(mailbox) < mailbox.capacity:
-            mailbox.put_nowait(envelope)
-        else:
-            await mailbox.send(envelope)
+    async def _ask_in_scope(self, queue: Envelope[Any] | None, future: TrioFuture[R], timeout: float | None) -> R:
+        """Wait for the answer, and first for room in the mailbox for `queue`.
+
+        Raises:
+            Expired: not in time.
+
+        """
         try:
-            return await future
+            with trio.CancelScope(deadline=math.inf if timeout is None else trio.current_time() + timeout):
+                if queue is not None:
+                    await self._mailbox.send(queue)
+                return await future
         finally:
-            del future, envelope  # a failure's traceback holds this frame
+            del queue, future
+        raise Expired
+
+    def _count(self, what: Tallied) -> None:
+        if self._cell.context is not None:
+            self._cell.context.tally.add(what, self.actor_class.__name__)
+
+    @property
+    def depth(self) -> int:
+        """Messages that wait in its mailbox."""
+        return len(self._mailbox)
+
+    def oldest_message_s(self) -> float:
+        """Seconds for which its oldest message has been handled, or has waited, at least; 0 while it is idle."""
+        return self._cell.oldest_message_s()
 
     async def send(self, message: object) -> None:
         """Put a message into the mailbox, waiting for room. A checkpoint only if it has to wait.

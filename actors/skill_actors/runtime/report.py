@@ -46,7 +46,14 @@ _LEVELS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One thing that happened under a supervisor. `time` is Unix seconds; `trace` is a traceback as text, or empty."""
+    """One thing that happened under a supervisor.
+
+    Args:
+        actor_class: class name of the actor that ended; empty where none did.
+        trace: a traceback as text, or empty.
+        time: Unix seconds.
+
+    """
 
     event: ReportEvent
     supervisor: str
@@ -55,6 +62,7 @@ class Report:
     message: str
     trace: str
     time: float
+    actor_class: str = ""
 
 
 Subscriber = Callable[[Report], None]
@@ -95,7 +103,14 @@ class Reports:
         """The ring, oldest first."""
         return tuple(self._ring)
 
-    def report(self, event: ReportEvent, supervisor: str, child: str, reason: ExitReason | None = None) -> None:
+    def report(
+        self,
+        event: ReportEvent,
+        supervisor: str,
+        child: str,
+        reason: ExitReason | None = None,
+        actor_class: str = "",
+    ) -> None:
         """Record one event."""
         level = _level(event, reason)
         noteworthy = level > logging.DEBUG
@@ -109,6 +124,7 @@ class Reports:
             message=str(reason) if reason else "",
             trace=format_error(reason.error) if reason and reason.error and reason.abnormal else "",
             time=self._clock(),
+            actor_class=actor_class,
         )
         if noteworthy:
             self._ring.append(report)

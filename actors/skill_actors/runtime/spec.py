@@ -13,9 +13,11 @@ from skill_actors.runtime.exit import ExitReason
 
 if TYPE_CHECKING:
     from skill_actors.runtime.actor import TrioActor
+    from skill_actors.runtime.thread import ThreadActor
 
 __all__ = [
     "BRUTAL_KILL",
+    "AutoShutdown",
     "Backoff",
     "BrutalKill",
     "ChildInfo",
@@ -24,6 +26,7 @@ __all__ = [
     "RestartBudget",
     "Strategy",
     "affected",
+    "ends_supervisor",
     "wants_restart",
 ]
 
@@ -47,6 +50,14 @@ class Restart(Enum):
     PERMANENT = "permanent"  # always
     TRANSIENT = "transient"  # after an abnormal exit
     TEMPORARY = "temporary"  # never; it is forgotten
+
+
+class AutoShutdown(Enum):
+    """When a supervisor ends because its significant children have ended by themselves."""
+
+    NEVER = "never"
+    ANY_SIGNIFICANT = "any_significant"  # one of them is enough
+    ALL_SIGNIFICANT = "all_significant"  # the last of them
 
 
 class BrutalKill(Enum):
@@ -101,27 +112,37 @@ class ChildSpec:
         name: name in the system's Directory while it serves.
         isolated: a child nobody must suffer from: restarted with `backoff` for ever, also when its first start
             fails; never counted, never escalated, and never a reason to restart its siblings.
+        required: whether a failed first start of an isolated child is its supervisor's, as with any other child.
         backoff: waits between the restarts of an isolated child.
+        significant: its own end, if that is for good, may end its supervisor: see AutoShutdown.
 
     Raises:
-        ValueError: if `id` is empty or a time is negative or NaN, or an isolated child is TEMPORARY.
+        ValueError: if `id` is empty, a time is negative or NaN, an isolated child is TEMPORARY or significant, a
+            significant one is PERMANENT (its end is never for good), or a required one is not isolated.
 
     """
 
     id: str
-    factory: Callable[[], TrioActor]
+    factory: Callable[[], TrioActor | ThreadActor]
     restart: Restart = Restart.PERMANENT
     shutdown_s: float | BrutalKill | None = None
     start_timeout_s: float | None = None
     name: str | None = None
     isolated: bool = False
+    required: bool = False
     backoff: Backoff = Backoff()
+    significant: bool = False
 
     def __post_init__(self) -> None:
         if not self.id:
             raise ValueError("a child needs an id")
         if self.isolated and self.restart is Restart.TEMPORARY:
             raise ValueError(f"child {self.id!r} is isolated and temporary: isolated means restarted for ever")
+        if self.significant and (self.isolated or self.restart is Restart.PERMANENT):
+            kind = "isolated" if self.isolated else "permanent"
+            raise ValueError(f"child {self.id!r} is significant and {kind}: its end is never for good")
+        if self.required and not self.isolated:
+            raise ValueError(f"child {self.id!r} is required but not isolated: it is required anyway")
         for field, value in (("shutdown_s", self.shutdown_s), ("start_timeout_s", self.start_timeout_s)):
             if isinstance(value, int | float) and not value >= 0:
                 raise ValueError(f"{field} of child {self.id!r} is {value}; it must be 0 or more seconds")
@@ -139,6 +160,12 @@ class ChildInfo:
         restarts: how often it was started again.
         mailbox_depth: messages that wait.
         children: under a supervisor, in start order; None for a worker.
+        strategy: a supervisor's Strategy, or "dynamic"; None for a worker.
+        restart: its Restart type.
+        isolated: whether it is restarted for ever.
+        oldest_message_s: seconds for which its oldest message has waited or been handled, at least; 0 if there is none.
+        pid: the operating system's process that it keeps, if any.
+        children_total: how many children there are, where `children` shows some of them only.
 
     """
 
@@ -151,11 +178,29 @@ class ChildInfo:
     mailbox_depth: int
     ref: Any = None
     children: tuple[ChildInfo, ...] | None = None
+    strategy: str | None = None
+    restart: str = Restart.TEMPORARY.value
+    isolated: bool = False
+    oldest_message_s: float = 0.0
+    pid: int | None = None
+    children_total: int = 0
 
 
 def wants_restart(restart: Restart, reason: ExitReason) -> bool:
     """Whether a child of this type that ended so is started again."""
     return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and reason.abnormal)
+
+
+def ends_supervisor(mode: AutoShutdown, spec: ChildSpec, others_run: bool) -> bool:
+    """Whether a child that has ended by itself, for good, takes its supervisor along.
+
+    Args:
+        others_run: whether another significant child is there, or waits for its restart.
+
+    """
+    if not spec.significant or mode is AutoShutdown.NEVER:
+        return False
+    return mode is AutoShutdown.ANY_SIGNIFICANT or not others_run
 
 
 def affected(strategy: Strategy, children: Sequence[C], child: C) -> Sequence[C]:

@@ -7,6 +7,9 @@ A child: stopped -> (start) -> alive -> (exit) -> stopped | waiting (for its bac
 Each incarnation is known by its ref; the exit of one that was replaced, or stopped on purpose, is ignored.
 A restart is counted. One too many within the period, or a child that cannot be killed, and the supervisor ends all
 children and then itself with SHUTDOWN, so that its own supervisor decides: a permanent spec builds it anew.
+It ends in the same way when its significant children have ended by themselves (`auto_shutdown`).
+
+While it waits for a child's start or end it answers nobody, Ping included, for as long as those may take.
 """
 
 from __future__ import annotations
@@ -19,18 +22,18 @@ from typing import Any, Final, Self, cast
 import pykka
 import trio
 
-from skill_actors.runtime.actor import TrioActor
 from skill_actors.runtime.branch import Branch, child_info
 from skill_actors.runtime.cell import Cell
-from skill_actors.runtime.children import check_actor, end_child
+from skill_actors.runtime.children import SHUTDOWN, AnyActor, check_actor, end_child
 from skill_actors.runtime.errors import ChildError, RestartLimitReached, StartFailed, UnkillableChild
 from skill_actors.runtime.exit import ExitKind, ExitReason
-from skill_actors.runtime.messages import Control
+from skill_actors.runtime.messages import Control, Ping
 from skill_actors.runtime.ref import TrioActorRef
 from skill_actors.runtime.report import ReportEvent
 from skill_actors.runtime.spec import (
     DEFAULT_SHUTDOWN_S,
     DEFAULT_START_TIMEOUT_S,
+    AutoShutdown,
     Backoff,
     BrutalKill,
     ChildInfo,
@@ -39,9 +42,11 @@ from skill_actors.runtime.spec import (
     RestartBudget,
     Strategy,
     affected,
+    ends_supervisor,
     wants_restart,
 )
 from skill_actors.runtime.supervisor_ref import DeleteChild, RestartChild, StartChild, SupervisorRef, TerminateChild
+from skill_actors.runtime.survey import Survey
 
 __all__ = ["Supervisor"]
 
@@ -95,9 +100,10 @@ class Supervisor(Branch):
         max_restarts: restarts tolerated within the period, for all children together; 0 means none.
         period_s: length of the sliding period, in seconds.
         backoff: waits before restarts, or None for OTP's way: at once.
+        auto_shutdown: whether it ends with its significant children.
 
     Raises:
-        ValueError: if two specs share an id, or a number is out of range.
+        ValueError: if two specs share an id, a number is out of range, or a child is significant under NEVER.
 
     """
 
@@ -109,11 +115,13 @@ class Supervisor(Branch):
         max_restarts: int = 3,
         period_s: float = 5.0,
         backoff: Backoff | None = None,
+        auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
     ) -> None:
         super().__init__()
         self._strategy: Final = strategy
         self._budget: Final = RestartBudget(max_restarts, period_s)
         self._backoff: Final = backoff
+        self._auto_shutdown: Final = auto_shutdown
         self._children: dict[str, _Child] = {}
         for spec in children:
             self._add(spec)
@@ -129,6 +137,8 @@ class Supervisor(Branch):
     def _add(self, spec: ChildSpec) -> _Child:
         if spec.id in self._children:
             raise ValueError(f"two children of a supervisor have the id {spec.id!r}")
+        if spec.significant and self._auto_shutdown is AutoShutdown.NEVER:
+            raise ValueError(f"child {spec.id!r} is significant, but its supervisor never ends with its children")
         child = self._children[spec.id] = _Child(spec)
         return child
 
@@ -145,7 +155,7 @@ class Supervisor(Branch):
             try:
                 await self._start(child)
             except StartFailed:
-                if not child.spec.isolated:
+                if not child.spec.isolated or child.spec.required:
                     raise
                 self._wait(child, child.spec.backoff)
 
@@ -159,8 +169,10 @@ class Supervisor(Branch):
     # Messages
 
     async def on_receive(self, message: Any) -> Any:
-        """Serve StartChild, TerminateChild, RestartChild and DeleteChild."""
+        """Serve Ping, StartChild, TerminateChild, RestartChild and DeleteChild; ChildError for all else."""
         match message:
+            case Ping():
+                return None
             case StartChild(spec=spec):
                 return await self._start_new(spec)
             case TerminateChild(id=id):
@@ -168,14 +180,15 @@ class Supervisor(Branch):
             case RestartChild(id=id):
                 return await self._start(self._find_idle(id))
             case DeleteChild(id=id):
-                self._find_idle(id).ticket = None
-                del self._children[id]
+                del self._children[self._find_idle(id).spec.id]
             case _:
                 raise ChildError(f"supervisor {self.path} does not understand {type(message).__name__}")
         return None
 
     def _runtime_control(self, message: Control) -> Any:
         match message:
+            case _Exited() | _Due() if self._cell.asked_to_stop() is not None:
+                return None  # the stop comes behind it on this lane: nothing is started to be ended at once
             case _Exited(child=child, ref=ref, reason=reason):
                 return self._after_exit(child, ref, reason)
             case _Due(child=child, ticket=ticket, counted=counted):
@@ -194,6 +207,8 @@ class Supervisor(Branch):
         child = self._find(id)
         if child.ref is not None:
             raise ChildError(f"child {id!r} of {self.path} is running; terminate it first")
+        if child.ticket is not None:
+            raise ChildError(f"child {id!r} of {self.path} waits for its restart; terminate it first")
         return child
 
     def _ref_of(self, id: str) -> AnyRef | None:
@@ -203,7 +218,10 @@ class Supervisor(Branch):
     async def _start_new(self, spec: ChildSpec) -> AnyRef:
         if spec.id in self._children:
             raise ChildError(f"supervisor {self.path} has a child {spec.id!r} already")
-        child = self._add(spec)
+        try:
+            child = self._add(spec)
+        except ValueError as error:
+            raise ChildError(f"supervisor {self.path}: {error}") from None
         try:
             return await self._start(child)
         except StartFailed:
@@ -211,8 +229,12 @@ class Supervisor(Branch):
             raise
 
     async def _terminate(self, child: _Child) -> None:
+        held_up = child.ticket is not None and not child.spec.isolated
         if not await self._end(child):
             raise ChildError(f"child {child.spec.id!r} of {self.path} ignores cancellation and could not be ended")
+        if held_up:  # siblings that ended with it wait for nothing any more; OTP, without a backoff, has no such wait
+            group = affected(self._strategy, list(self._children.values()), child)
+            await self._start_each([other for other in group if other is not child])
         if child.spec.restart is Restart.TEMPORARY:
             self._children.pop(child.spec.id, None)
 
@@ -223,13 +245,19 @@ class Supervisor(Branch):
             return None
         child.ref = child.stop_by = None
         if not wants_restart(child.spec.restart, reason):
-            if child.spec.restart is Restart.TEMPORARY:
-                self._children.pop(child.spec.id, None)
-            return None
+            return self._after_good(child)
         if child.spec.isolated:
             self._wait(child, child.spec.backoff)
             return None
         return await self._restart(child)
+
+    def _after_good(self, child: _Child) -> ExitReason | None:
+        """A child has ended by itself and is not restarted."""
+        if child.spec.restart is Restart.TEMPORARY:
+            self._children.pop(child.spec.id, None)
+        others = [other for other in self._children.values() if other is not child and other.spec.significant]
+        others_run = any(other.ref is not None or other.ticket is not None for other in others)
+        return SHUTDOWN if ends_supervisor(self._auto_shutdown, child.spec, others_run) else None
 
     async def _after_wait(self, child: _Child, ticket: object, counted: bool) -> ExitReason | None:
         if child.ticket is not ticket:
@@ -268,7 +296,7 @@ class Supervisor(Branch):
                 if child.spec.isolated:
                     self._wait(child, child.spec.backoff)
                     continue
-                self._wait(child, self._backoff, counted=False)
+                self._wait(child, None, counted=False)  # it is counted next, and waits its backoff then
                 return
 
     def _wait(self, child: _Child, backoff: Backoff | None, *, counted: bool = False) -> None:
@@ -317,7 +345,7 @@ class Supervisor(Branch):
         self._note_start(child, ref, again)
         return ref
 
-    def _make(self, spec: ChildSpec) -> TrioActor:
+    def _make(self, spec: ChildSpec) -> AnyActor:
         if spec.name is not None and (held := self._runtime_context().directory.whereis(spec.name)) is not None:
             raise ValueError(f"its name {spec.name!r} is held by {held}")
         return check_actor(spec.factory())
@@ -354,20 +382,44 @@ class Supervisor(Branch):
         if child.spec.name is not None:
             self._runtime_context().directory.unregister(child.spec.name, ref)
         failed = reason.kind is ExitKind.INIT
-        self._report(child, ReportEvent.START_FAILED if failed else ReportEvent.EXITED, reason)
+        event = ReportEvent.START_FAILED if failed else ReportEvent.EXITED
+        self._report(child, event, reason, ref.actor_class.__name__)
         self._cell.mailbox.put_control(_Exited(child, ref, reason))
 
-    def _report(self, child: _Child, event: ReportEvent, reason: ExitReason | None = None) -> None:
-        self._runtime_context().reports.report(event, self.path, child.spec.id, reason)
+    def _report(
+        self, child: _Child, event: ReportEvent, reason: ExitReason | None = None, actor_class: str = ""
+    ) -> None:
+        self._runtime_context().reports.report(event, self.path, child.spec.id, reason, actor_class)
 
-    def child_infos(self) -> tuple[ChildInfo, ...]:
+    def _refs(self) -> Iterable[AnyRef]:
+        return [child.ref for child in self._children.values() if child.ref is not None]
+
+    @property
+    def strategy_name(self) -> str:
+        """The strategy."""
+        return self._strategy.value
+
+    def children_total(self) -> int:
+        """How many specs there are."""
+        return len(self._children)
+
+    def child_infos(self, survey: Survey | None = None) -> tuple[ChildInfo, ...]:
         """The children as they are now, in start order, with their own children."""
-        return tuple(self._info(child) for child in self._children.values())
+        return tuple(self._info(child, survey) for child in self._children.values())
 
-    def _info(self, child: _Child) -> ChildInfo:
+    def _info(self, child: _Child, survey: Survey | None) -> ChildInfo:
         id, path = child.spec.id, f"{self.path}/{child.spec.id}"
         if child.ref is not None:
-            return child_info(child.ref, id=id, template=id, path=path, restarts=child.restarts)
+            return child_info(
+                child.ref,
+                id=id,
+                template=id,
+                path=path,
+                restarts=child.restarts,
+                restart=child.spec.restart,
+                isolated=child.spec.isolated,
+                survey=survey,
+            )
         return ChildInfo(
             id=id,
             template=id,
@@ -376,10 +428,12 @@ class Supervisor(Branch):
             phase="stopped" if child.ticket is None else "waiting",
             restarts=child.restarts,
             mailbox_depth=0,
+            restart=child.spec.restart.value,
+            isolated=child.spec.isolated,
         )
 
 
-def _start_timeout_s(spec: ChildSpec, actor: TrioActor) -> float:
+def _start_timeout_s(spec: ChildSpec, actor: AnyActor) -> float:
     if spec.start_timeout_s is not None:
         return spec.start_timeout_s
     return math.inf if isinstance(actor, Branch) else DEFAULT_START_TIMEOUT_S
@@ -394,7 +448,7 @@ def _limit_s(spec: ChildSpec, ref: AnyRef) -> float | None:
     return math.inf if issubclass(ref.actor_class, Branch) else DEFAULT_SHUTDOWN_S
 
 
-def _hook_limit_s(spec: ChildSpec, actor: TrioActor) -> float:
+def _hook_limit_s(spec: ChildSpec, actor: AnyActor) -> float:
     """Seconds for the stop hooks of an actor that ends by itself, where nobody waits to kill it."""
     limit_s = _limit_s(spec, actor.actor_ref)
     return DEFAULT_SHUTDOWN_S if limit_s is None else limit_s

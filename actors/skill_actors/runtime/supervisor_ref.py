@@ -1,4 +1,4 @@
-"""How a Supervisor is spoken to: its four messages, and a ref with a method for each."""
+"""How a Supervisor is spoken to: its four messages (and `messages.Ping`), and a ref with a method for each."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SupervisorRef(TrioActorRef[S]):
         """Add a child after the others and start it.
 
         Raises:
-            ChildError: if the id is taken.
+            ChildError: if the id is taken, or it is significant and the supervisor's `auto_shutdown` is NEVER.
             StartFailed: if it does not start; it is then not added.
             pykka.ActorDeadError: if the supervisor has ended or ends meanwhile; so for all methods here.
 
@@ -62,6 +62,8 @@ class SupervisorRef(TrioActorRef[S]):
 
     async def terminate_child(self, id: str) -> None:
         """End a child for good; its spec stays for `restart_child`, unless it is TEMPORARY.
+
+        Ending one that waits for its restart starts the siblings that were ended with it.
 
         Raises:
             ChildError: if there is no such child.
@@ -73,7 +75,7 @@ class SupervisorRef(TrioActorRef[S]):
         """Start a child that is not running.
 
         Raises:
-            ChildError: if there is no such child, or it runs.
+            ChildError: if there is no such child, or it runs or waits for a restart.
             StartFailed: if it does not start.
 
         """
@@ -83,7 +85,7 @@ class SupervisorRef(TrioActorRef[S]):
         """Forget a child that is not running.
 
         Raises:
-            ChildError: if there is no such child, or it runs.
+            ChildError: if there is no such child, or it runs or waits for a restart.
 
         """
         await self.call(DeleteChild(id), timeout=None)

@@ -6,6 +6,7 @@ Either way the tree ends in order and within the limits of its specs: it is shie
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from skill_actors.runtime.branch import child_info
 from skill_actors.runtime.cell import Phase
 from skill_actors.runtime.children import SHUTDOWN, run_child
 from skill_actors.runtime.context import Context
+from skill_actors.runtime.deadlines import Deadlines
 from skill_actors.runtime.directory import Directory
 from skill_actors.runtime.errors import StartFailed, SystemFailed
 from skill_actors.runtime.exit import ExitReason
@@ -26,8 +28,12 @@ from skill_actors.runtime.report import ReportEvent, Reports
 from skill_actors.runtime.spec import ChildInfo, ChildSpec, Strategy
 from skill_actors.runtime.supervisor import Supervisor
 from skill_actors.runtime.supervisor_ref import SupervisorRef
+from skill_actors.runtime.survey import Survey
+from skill_actors.runtime.tally import Tally
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "ActorSystem", "open_system", "run", "serve"]
+
+_log = logging.getLogger(__name__)
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 70  # EX_SOFTWARE: the root supervisor gave up
@@ -39,6 +45,8 @@ class ActorSystem:
     def __init__(self, root: Supervisor, reports: Reports) -> None:
         self.directory: Final = Directory()
         self.reports: Final = reports
+        self.tally: Final = Tally()
+        self._deadlines: Final = Deadlines()
         self.root: Final[SupervisorRef[Supervisor]] = root.actor_ref
         self._root_actor: Supervisor | None = root
         self._cell = root._cell
@@ -65,9 +73,9 @@ class ActorSystem:
         """Wait until the tree has ended; why it did."""
         return await self._cell.wait_exit()
 
-    def tree(self) -> ChildInfo:
-        """The live supervision tree."""
-        return child_info(self.root, id="root", template="root", path="root", restarts=0)
+    def tree(self, survey: Survey | None = None) -> ChildInfo:
+        """The live supervision tree; with a survey, of dynamic supervisors' children only those that it chooses."""
+        return child_info(self.root, id="root", template="root", path="root", restarts=0, survey=survey)
 
     def walk(self) -> Iterator[ChildInfo]:
         """Every supervisor and worker of the tree, parents first."""
@@ -109,10 +117,13 @@ class ActorSystem:
             token=trio.lowlevel.current_trio_token(),
             thread_id=threading.get_ident(),
             abort=self._abort,
+            deadlines=self._deadlines,
+            tally=self.tally,
         )
         root._cell.bind(context)
         with trio.CancelScope(shield=True):
             await run_child(root, context, float("inf"), float("inf"), self._ended)
+        self._deadlines.stop()
 
 
 @asynccontextmanager
@@ -120,6 +131,7 @@ async def _running(system: ActorSystem) -> AsyncIterator[trio.Nursery]:
     """Run the root for the length of the block; what ended it against anybody's wish is raised after the block."""
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(system._deadlines.run, name="deadlines")
         nursery.start_soon(system._run_root, name="root")
         try:
             with system._body:
@@ -192,7 +204,8 @@ async def serve(
         on_stopping: called when the first signal has come.
 
     Returns:
-        EXIT_OK after an end that signals asked for, EXIT_FAILED if the root gave up.
+        EXIT_OK after an end that signals or a KeyboardInterrupt asked for; the code of a SystemExit; EXIT_FAILED if the
+        root gave up. A SystemExit or KeyboardInterrupt may come from any actor, job or hook: the tree ends in order.
 
     Raises:
         StartFailed: a child did not start.
@@ -211,7 +224,21 @@ async def serve(
                 await system.wait_stopped()
         except SystemFailed:
             return EXIT_OK if system.killed_by_signal else EXIT_FAILED  # reported when it happened
+        except KeyboardInterrupt:
+            return EXIT_OK
+        except SystemExit as asked:
+            return _exit_code(asked)
     return EXIT_OK
+
+
+def _exit_code(asked: SystemExit) -> int:
+    """What Python itself would make of it."""
+    if asked.code is None:
+        return EXIT_OK
+    if isinstance(asked.code, int):
+        return asked.code
+    _log.error("%s", asked.code)
+    return 1
 
 
 async def _obey(

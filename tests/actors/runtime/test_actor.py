@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import time
 import weakref
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from skill_actors.runtime import (
     ExitReason,
     HandlerInterrupted,
     MailboxFull,
+    Overflow,
     Reject,
     StartFailed,
     Timeout,
@@ -562,6 +565,115 @@ def test_a_busy_actor_lets_others_run() -> None:
             for _ in range(10):
                 await trio.lowlevel.checkpoint()
             assert ref.is_alive()
+
+    run(main)
+
+
+@pytest.mark.parametrize(("messages", "seconds", "expected"), [(3, 10.0, 3), (1000, 0.0, 1)])
+def test_a_slice_ends_after_so_many_messages_or_so_much_time(messages: int, seconds: float, expected: int) -> None:
+    class Sliced(TrioActor):
+        slice_messages = messages
+        slice_s = seconds
+
+        def on_receive(self, message: Any) -> None:
+            handled[steps.number] += 1
+
+    class Steps(trio.abc.Instrument):
+        number = 0
+
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            self.number += 1
+
+    steps, handled = Steps(), Counter[int]()
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            ref = await dynamic.spawn(Sliced, id="s")
+            trio.lowlevel.add_instrument(steps)
+            for number in range(9):
+                ref.tell(number)
+            await settle()
+
+    run(main)
+    assert list(handled.values()) == [expected] * (9 // expected)
+
+
+def test_an_actor_may_drop_messages_instead_of_refusing_them() -> None:
+    class Dropping(Worker):
+        mailbox_capacity = 2
+        overflow = Overflow.DROP_OLDEST
+
+    async def main() -> None:
+        async with open_system([ChildSpec(id="f", factory=Dropping, name="f")]) as system:
+            ref = system.directory.ref("f")
+            actor = ref._actor_weakref()
+            assert isinstance(actor, Dropping)
+            ref.tell(Nap(1, "busy"))
+            await settle()
+            begin = trio.current_time()
+            dropped = ref.ask("asked", block=False)
+            for number in range(5):
+                await ref.send(str(number))
+            with pytest.raises(MailboxFull, match="was dropped"):
+                await dropped
+            assert trio.current_time() == begin
+            assert await ref.call(Add(1)) == 1
+            assert actor.log == ["done busy", "4"]
+            assert system.tally.snapshot()["mailbox_dropped"] == {"Dropping": 5}
+
+    run_virtual(main)
+
+
+def test_a_dropped_call_is_answered_at_once() -> None:
+    class Dropping(Worker):
+        mailbox_capacity = 1
+        overflow = Overflow.DROP_NEW
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            ref = await dynamic.spawn(Dropping, id="f")
+            ref.tell(Nap(1, "busy"))
+            await settle()
+            ref.tell("queued")
+            begin = trio.current_time()
+            for timeout in (5.0, None):
+                with pytest.raises(MailboxFull):
+                    await ref.call(Add(1), timeout=timeout)
+            assert trio.current_time() == begin
+
+    run_virtual(main)
+
+
+def test_the_age_of_the_oldest_message_is_known_while_there_is_one() -> None:
+    class Clocked(Worker):
+        def on_receive(self, message: Any) -> Any:
+            if message == "look":
+                self.log.append(str(self.actor_ref.oldest_message_s() >= 0 and self._cell.progress_at > 0))
+                return None
+            return super().on_receive(message)
+
+    async def main() -> None:
+        async with spawner() as dynamic:
+            actor = Clocked()
+            ref = await dynamic.spawn(actor, id="c")
+            assert (ref.oldest_message_s(), ref.depth) == (0.0, 0)
+            ref.tell(Nap(0.05))
+            ref.tell("look")
+            while ref.depth == 2:
+                await trio.lowlevel.checkpoint()
+            began = time.perf_counter()
+            await trio.sleep(0.02)
+            assert ref.depth == 1
+            assert 0.02 <= ref.oldest_message_s() <= time.perf_counter() - began + 1
+            await ref.call(Add(1))
+            await settle()
+            assert actor.log == ["done ", "True"]
+            assert (ref.oldest_message_s(), ref.depth) == (0.0, 0)
+            ref.tell(Nap(100))
+            await settle()
+            assert ref.oldest_message_s() > 0
+            await dynamic.terminate_child("c")
+            assert ref.oldest_message_s() == 0.0
 
     run(main)
 

@@ -18,9 +18,10 @@ from skill_actors.runtime import (
     Supervisor,
     Timeout,
     TrioActor,
+    TrioActorRef,
     open_system,
 )
-from support import run
+from task_tree import supervision_tree, task_tree
 
 
 class Ping(Ask[str]):
@@ -49,9 +50,24 @@ def inner(number: int) -> ChildSpec:
     return ChildSpec(id=f"s{number}", factory=lambda: Supervisor(specs, max_restarts=10_000, period_s=1))
 
 
+def disturb(chance: random.Random, ref: TrioActorRef[Any]) -> None:
+    """Interrupt it, tell it something, crash it by a tell, or kill it."""
+    match chance.choices(["interrupt", "tell", "crash", "kill"], weights=[5, 5, 1, 1])[0]:
+        case "interrupt":
+            ref.interrupt()
+        case "tell":
+            ref.tell(Ping())
+        case "crash":
+            ref.tell(Crash())
+        case _:
+            ref._cell.kill()
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("seconds", [1.0, pytest.param(60.0, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("seconds", [5.0, pytest.param(60.0, marks=pytest.mark.deep)])
 def test_a_hundred_clients_with_random_crashes_leave_everything_in_order(seconds: float) -> None:
+    """Tells, asks, cancels, interrupts, crashes, kills; all the while the tasks are those of the supervision tree."""
+
     async def main() -> None:
         async with open_system([inner(number) for number in range(4)], max_restarts=10_000) as system:
             messages: list[Ask[Any]] = [Ping(), Slow(), Crash()]
@@ -67,17 +83,33 @@ def test_a_hundred_clients_with_random_crashes_leave_everything_in_order(seconds
                     except (ValueError, ActorDeadError, Timeout, NameNotRegistered, HandlerInterrupted):
                         await trio.lowlevel.checkpoint()
                     if chance.random() < 0.05 and (ref := system.directory.whereis(named.name)) is not None:
-                        ref.interrupt()
+                        disturb(chance, ref)
+
+            compared = 0
+
+            async def compare() -> None:
+                nonlocal compared
+                chance = random.Random(-1)
+                while True:
+                    await trio.sleep(chance.uniform(0, 0.01))
+                    assert task_tree() == supervision_tree(system)
+                    compared += 1
 
             with trio.move_on_after(seconds):
                 async with trio.open_nursery() as nursery:
+                    nursery.start_soon(compare)
                     for seed in range(100):
                         nursery.start_soon(client, seed)
             for name in names:
                 assert await system.directory.named(name).call(Ping(), wait_s=5) == "pong"
+            assert compared > 10 * seconds
             begin = trio.current_time()
             await system.shutdown()
             assert trio.current_time() - begin < 1
         assert trio.lowlevel.current_task().child_nurseries == []
 
-    run(main)
+    async def bounded() -> None:
+        with trio.fail_after(seconds + 30):
+            await main()
+
+    trio.run(bounded)

@@ -185,3 +185,59 @@ def test_a_signal_stops_a_slow_boot() -> None:
             await trio.sleep(1000)
 
     assert run_process([ChildSpec(id="slow", factory=Slow, start_timeout_s=5000)]) == EXIT_OK
+
+
+class Leaver(TrioActor):
+    """Raises an error where it is told to: in a handler, in a job, in a stop hook."""
+
+    def on_receive(self, message: tuple[str, BaseException]) -> None:
+        where, self.error = message
+        match where:
+            case "handler":
+                raise self.error
+            case "job":
+                self.spawn(self.job)
+            case "hook":
+                self.stop()
+
+    async def job(self) -> None:
+        await trio.lowlevel.checkpoint()
+        raise self.error
+
+    def on_stop(self) -> None:
+        if hasattr(self, "error"):
+            raise self.error
+
+
+@pytest.mark.parametrize("where", ["handler", "job", "hook"])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 0), (SystemExit(), 0), (SystemExit(0), 0), (SystemExit(3), 3), (SystemExit("why"), 1)],
+    ids=lambda value: repr(value),
+)
+def test_leaving_from_inside_an_actor_is_the_ordered_shutdown_of_a_signal(
+    where: str, error: BaseException, code: int
+) -> None:
+    log: list[str] = []
+
+    async def ready(system: ActorSystem) -> None:
+        system.directory.ref("leaver").tell((where, error))
+
+    specs = [
+        ChildSpec(id="before", factory=lambda: Service(log, teardown_s=0.01)),
+        ChildSpec(id="inner", factory=lambda: Supervisor([ChildSpec(id="l", factory=Leaver, name="leaver")])),
+        ChildSpec(id="after", factory=lambda: Service(log)),
+    ]
+    assert run_process(specs, on_ready=ready) == code
+    assert log == ["ended shutdown"] * 2
+
+
+def test_leaving_from_setup_is_a_shutdown_too() -> None:
+    log: list[str] = []
+
+    class Early(TrioActor):
+        async def setup(self) -> None:
+            raise SystemExit(4)
+
+    assert run_process([service(log), ChildSpec(id="early", factory=Early)]) == 4
+    assert log == ["ended shutdown"]
