@@ -19,6 +19,7 @@ import trio
 from skill_actors.backends import (
     BackendUnavailable,
     Executor,
+    Host,
     OutputChunk,
     ToolCall,
     ToolContext,
@@ -49,7 +50,7 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def bench(name: str, root: Path) -> AsyncIterator[Bench]:
-    opened: AbstractAsyncContextManager[Executor] = (await factory(name))({})
+    opened: AbstractAsyncContextManager[Executor] = (await factory(name))({}, Host())
     async with opened as executor:
         await executor.check()
         yield Bench(executor, await executor.open(WorkspaceSpec(session="ses", root=root)))
@@ -533,10 +534,10 @@ def test_a_workspace_can_be_opened_again_with_its_files(on: Fixture) -> None:
 DAEMON = """
 import sys, trio
 from pathlib import Path
-from skill_actors.backends import ToolCall, ToolContext, WorkspaceSpec, factory
+from skill_actors.backends import Host, ToolCall, ToolContext, WorkspaceSpec, factory
 
 async def main():
-    async with (await factory(sys.argv[1]))({}) as executor:
+    async with (await factory(sys.argv[1]))({}, Host()) as executor:
         workspace = await executor.open(WorkspaceSpec(session="s", root=Path(sys.argv[2])))
         call = ToolCall(id="c", name="bash_tool", input={"command": sys.argv[3]})
         await workspace.execute(call, ToolContext())

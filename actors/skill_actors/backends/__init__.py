@@ -14,20 +14,25 @@ from .base import (
 from .link import Limits
 from .local import LocalOptions, open_local
 from .registry import factory, known
+from .workers import Host, Workers, WorkersRef, failed_result
 
 __all__ = [
     "BackendUnavailable",
     "Capabilities",
     "Executor",
+    "Host",
     "Limits",
     "LocalOptions",
     "OutputChunk",
     "ToolCall",
     "ToolContext",
     "ToolResult",
+    "Workers",
+    "WorkersRef",
     "Workspace",
     "WorkspaceSpec",
     "factory",
+    "failed_result",
     "known",
     "open_local",
 ]

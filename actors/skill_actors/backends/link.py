@@ -257,7 +257,11 @@ class Link:
                 stream: Literal["stdout", "stderr"] = "stdout" if kind == wire.STDOUT else "stderr"
                 self._calls[number].send_nowait(OutputChunk(stream, payload.decode(errors="replace")))
         elif kind == wire.DONE:
-            self._deliver(number, _decode(payload))
+            done = _decode(payload)
+            self._deliver(number, done)
+            if done.left:  # what the keeper could not end dies with the runner, by stronger means
+                self.hangs = True
+                self.stop()
         elif kind == wire.FATAL:
             _log.error("a runner failed:\n%s", (payload or b"").decode(errors="replace"))
         else:

@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import re
-import secrets
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,16 +25,14 @@ from typing import Any, Final
 
 import trio
 
-from . import files, runner, tools
+from . import files, tools
 from .base import BackendUnavailable, Capabilities, ToolCall, ToolContext, ToolResult, WorkspaceSpec
 from .link import Done, Limits, Link, Request, RunnerBroken
 from .output import NOTE_CHARS, clean, compose, outcome_of
 from .paths import PathRefused
-from .survivors import end_marked
+from .resident import Nest, Resident, find_nest
 
 __all__ = ["LocalExecutor", "LocalOptions", "LocalWorkspace", "open_local"]
-
-_log = logging.getLogger(__name__)
 
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OWN_FOLDER: Final = ".skilld"  # in the workspace: temporary files, and outputs too long for the model
@@ -68,10 +63,18 @@ class LocalOptions:
 
 
 @contextlib.asynccontextmanager
-async def open_local(options: LocalOptions | None = None) -> AsyncIterator[LocalExecutor]:
-    """The local executor, with a nursery for its runners. Leaving it kills what still runs."""
+async def open_local(options: LocalOptions | None = None, *, owner: str | None = None) -> AsyncIterator[LocalExecutor]:
+    """The local executor, with a nursery for its runners. Leaving it kills what still runs.
+
+    Args:
+        options: how commands are run.
+        owner: whose processes these are, in letters and digits; what an earlier life of the same owner left behind is
+            killed first, so there must be one of a name at a time. By default nobody's.
+
+    """
+    nest = await trio.to_thread.run_sync(find_nest, owner)
     async with trio.open_nursery() as nursery:
-        executor = LocalExecutor(nursery, options or LocalOptions())
+        executor = LocalExecutor(nursery, options or LocalOptions(), nest)
         try:
             yield executor
         finally:
@@ -82,8 +85,9 @@ async def open_local(options: LocalOptions | None = None) -> AsyncIterator[Local
 class LocalExecutor:
     """Serves all conversations. Made by `open_local`."""
 
-    def __init__(self, nursery: trio.Nursery, options: LocalOptions) -> None:
+    def __init__(self, nursery: trio.Nursery, options: LocalOptions, nest: Nest) -> None:
         self._nursery = nursery
+        self._nest = nest
         self._options = options
         self._threads = trio.CapacityLimiter(_FILE_THREADS)
         self._open: set[LocalWorkspace] = set()
@@ -123,7 +127,7 @@ class LocalExecutor:
             raise BackendUnavailable(
                 f"the workspace {spec.root} cannot be used: {error.strerror}; make it writable for the daemon"
             ) from error
-        workspace = LocalWorkspace(root, self._options, self._nursery, self._threads, self._open.discard)
+        workspace = LocalWorkspace(root, self._options, self._nest, self._nursery, self._threads, self._open.discard)
         self._open.add(workspace)
         return workspace
 
@@ -145,6 +149,7 @@ class LocalWorkspace:
         "_forget",
         "_gone",
         "_link",
+        "_nest",
         "_nursery",
         "_options",
         "_root",
@@ -156,12 +161,14 @@ class LocalWorkspace:
         self,
         root: Path,
         options: LocalOptions,
+        nest: Nest,
         nursery: trio.Nursery,
         threads: trio.CapacityLimiter,
         forget: Callable[[LocalWorkspace], None],
     ) -> None:
         self._root = root
         self._options = options
+        self._nest = nest
         self._nursery = nursery
         self._threads = threads
         self._forget = forget
@@ -317,55 +324,19 @@ class LocalWorkspace:
 
     async def _keep_runner(self, *, task_status: trio.TaskStatus[Link] = trio.TASK_STATUS_IGNORED) -> None:
         """One runner's life. When this returns, nothing that it started lives."""
-        mark = f"{runner.MARK}={secrets.token_hex(16)}"
         gone = self._gone = trio.Event()
         try:
-            process = await _start_process(mark)
-            assert process.stdin is not None
-            assert process.stdout is not None
-            link = Link(process.stdin, process.stdout)
+            resident = await Resident.start(self._nest)
             try:
-                await link.serve(idle_s=self._options.idle_s, task_status=task_status)
+                await resident.link.serve(idle_s=self._options.idle_s, task_status=task_status)
             except RunnerBroken as error:
                 raise BackendUnavailable(f"no commands can be run in the workspace {self._root}: {error}") from error
             finally:
                 with trio.CancelScope(shield=True):
-                    await _end_process(process, mark, hangs=link.hangs)
-                    link.fail_all()
+                    await resident.end()
+                    resident.link.fail_all()
         finally:
             gone.set()
-
-
-async def _start_process(mark: str) -> trio.Process:
-    name, _, value = mark.partition("=")
-    try:
-        return await trio.lowlevel.open_process(
-            [sys.executable, "-I", "-S", "-E", runner.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env={"LANG": "C.UTF-8", name: value},
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise BackendUnavailable(f"no runner for commands could be started: {error}") from error
-
-
-async def _end_process(process: trio.Process, mark: str, *, hangs: bool) -> None:
-    """Let the runner end its calls and itself, or kill it and them."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    await process.stdin.aclose()
-    with trio.move_on_after(0 if hangs else _STOP_S):
-        await process.wait()
-    if process.returncode is None:
-        process.kill()
-        await process.wait()
-    await process.stdout.aclose()
-    if process.returncode != 0:
-        left = await trio.to_thread.run_sync(end_marked, mark)
-        _log.warning("a runner ended with %d; %d of its processes could not be killed", process.returncode, left)
 
 
 def _make_root(root: Path) -> Path:

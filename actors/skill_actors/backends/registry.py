@@ -16,16 +16,18 @@ import trio
 
 from .base import BackendUnavailable, Executor
 from .local import LocalOptions, open_local
+from .workers import Host
 
 __all__ = ["ENTRY_POINT_GROUP", "ExecutorFactory", "factory", "known"]
 
 ENTRY_POINT_GROUP: Final = "skilld.backends"
 
-ExecutorFactory = Callable[[Mapping[str, Any]], AbstractAsyncContextManager[Executor]]
+ExecutorFactory = Callable[[Mapping[str, Any], Host], AbstractAsyncContextManager[Executor]]
+"""Takes the options of the backend, and what the process around it offers; opens the executor."""
 
 
 async def factory(name: str) -> ExecutorFactory:
-    """What opens the executor of this name: `async with (await factory("local"))(options) as executor`.
+    """What opens the executor of this name: `async with (await factory("local"))(options, Host()) as executor`.
 
     Installed packages are looked at only for names that skilld has not itself. Raises BackendUnavailable.
     """
@@ -39,12 +41,12 @@ async def known() -> tuple[str, ...]:
     return await trio.to_thread.run_sync(_names)
 
 
-def _local(options: Mapping[str, Any]) -> AbstractAsyncContextManager[Executor]:
+def _local(options: Mapping[str, Any], host: Host) -> AbstractAsyncContextManager[Executor]:
     names = sorted(field.name for field in dataclasses.fields(LocalOptions))
     for name in options:
         if name not in names:
             raise BackendUnavailable(f"the local backend has no option {name!r}; it has {', '.join(names)}")
-    return open_local(LocalOptions(**options))
+    return open_local(LocalOptions(**options), owner=host.owner)
 
 
 _BUILT_IN: Final[Mapping[str, ExecutorFactory]] = {"local": _local}

@@ -13,6 +13,7 @@ Rules:
 - A child of the runner that is no keeper is an orphan of a keeper that was killed, and is killed too.
 - A keeper ends its call when the main process ends, when it is told to, and when the runner dies (end of file).
 - The runner ends every call and itself when its stdin ends, so nothing outlives the daemon.
+- It enters the control group it is given before it starts anything, so that all of it can be killed at once.
 - A frame that makes no sense is answered or ignored; it never ends the runner.
 - Memory is bounded: a streaming call is read only while it has credit; without streaming only the first and last
   `max_chars` are kept, and the whole output goes to the spill file up to its limit.
@@ -44,6 +45,7 @@ __all__ = [
     "CREDIT",
     "DONE",
     "FATAL",
+    "GROUP",
     "HEADER",
     "HELLO",
     "MARK",
@@ -57,6 +59,7 @@ __all__ = [
 ]
 
 PROTOCOL: Final = 1
+GROUP: Final = "SKILLD_CGROUP"  # environment variable with the control group to live in, if there is one
 MARK: Final = "SKILLD_RUNNER"  # environment variable that whoever starts the runner may set, to find what it left
 HEADER: Final = struct.Struct(">IBI")  # payload bytes, kind, number of the call
 MAX_FRAME_BYTES: Final = 16 << 20
@@ -779,6 +782,9 @@ def main() -> None:
     # A signal meant for a foreground job (Ctrl-C) must not end the runner before it has ended its calls.
     for name in _IGNORED:
         signal.signal(name, signal.SIG_IGN)
+    if group := os.environ.pop(GROUP, ""):
+        with contextlib.suppress(OSError), open(f"{group}/cgroup.procs", "w") as members:
+            members.write("0")  # without a group, trees and marks have to do
     runner = _Runner()
     try:
         runner.run()

@@ -12,7 +12,18 @@ from typing import Any, Final
 
 from .base import ToolCall
 
-__all__ = ["TOOLS", "BadInput", "Bash", "CreateFile", "Run", "StrReplace", "ToolInput", "View", "parse"]
+__all__ = [
+    "READ_ONLY_TOOLS",
+    "TOOLS",
+    "BadInput",
+    "Bash",
+    "CreateFile",
+    "Run",
+    "StrReplace",
+    "ToolInput",
+    "View",
+    "parse",
+]
 
 MAX_ARGUMENT_BYTES: Final = 131_071  # the kernel's limit for one argument, less its final NUL
 _MAX_ARGV_BYTES: Final = 1_500_000  # all together; the kernel's limit is a quarter of the stack limit
@@ -88,6 +99,9 @@ TOOLS: Final[tuple[Mapping[str, Any], ...]] = (
         },
     },
 )
+
+# Those that change nothing, so that calling them twice does no harm.
+READ_ONLY_TOOLS: Final = frozenset({"view"})
 
 _SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {tool["name"]: tool["input_schema"] for tool in TOOLS}
 

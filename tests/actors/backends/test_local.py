@@ -23,6 +23,7 @@ from skill_actors.backends import (
     ToolResult,
     Workspace,
     WorkspaceSpec,
+    cgroups,
     open_local,
 )
 from skill_actors.backends.survivors import end_marked, marked
@@ -118,6 +119,23 @@ def test_a_command_that_kills_the_runner_and_its_keeper_leaves_nothing(tmp_path:
             assert result.outcome == "error"
             assert not sleeping("6201")
             assert not sleeping("6202")
+            assert (await bash(workspace, "echo next")).content == "next"
+
+    run(main)
+
+
+def test_not_even_a_process_without_a_mark_survives_a_killed_runner_and_keeper(tmp_path: Path) -> None:
+    if (group := cgroups.make(cgroups.find_home(), f"skilld-test-{os.getpid()}")) is None:
+        pytest.skip("no control group may be made here")
+    cgroups.end(group)
+
+    async def main() -> None:
+        async with local(tmp_path / "w") as workspace:
+            command = "(env -i setsid sleep 6211 &); r=$(cut -d' ' -f4 /proc/$PPID/stat); kill -9 $r $PPID; sleep 6212"
+            result = await bash(workspace, command)
+            assert result.outcome == "error"
+            assert not sleeping("6211")
+            assert not sleeping("6212")
             assert (await bash(workspace, "echo next")).content == "next"
 
     run(main)

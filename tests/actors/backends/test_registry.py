@@ -10,13 +10,22 @@ from typing import Any
 
 import pytest
 
-from skill_actors.backends import BackendUnavailable, ToolCall, ToolContext, WorkspaceSpec, factory, known, open_local
+from skill_actors.backends import (
+    BackendUnavailable,
+    Host,
+    ToolCall,
+    ToolContext,
+    WorkspaceSpec,
+    factory,
+    known,
+    open_local,
+)
 from skill_actors.backends.local import LocalExecutor
 from support import run
 
 
 @contextlib.asynccontextmanager
-async def open_other(options: Mapping[str, Any]) -> AsyncIterator[LocalExecutor]:
+async def open_other(options: Mapping[str, Any], host: Host) -> AsyncIterator[LocalExecutor]:
     """A factory as another package would offer it."""
     async with open_local() as executor:
         yield executor
@@ -47,7 +56,7 @@ def test_an_unknown_name_is_an_error_that_names_the_known_ones() -> None:
 def test_an_unknown_option_is_an_error_that_names_the_known_ones() -> None:
     async def main() -> None:
         with pytest.raises(BackendUnavailable, match="no option 'idle'; it has environment, idle_s, limits, path"):
-            (await factory("local"))({"idle": 3})
+            (await factory("local"))({"idle": 3}, Host())
 
     run(main)
 
@@ -55,7 +64,7 @@ def test_an_unknown_option_is_an_error_that_names_the_known_ones() -> None:
 @pytest.mark.usefixtures("installed")
 def test_a_package_can_offer_a_backend(tmp_path: Path) -> None:
     async def main() -> None:
-        async with (await factory("other"))({}) as executor:
+        async with (await factory("other"))({}, Host()) as executor:
             workspace = await executor.open(WorkspaceSpec(session="s", root=tmp_path / "w"))
             call = ToolCall(id="c", name="bash_tool", input={"command": "echo theirs"})
             assert (await workspace.execute(call, ToolContext())).content == "theirs"
@@ -74,7 +83,7 @@ def test_a_package_that_does_not_load_is_an_error(name: str, words: str) -> None
 @pytest.mark.usefixtures("installed")
 def test_no_package_replaces_a_backend_of_skilld() -> None:
     async def main() -> None:
-        async with (await factory("local"))({"idle_s": 1}) as executor:
+        async with (await factory("local"))({"idle_s": 1}, Host()) as executor:
             assert isinstance(executor, LocalExecutor)
 
     run(main)
