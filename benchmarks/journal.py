@@ -3,9 +3,9 @@
     python benchmarks/journal.py [--appends N] [--actors 1,16,128] [--directory DIR] [--json]
 
 Each actor appends one event of 500 bytes at a time to a session of its own and waits until it is durable; the events
-are made beforehand. The two floors are apsw alone, one thread, a commit for every N rows: `bare` inserts the event
-into a table like the journal's, `same` also moves the session's head, as every append must. DIR should be on the disk
-that will hold the state.
+are made beforehand. Then all are read back, page by page, each row's checksum compared. The two floors are apsw alone,
+one thread, a commit for every N rows: `bare` inserts the event into a table like the journal's, `same` also moves the
+session's head, as every append must. DIR should be on the disk that will hold the state.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Line:
     mean_batch: float
     bare_per_s: float
     same_per_s: float
+    replay_per_s: float
 
     @property
     def ratio_to_bare(self) -> float:
@@ -79,8 +80,8 @@ def floor(directory: Path, batch: int, count: int, *, move_head: bool) -> float:
     return rate
 
 
-async def journal(directory: Path, actors: int, count: int) -> tuple[float, list[float], float]:
-    """Appends a second through the journal, each one's latency in seconds, and the mean batch."""
+async def journal(directory: Path, actors: int, count: int) -> tuple[float, list[float], float, float]:
+    """Appends a second through the journal, each one's latency in seconds, the mean batch, and events a second read."""
     latencies_s: list[float] = []
     async with await SqliteJournal.open(directory / f"state-{actors}" / "journal.db") as store:
         sessions = [new_id("ses") for _ in range(actors)]
@@ -94,7 +95,21 @@ async def journal(directory: Path, actors: int, count: int) -> tuple[float, list
             for changes in work:
                 nursery.start_soon(_actor, store, changes, latencies_s)
         elapsed_s, after = time.perf_counter() - started_s, store.stats()
-    return len(latencies_s) / elapsed_s, latencies_s, len(latencies_s) / max(1, after.commits - before.commits)
+        replay_per_s = await _replay(store, sessions)
+    mean_batch = len(latencies_s) / max(1, after.commits - before.commits)
+    return len(latencies_s) / elapsed_s, latencies_s, mean_batch, replay_per_s
+
+
+async def _replay(store: SqliteJournal, sessions: Sequence[str]) -> float:
+    """Events a second when all conversations are loaded and read from the beginning, one after the other."""
+    events, started_s = 0, time.perf_counter()
+    for session in sessions:
+        await store.open_session(session)
+        after = 0
+        while page := await store.read_events(session, after=after):
+            after = page[-1].seq
+            events += len(page)
+    return events / (time.perf_counter() - started_s)
 
 
 def _changes(session: str, count: int) -> list[Append]:
@@ -121,7 +136,7 @@ def measure(directory: Path, actors: int, appends: int) -> Line:
     count = max(appends if actors > 1 else appends // 10, actors * 10)
     bare = [floor(directory, actors, count, move_head=False)]
     same = [floor(directory, actors, count, move_head=True)]
-    rate, latencies_s, mean_batch = trio.run(journal, directory, actors, count)
+    rate, latencies_s, mean_batch, replay_per_s = trio.run(journal, directory, actors, count)
     with tempfile.TemporaryDirectory(dir=directory) as again:
         bare.append(floor(Path(again), actors, count, move_head=False))
         same.append(floor(Path(again), actors, count, move_head=True))
@@ -134,6 +149,7 @@ def measure(directory: Path, actors: int, appends: int) -> Line:
         mean_batch=mean_batch,
         bare_per_s=statistics.fmean(bare),
         same_per_s=statistics.fmean(same),
+        replay_per_s=replay_per_s,
     )
 
 
@@ -152,12 +168,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
         print(json.dumps(rows))
         return
-    print("actors  appends/s  p50 ms  p99 ms  batch  bare/s  ratio  same/s  ratio")
+    print("actors  appends/s  p50 ms  p99 ms  batch  bare/s  ratio  same/s  ratio  replay/s")
     for line in lines:
         print(
             f"{line.actors:6d}  {line.appends_per_s:9.0f}  {line.p50_ms:6.2f}  {line.p99_ms:6.2f}  "
             f"{line.mean_batch:5.1f}  {line.bare_per_s:6.0f}  {line.ratio_to_bare:5.2f}  "
-            f"{line.same_per_s:6.0f}  {line.ratio_to_same:5.2f}"
+            f"{line.same_per_s:6.0f}  {line.ratio_to_same:5.2f}  {line.replay_per_s:8.0f}"
         )
 
 

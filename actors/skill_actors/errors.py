@@ -27,6 +27,7 @@ ERROR_CODES: Final[Mapping[str, tuple[int, bool]]] = {
     "no_entry_command": (422, False),
     "overloaded": (429, True),
     "internal": (500, True),
+    "session_damaged": (500, False),
     "backend_unavailable": (503, True),
     "draining": (503, True),
     "storage_full": (507, True),

@@ -13,6 +13,7 @@ import shutil
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Final
@@ -55,6 +56,7 @@ class SkillCopies:
         self._limiter = trio.CapacityLimiter(4)
         self._lock = threading.Lock()
         self._checked: set[str] = set()
+        self._used: dict[str, float] = {}
         self._building: set[str] = set()
 
     def path_of(self, digest: str) -> Path:
@@ -69,6 +71,7 @@ class SkillCopies:
             OSError: if the copy cannot be written (no space, no permission).
 
         """
+        self._used[skill.digest] = time.monotonic()
         if skill.digest in self._checked:
             return self.path_of(skill.digest)
         return await trio.to_thread.run_sync(self.materialise, skill, limiter=self._limiter)
@@ -82,6 +85,12 @@ class SkillCopies:
             self._build(skill, inventory, place)
         self._checked.add(skill.digest)
         return place
+
+    def used_within(self, age_s: float) -> set[str]:
+        """Digests of the copies that `ensure` was asked for in the last `age_s` seconds. Forgets the others."""
+        limit_s = time.monotonic() - age_s
+        self._used = {digest: used_s for digest, used_s in self._used.items() if used_s >= limit_s}
+        return set(self._used)
 
     def collect(self, keep: Collection[str]) -> int:
         """Remove all copies but those with these digests, and what killed processes left; returns how many. Blocks."""

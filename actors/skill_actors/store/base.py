@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from skill_actors.sessions.events import Event
+
+if TYPE_CHECKING:
+    from skill_actors.store.choice import SessionChoice
 
 __all__ = [
     "Append",
@@ -20,6 +23,7 @@ __all__ = [
     "JournalClosed",
     "Page",
     "SequenceConflict",
+    "SessionFull",
     "SessionMissing",
     "SessionRecord",
     "StateTooNew",
@@ -39,6 +43,7 @@ class StoreError(Exception):
      +-- SessionMissing    no such session (never was, or was deleted)
      +-- SequenceConflict  somebody else appended first: read again
      +-- Fenced            another daemon holds this session now
+     +-- SessionFull       the session has reached the bound of its events or bytes
      +-- StorageFull       nothing was written; reads still work; try again when there is room
      +-- StateTooNew       a newer program wrote this state
      +-- JournalClosed     the store is shutting down
@@ -55,6 +60,10 @@ class SequenceConflict(StoreError):
 
 class Fenced(StoreError):
     """The fencing token is older than the stored one."""
+
+
+class SessionFull(StoreError):
+    """The session may grow no further: it takes no more messages."""
 
 
 class StorageFull(StoreError):
@@ -140,8 +149,13 @@ class Page:
 class Journal(Protocol):
     """The store of conversations. All methods are called on the trio thread and none blocks it."""
 
-    async def create_session(self, record: SessionRecord) -> None:
-        """Store a new session durably. Raises StorageFull, JournalClosed; ValueError if the id exists."""
+    async def create_session(
+        self, record: SessionRecord, *, events: Sequence[Event] = (), turns: Sequence[TurnRecord] = ()
+    ) -> None:
+        """Store a new session durably, with its history if it has one already: all of it or nothing.
+
+        Raises: StorageFull, JournalClosed; ValueError if the id, or that of a turn, exists.
+        """
 
     async def append(self, change: Append) -> None:
         """Apply `change` whole and durably, or raise and apply nothing.
@@ -157,8 +171,24 @@ class Journal(Protocol):
 
     async def get_session(self, session: str) -> SessionRecord | None: ...
 
-    async def list_sessions(self, *, owner_uid: int | None = None, limit: int = 100, cursor: str | None = None) -> Page:
-        """Newest first; of one owner, or of all with None. Raises ValueError on a cursor that is not ours."""
+    async def open_session(self, session: str) -> SessionRecord | None:
+        """As `get_session`, for whoever is about to go on with it: also checks that no turn or event is missing."""
+
+    async def list_sessions(
+        self,
+        *,
+        owner_uid: int | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        choice: SessionChoice | None = None,
+    ) -> Page:
+        """Newest first; of one owner, or of all with None. Raises ValueError on a cursor that is not ours.
+
+        With a choice, a page may hold fewer than `limit` and still have a next one: so many are looked at in one go.
+        """
+
+    async def session_ids(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Ids behind `after` in their own order, also of sessions that cannot be read."""
 
     async def count_sessions(self) -> int: ...
 

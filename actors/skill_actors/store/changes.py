@@ -7,11 +7,19 @@ of the change behind; the writer then rolls back.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import apsw
 
-from skill_actors.store.base import Append, Fenced, SequenceConflict, SessionMissing, SessionRecord, StoreError
+from skill_actors.store.base import (
+    Append,
+    Fenced,
+    SequenceConflict,
+    SessionFull,
+    SessionMissing,
+    SessionRecord,
+    StoreError,
+)
 from skill_actors.store.codec import (
     EVENT_COLUMNS,
     TURN_COLUMNS,
@@ -24,7 +32,7 @@ from skill_actors.store.codec import (
     settings_sum,
 )
 
-__all__ = ["AppendWrite", "CreateWrite", "DeleteWrite", "Outcome", "Write", "sweep_deleted"]
+__all__ = ["NO_BOUNDS", "AppendWrite", "Bounds", "CreateWrite", "DeleteWrite", "Outcome", "Write", "sweep_deleted"]
 
 _ROW_OVERHEAD_BYTES: Final = 200  # a guess; it only sizes batches
 
@@ -34,11 +42,14 @@ INSERT INTO turn ({TURN_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     seq = excluded.seq, status = excluded.status, created = excluded.created, updated = excluded.updated,
     idempotency_key = excluded.idempotency_key, digest = excluded.digest, result = excluded.result, sum = excluded.sum
-WHERE session = excluded.session
 """
 _MOVE_HEAD: Final = """
-UPDATE session SET last_seq = ?, fence = ?, updated = ?, head_sum = ?
+UPDATE session SET last_seq = ?, fence = ?, updated = ?, head_sum = ?,
+    events = events + ?, events_sum = (events_sum + ?) & 4294967295, event_bytes = event_bytes + ?
 WHERE id = ? AND last_seq = ? AND fence <= ?
+"""
+_COUNT_TURN: Final = """
+UPDATE session SET turns = turns + ?, turns_sum = (turns_sum + ?) & 4294967295 WHERE id = ?
 """
 _DELETE_EVENTS: Final = """
 DELETE FROM event WHERE session = ?1 AND seq IN (SELECT seq FROM event WHERE session = ?1 ORDER BY seq LIMIT ?2)
@@ -46,6 +57,16 @@ DELETE FROM event WHERE session = ?1 AND seq IN (SELECT seq FROM event WHERE ses
 
 
 Outcome = bool | StoreError | ValueError
+
+
+class Bounds(NamedTuple):
+    """How large a session may be that takes a message; 0 is no bound."""
+
+    events: int = 0
+    event_bytes: int = 0
+
+
+NO_BOUNDS: Final = Bounds()
 
 
 class Write(Protocol):
@@ -109,7 +130,10 @@ class AppendWrite:
     """An Append with its rows ready. Raises TypeError, ValueError if it contradicts itself or is not JSON-ready."""
 
     # A plain class: the one write that there are many of, and a frozen dataclass takes three times as long to make.
-    __slots__ = ("change", "events", "opens_work", "settings", "size_bytes", "totals", "turns")
+    __slots__ = (
+        *("_bounds", "change", "event_bytes", "events", "events_sum"),
+        *("opens_work", "settings", "size_bytes", "totals", "turns"),
+    )
 
     def __init__(self, change: Append) -> None:
         _check_append(change)
@@ -119,9 +143,13 @@ class AppendWrite:
         self.settings: str | None = None
         self.totals: str | None = None
         self.opens_work = False
-        self.size_bytes = _ROW_OVERHEAD_BYTES
+        self._bounds = NO_BOUNDS
+        self.events_sum = self.event_bytes = 0
         for row in self.events:
-            self.size_bytes += _ROW_OVERHEAD_BYTES + len(row[6])
+            data = row[6]
+            self.event_bytes += len(data) if data.isascii() else len(data.encode())
+            self.events_sum += row[7]
+        self.size_bytes = _ROW_OVERHEAD_BYTES * (1 + len(self.events)) + self.event_bytes
         for turn in change.turns:
             row = encode_turn(turn)
             self.turns.append(row)
@@ -133,20 +161,25 @@ class AppendWrite:
         if change.totals is not None:
             self.totals = dump(change.totals)
 
+    def bound(self, bounds: Bounds) -> AppendWrite:
+        """Let no message be taken by a session that has reached these bounds. Returns itself."""
+        self._bounds = bounds
+        return self
+
     def apply(self, db: apsw.Connection, now: str) -> Outcome:
         change = self.change
+        if self.opens_work and (refusal := _over(db, change.session, self._bounds)) is not None:
+            return refusal
         session, fence = change.session, change.fence
         head = head_sum(session, now, change.last_seq, fence)
-        moved = (change.last_seq, fence, now, head, session, change.expected_last_seq, fence)
-        db.execute(_MOVE_HEAD, moved)
+        counted = (len(self.events), self.events_sum, self.event_bytes)
+        db.execute(_MOVE_HEAD, (change.last_seq, fence, now, head, *counted, session, change.expected_last_seq, fence))
         if db.changes() == 0:
             return _refusal(db, change)
         for row in self.events:
             db.execute(_INSERT_EVENT, row)
         for row in self.turns:
-            db.execute(_UPSERT_TURN, row)
-            if db.changes() == 0:
-                raise apsw.ConstraintError(f"turn {row[2]} belongs to another session")
+            _store_turn(db, row)
         if self.settings is not None:
             _store_settings(db, session, self.settings)
         if self.totals is not None:
@@ -171,11 +204,12 @@ class DeleteWrite:
 
     def apply(self, db: apsw.Connection, now: str) -> Outcome:
         db.execute("DELETE FROM session WHERE id = ?", (self.session,))
-        if db.changes() == 0:
-            return False
+        found = db.changes()
         db.execute("DELETE FROM settings WHERE session = ?", (self.session,))
+        if found + db.changes() == 0:  # one of a damaged session may be there without the other
+            return False
         db.execute("DELETE FROM turn WHERE session = ?", (self.session,))
-        db.execute("INSERT INTO deleted (session) VALUES (?)", (self.session,))
+        db.execute("INSERT OR IGNORE INTO deleted (session) VALUES (?)", (self.session,))
         return True
 
 
@@ -188,6 +222,15 @@ def sweep_deleted(db: apsw.Connection, chunk: int) -> bool:
     if db.changes() < chunk:
         db.execute("DELETE FROM deleted WHERE session = ?", (session,))
     return True
+
+
+def _store_turn(db: apsw.Connection, row: Row) -> None:
+    session, id_, checksum = row[0], row[2], row[-1]
+    owner, before = db.execute("SELECT session, sum FROM turn WHERE id = ?", (id_,)).get or (session, None)
+    if owner != session:
+        raise apsw.ConstraintError(f"turn {id_} belongs to another session")
+    db.execute(_UPSERT_TURN, row)
+    db.execute(_COUNT_TURN, (1 if before is None else 0, checksum - (before or 0), session))
 
 
 def _store_settings(db: apsw.Connection, session: str, data: str) -> None:
@@ -206,6 +249,17 @@ def _refusal(db: apsw.Connection, change: Append) -> StoreError:
     return SequenceConflict(
         f"session {change.session} is at {last_seq}, not at {change.expected_last_seq}: read it again"
     )
+
+
+def _over(db: apsw.Connection, session: str, bounds: Bounds) -> SessionFull | None:
+    if bounds == NO_BOUNDS:
+        return None
+    row = db.execute("SELECT events, event_bytes FROM session WHERE id = ?", (session,)).get
+    events, event_bytes = row if row is not None else (0, 0)
+    for found, limit, what in ((events, bounds.events, "events"), (event_bytes, bounds.event_bytes, "bytes")):
+        if 0 < limit <= found:
+            return SessionFull(f"session {session} has {found} {what} and may have {limit}: go on in a new one")
+    return None
 
 
 def _check_append(change: Append) -> None:

@@ -20,9 +20,11 @@ from typing import Final
 
 import apsw
 
-from skill_actors.store.base import StorageFull, StoreError
+from skill_actors.store.base import JournalClosed, StorageFull, StoreError
 from skill_actors.store.changes import DeleteWrite, Write, sweep_deleted
+from skill_actors.store.copying import JournalCopy
 from skill_actors.store.faults import Fault, fault_of
+from skill_actors.store.logtail import PAGE_BYTES
 from skill_actors.store.reserve import Reserve
 
 __all__ = ["EXIT_MEDIA", "Committer", "Job", "JournalStats"]
@@ -30,9 +32,8 @@ __all__ = ["EXIT_MEDIA", "Committer", "Job", "JournalStats"]
 EXIT_MEDIA: Final = 74  # EX_IOERR
 
 _CHECKPOINT_PAGES: Final = 1_000
-_PAGE_BYTES: Final = 4_096
 _SWEEP_CHUNK: Final = 500
-_FRAME_BYTES: Final = _PAGE_BYTES + 24  # a page in the log, and its header
+_FRAME_BYTES: Final = PAGE_BYTES + 24  # a page in the log, and its header
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class JournalStats:
         queue_depth: writes waiting for the writer thread, about.
         last_commit_ms: from the start of the last batch to its commit.
         full: whether new work is refused for want of room.
-        damaged_rows: rows found damaged by reads that left them out.
+        damaged: places found damaged since then; `SqliteJournal.damage` lists them.
 
     """
 
@@ -62,7 +63,7 @@ class JournalStats:
     wal_bytes: int = 0
     db_bytes: int = 0
     full: bool = False
-    damaged_rows: int = 0
+    damaged: int = 0
 
 
 class Job:
@@ -100,10 +101,11 @@ class Committer:
         self._die = die
         self._clock = clock
         self.sweeping = True  # until one sweep has found nothing
+        self._copies: list[JournalCopy] = []
         self._full = not reserve.filled
         self._wal_pages = 0
         # Half the reserve must be room enough to fold the log into the file when the disk is full.
-        half_pages = reserve.size_bytes // 2 // _PAGE_BYTES
+        half_pages = reserve.size_bytes // 2 // PAGE_BYTES
         self._checkpoint_pages = min(half_pages, _CHECKPOINT_PAGES) or _CHECKPOINT_PAGES
         self._checkpoint_at = self._checkpoint_pages
         self._commits = self._writes = self._refused = self._checkpoints = 0
@@ -114,7 +116,7 @@ class Committer:
         if self._full:
             _log.error("journal %s: no room for its reserve; new work is refused until there is", path)
 
-    def stats(self, *, queue_depth: int, damaged_rows: int) -> JournalStats:
+    def stats(self, *, queue_depth: int, damaged: int) -> JournalStats:
         """May be called from any thread; the figures are those of one moment, give or take a batch."""
         return JournalStats(
             commits=self._commits,
@@ -128,7 +130,7 @@ class Committer:
             wal_bytes=self._wal_pages * _FRAME_BYTES,
             db_bytes=self._db_bytes,
             full=self._full,
-            damaged_rows=damaged_rows,
+            damaged=damaged,
         )
 
     def commit(self, batch: Sequence[Job], before_sync: Callable[[], object]) -> None:
@@ -154,10 +156,19 @@ class Committer:
         self._last_commit_ms = (time.perf_counter() - started_s) * 1_000
         self.sweeping = self.sweeping or any(isinstance(job.write, DeleteWrite) for job in batch)
 
+    def begin_copy(self, copy: JournalCopy) -> None:
+        """Take up a copy; `tidy` makes it step by step."""
+        self._copies.append(copy)
+
+    @property
+    def restless(self) -> bool:
+        """Whether there is something to do also when no batch comes."""
+        return self.sweeping or bool(self._copies)
+
     @property
     def has_chores(self) -> bool:
         """Whether `tidy` has something to do that takes the disk's time."""
-        return self.sweeping or self._wal_pages >= (1 if self._full else self._checkpoint_at)
+        return self.restless or self._wal_pages >= (1 if self._full else self._checkpoint_at)
 
     def tidy(self, *, sweep: bool) -> None:
         """What follows a batch: a checkpoint if the log has grown, one chunk of deleted rows if there are any."""
@@ -165,13 +176,18 @@ class Committer:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
         if self.sweeping and sweep:
             self._sweep()
+        if self._copies and self._copies[0].step(self._db):
+            del self._copies[0]
 
     def fold(self) -> None:
         """Bring all of the log into the file."""
         self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def close(self) -> None:
-        """Let go of the file without another write."""
+        """Let go of the file without another write; copies that are not finished fail."""
+        copies, self._copies = self._copies, []
+        for copy in copies:
+            copy.end(JournalClosed(f"journal {self._path} was closed before it was copied"))
         self._db.close()
 
     def _settle(self, batch: Sequence[Job], before_sync: Callable[[], object]) -> None:

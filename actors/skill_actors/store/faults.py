@@ -36,6 +36,7 @@ class DamagedRow(StoreError):
         self.session = session
         self.what = what
         self.seq = seq
+        self.cause = cause
 
 
 class Fault(Enum):

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 import apsw
 
 from skill_actors.sessions.events import Event
 from skill_actors.store.base import Page, SessionRecord, StoreError, TurnRecord
+from skill_actors.store.choice import SessionChoice
 from skill_actors.store.codec import (
     EVENT_COLUMNS,
     SESSION_COLUMNS,
@@ -28,6 +28,7 @@ from skill_actors.store.codec import (
     decode_turn,
 )
 from skill_actors.store.faults import DamagedRow
+from skill_actors.store.quarantine import Quarantine
 
 __all__ = ["MAX_PAGE", "Readers", "parse_cursor"]
 
@@ -35,9 +36,32 @@ MAX_PAGE: Final = 10_000
 
 _SESSION_JOIN: Final = "session LEFT JOIN settings ON settings.session = session.id"
 _LAST_SEQ: Final = 2**63 - 1
+_LOOK_AHEAD: Final = 500
+_MAX_LOOK: Final = 5_000  # records of one page of a choice: about a quarter of a second
+_VERIFY_EVENTS: Final = 500
+_SUMS: Final = """
+SELECT s.turns, s.turns_sum, t.rows, t.sum, s.events, s.events_sum, e.rows, e.sum
+FROM session AS s,
+    (SELECT count(*) AS rows, coalesce(sum(sum), 0) & 4294967295 AS sum FROM turn WHERE session = ?1) AS t,
+    (SELECT count(*) AS rows, coalesce(sum(sum), 0) & 4294967295 AS sum FROM event WHERE session = ?1) AS e
+WHERE s.id = ?1
+"""
+# Turns of a session that the index by id, or that by idempotency key, does not lead to.
+_UNINDEXED: Final = """
+SELECT seq FROM turn AS t WHERE session = ?1 AND (
+    NOT EXISTS (SELECT 1 FROM turn AS i INDEXED BY turn_by_id WHERE i.id = t.id AND i.seq = t.seq)
+    OR idempotency_key IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM turn AS i INDEXED BY turn_by_key
+        WHERE i.session = ?1 AND i.idempotency_key = t.idempotency_key AND i.seq = t.seq
+    )
+)
+"""
+_IDS: Final = """
+SELECT id FROM session WHERE id > ?1 UNION SELECT session FROM settings WHERE session > ?1 ORDER BY 1 LIMIT ?2
+"""
 
-_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_A = TypeVarTuple("_A")
 
 
 def parse_cursor(cursor: str) -> tuple[str, str]:
@@ -55,12 +79,16 @@ def _cursor(record: tuple[str, str]) -> str:
     return base64.urlsafe_b64encode(" ".join(record).encode()).decode("ascii")
 
 
+def _is_chosen(record: SessionRecord, choice: SessionChoice) -> bool:
+    return choice.matches is None or choice.matches(record)
+
+
 class Readers:
     """All methods block: call them in worker threads, at most `count` at a time."""
 
-    def __init__(self, path: Path, count: int, vfs: str | None) -> None:
+    def __init__(self, path: Path, count: int, vfs: str | None, quarantine: Quarantine) -> None:
         self._path = path
-        self.damaged_rows = 0
+        self._quarantine = quarantine
         self._idle: deque[apsw.Connection] = deque()
         try:
             for _ in range(count):
@@ -73,25 +101,89 @@ class Readers:
         while self._idle:
             self._idle.pop().close()
 
+    def run(self, query: Callable[[*_A], _T], *args: *_A) -> _T:
+        """Call one of the methods below; damage it meets is recorded before it is raised."""
+        try:
+            return query(*args)
+        except DamagedRow as error:
+            self._record(error)
+            raise
+
     def get_session(self, session: str) -> SessionRecord | None:
         rows = self._rows(
             f"SELECT {SESSION_COLUMNS} FROM {_SESSION_JOIN} WHERE session.id = ?", (session,), session, "session"
         )
-        return decode_session(rows[0]) if rows else None
+        if not rows:
+            self._check_absence(session)
+            return None
+        return _decoded(decode_session, rows, session)[0]
+
+    def open_session(self, session: str) -> SessionRecord | None:
+        """As `get_session`; also raises DamagedRow if rows are missing. Reads all rows' sums, but not what they sum."""
+        record = self.get_session(session)
+        if record is not None:
+            self._check_sums(session)
+        return record
+
+    def verify_session(self, session: str) -> None:
+        """Check every row of the session, that none is missing, and that the indexes find them."""
+        if self.open_session(session) is None:
+            return
+        self.list_turns(session)
+        if self._rows(_UNINDEXED, (session,), session, "turn"):
+            raise DamagedRow(session, "turn", None, "an index does not lead to it")
+        after = 0
+        while events := self.read_events(session, after, None, _VERIFY_EVENTS):
+            after = events[-1].seq
+
+    def session_ids(self, after: str, limit: int) -> Sequence[str]:
+        """From both tables that are keyed by it, so that a missing head is noticed."""
+        rows = self._rows(_IDS, (after, limit), "(any)", "session")
+        return tuple(str(row[0]) for row in rows)
 
     def list_sessions(self, owner_uid: int | None, limit: int, cursor: str | None) -> Page:
         """Damaged sessions are left out and logged: one of them must not hide the others."""
+        keys = self._keys(owner_uid, limit + 1, cursor, "")
+        found = self._sound(self.get_session, (id_ for _, id_ in keys[:limit]))
+        return Page(found, _cursor(keys[limit - 1]) if len(keys) > limit else None)
+
+    def choose_sessions(self, owner_uid: int | None, limit: int, cursor: str | None, choice: SessionChoice) -> Page:
+        """As `list_sessions`, but only what is chosen; at most _MAX_LOOK records are read for one page."""
+        found: list[SessionRecord] = []
+        looked = 0
+        while True:
+            keys = self._keys(owner_uid, _LOOK_AHEAD, cursor, choice.since or "")
+            for key in keys:
+                cursor = _cursor(key)
+                if choice.may_have(key[1]):
+                    looked += 1
+                    found.extend(r for r in self._sound(self.get_session, iter(key[1:])) if _is_chosen(r, choice))
+                if len(found) == limit or looked == _MAX_LOOK:
+                    return Page(found, cursor)
+            if len(keys) < _LOOK_AHEAD:
+                return Page(found, None)
+
+    def _keys(self, owner_uid: int | None, limit: int, cursor: str | None, since: str) -> list[tuple[str, str]]:
+        """(updated, id) of the sessions behind a cursor."""
         before = parse_cursor(cursor) if cursor is not None else ("~", "")
         owner, values = ("", ()) if owner_uid is None else (" AND owner_uid = ?", (owner_uid,))
-        keys = self._rows(
-            f"SELECT updated, id FROM session WHERE (updated, id) < (?, ?){owner}"
+        rows = self._rows(
+            f"SELECT updated, id FROM session WHERE (updated, id) < (?, ?) AND updated >= ?{owner}"
             " ORDER BY updated DESC, id DESC LIMIT ?",
-            (*before, *values, limit + 1),
+            (*before, since, *values, limit),
             "(any)",
             "session",
         )
-        found = self._sound(self.get_session, (id_ for _, id_ in keys[:limit]))
-        return Page(found, _cursor(keys[limit - 1]) if len(keys) > limit else None)
+        return [(str(updated), str(id_)) for updated, id_ in rows]
+
+    def oldest_sessions(self, skip: int, limit: int) -> tuple[Sequence[tuple[str, str, int]], int]:
+        """Id, time of the last change and bytes of events, oldest first; and the bytes of all sessions."""
+        rows = self._rows(
+            "SELECT id, updated, event_bytes FROM session ORDER BY updated, id LIMIT ? OFFSET ?",
+            *((limit, skip), "(any)", "session"),
+        )
+        total = self._rows("SELECT coalesce(sum(event_bytes), 0) FROM session", (), "(any)", "session")
+        return tuple((str(id_), str(updated), int(size)) for id_, updated, size in rows), int(total[0][0])
 
     def count_sessions(self) -> int:
         return int(self._rows("SELECT count(*) FROM session", (), "(any)", "session")[0][0])
@@ -106,7 +198,7 @@ class Readers:
         rows = self._rows(
             f"SELECT {TURN_COLUMNS} FROM turn WHERE session = ? ORDER BY seq", (session,), session, "turn"
         )
-        return tuple(decode_turn(row) for row in rows)
+        return _decoded(decode_turn, rows, session)
 
     def unfinished_turns(self) -> Sequence[TurnRecord]:
         """Damaged turns are left out and logged: one of them must not keep the daemon from starting."""
@@ -128,11 +220,30 @@ class Readers:
             session,
             "event",
         )
-        return tuple(decode_event(row) for row in rows)
+        return _decoded(decode_event, rows, session)
 
     def _turn(self, condition: str, values: tuple[Any, ...], session: str) -> TurnRecord | None:
         rows = self._rows(f"SELECT {TURN_COLUMNS} FROM turn WHERE {condition}", values, session, "turn")
         return decode_turn(rows[0]) if rows else None
+
+    def _record(self, error: DamagedRow) -> None:
+        with self._connection() as db:
+            self._quarantine.add(error, db)
+
+    def _check_absence(self, session: str) -> None:
+        """A session that is not there has left nothing else behind."""
+        if self._rows("SELECT 1 FROM settings WHERE session = ?", (session,), session, "session"):
+            raise DamagedRow(session, "session", None, "its head is missing")
+
+    def _check_sums(self, session: str) -> None:
+        rows = self._rows(_SUMS, (session,), session, "session")
+        if not rows:
+            return  # deleted since
+        for what, stored, found in (("turn", rows[0][:2], rows[0][2:4]), ("event", rows[0][4:6], rows[0][6:])):
+            if stored != found:
+                raise DamagedRow(
+                    session, what, None, f"{found[0]} {what}s are there, {stored[0]} were stored, or one was replaced"
+                )
 
     def _sound(self, read: Callable[[Any], _T | None], keys: Iterator[Any]) -> Sequence[_T]:
         found: list[_T] = []
@@ -140,8 +251,7 @@ class Readers:
             try:
                 record = read(key)
             except DamagedRow as error:
-                self.damaged_rows += 1
-                _log.error("%s", error)
+                self._record(error)
                 continue
             if record is not None:
                 found.append(record)
@@ -169,6 +279,14 @@ class Readers:
             yield db
         finally:
             self._idle.append(db)
+
+
+def _decoded(decode: Callable[[Row], _T], rows: Sequence[Row], session: str) -> Sequence[_T]:
+    """The records of one session. A damaged key may name another session, or none: it is this one's damage."""
+    try:
+        return tuple(decode(row) for row in rows)
+    except DamagedRow as error:
+        raise DamagedRow(session, error.what, error.seq, error.cause) from error
 
 
 def _seq_of_row(db: apsw.Connection, sql: str, values: tuple[Any, ...], index: int) -> int | None:

@@ -2,7 +2,8 @@
 
 `user_version` counts the steps of MIGRATIONS a file has been through; each step and its count commit together.
 A file that has been through more steps than this program knows is left untouched.
-Rows carry CRC-32 sums (see codec): SQLite itself does not notice a flipped bit inside a value.
+Rows carry CRC-32 sums (see codec): SQLite itself does not notice a flipped bit inside a value. A session's head carries
+what its rows add up to, since a row that is not found any more says nothing.
 """
 
 from __future__ import annotations
@@ -72,7 +73,25 @@ CREATE TABLE event (
 CREATE TABLE deleted (session TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_VERSION_1,)
+# What a session's rows must add up to, kept in its head: a row's own sum cannot tell that a row is missing.
+# Counts, and the sums of the rows' sums modulo 2^32; event_bytes is what `data` takes.
+_VERSION_2: Final = """
+ALTER TABLE session ADD COLUMN events INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN events_sum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN event_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN turns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN turns_sum INTEGER NOT NULL DEFAULT 0;
+UPDATE session SET
+    (events, events_sum, event_bytes) = (
+        SELECT count(*), coalesce(sum(sum), 0) & 4294967295, coalesce(sum(octet_length(data)), 0)
+        FROM event WHERE event.session = session.id
+    ),
+    (turns, turns_sum) = (
+        SELECT count(*), coalesce(sum(sum), 0) & 4294967295 FROM turn WHERE turn.session = session.id
+    );
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,10 +25,16 @@ from skill_actors.store.base import (
     StoreError,
     TurnRecord,
 )
-from skill_actors.store.changes import AppendWrite, CreateWrite, DeleteWrite, Write
+from skill_actors.store.changes import NO_BOUNDS, AppendWrite, Bounds, CreateWrite, DeleteWrite, Write
+from skill_actors.store.choice import SessionChoice
 from skill_actors.store.commit import Committer, JournalStats
+from skill_actors.store.copying import JournalCopy
+from skill_actors.store.durable import sync_directory
 from skill_actors.store.faults import NO_ROOM, Fault, fault_of
+from skill_actors.store.founding import FoundWrite
 from skill_actors.store.lock import StateLock
+from skill_actors.store.logtail import unread_commits
+from skill_actors.store.quarantine import Damage, Quarantine
 from skill_actors.store.reads import MAX_PAGE, Readers, parse_cursor
 from skill_actors.store.reserve import Reserve
 from skill_actors.store.schema import migrate
@@ -38,6 +45,7 @@ __all__ = ["RESERVE_BYTES", "SqliteJournal"]
 RESERVE_BYTES: Final = 8 * 1024 * 1024
 
 _READERS: Final = 2
+_SMALLEST_BYTES: Final = 512  # what is smaller holds not even SQLite's header page
 _T = TypeVar("_T")
 _A = TypeVarTuple("_A")
 
@@ -55,11 +63,21 @@ PRAGMA cell_size_check = ON;
 class SqliteJournal(Journal):
     """Made by `open`, ended by `aclose` (or by `async with`). Belongs to the trio run that opened it."""
 
-    def __init__(self, path: Path, files: _Files, *, die: Callable[[int], object], clock: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        files: _Files,
+        *,
+        die: Callable[[int], object],
+        clock: Callable[[], str],
+        bounds: Bounds = NO_BOUNDS,
+    ) -> None:
         self._path = path
+        self._bounds = bounds
         self._readers = files.readers
         self._lock = files.lock
         self._limiter = trio.CapacityLimiter(_READERS)
+        self._quarantine = files.quarantine
         self._failure: BaseException | None = None
         self._closing = False
         self._writer_ended = trio.Event()
@@ -78,6 +96,7 @@ class SqliteJournal(Journal):
         die: Callable[[int], object] = os._exit,
         clock: Callable[[], str] = utc_now,
         vfs: str | None = None,
+        bounds: Bounds = NO_BOUNDS,
     ) -> SqliteJournal:
         """Open the journal in the file `path`, creating it and its directory where missing.
 
@@ -86,6 +105,7 @@ class SqliteJournal(Journal):
             reserve_bytes: disk space kept in the file `reserve` beside `path` for when the disk is full.
             die: called with status 74 on the writer thread when an fsync or another write fails for good.
             clock: the time as stored in `SessionRecord.updated`.
+            bounds: sessions that have reached them take no more messages.
             vfs: name of a registered SQLite VFS to use for the file; to inject faults.
 
         Raises:
@@ -95,9 +115,9 @@ class SqliteJournal(Journal):
             StoreError: the file is not a journal, is damaged, or cannot be opened.
 
         """
-        work = partial(_open_files, path, lock is None, reserve_bytes, vfs)
+        work = partial(_open_files, path, lock is None, reserve_bytes, vfs, clock)
         files = await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
-        return cls(path, files, die=die, clock=clock)
+        return cls(path, files, die=die, clock=clock, bounds=bounds)
 
     async def aclose(self) -> None:
         """Finish what is queued, fold the log into the file, and let go of it. Closing twice is allowed.
@@ -128,25 +148,84 @@ class SqliteJournal(Journal):
         return self._failure
 
     def stats(self) -> JournalStats:
-        return self._writer.stats(damaged_rows=self._readers.damaged_rows)
+        return self._writer.stats(damaged=len(self._quarantine.findings()))
 
-    async def create_session(self, record: SessionRecord) -> None:
-        await self._write(CreateWrite.of(record))
+    async def create_session(
+        self, record: SessionRecord, *, events: Sequence[Event] = (), turns: Sequence[TurnRecord] = ()
+    ) -> None:
+        if events:
+            await self._write(await trio.to_thread.run_sync(FoundWrite, record, events, turns))
+        else:
+            await self._write(CreateWrite.of(record))
 
     async def append(self, change: Append) -> None:
-        await self._write(AppendWrite(change))
+        await self._write(AppendWrite(change).bound(self._bounds))
 
     async def delete_session(self, session: str) -> bool:
-        return await self._write(DeleteWrite(session))
+        deleted = await self._write(DeleteWrite(session))
+        self._quarantine.forget(session)
+        return deleted
 
     async def get_session(self, session: str) -> SessionRecord | None:
         return await self._read(self._readers.get_session, session)
 
-    async def list_sessions(self, *, owner_uid: int | None = None, limit: int = 100, cursor: str | None = None) -> Page:
+    async def open_session(self, session: str) -> SessionRecord | None:
+        return await self._read(self._readers.open_session, session)
+
+    async def verify_session(self, session: str) -> None:
+        """Read all of a session's rows and check them. Raises DamagedRow; a session that is gone by now is fine."""
+        await self._read(self._readers.verify_session, session)
+
+    async def session_ids(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """Ids in their own order, also of sessions whose head is damaged or missing; from behind `after` on."""
+        return await self._read(self._readers.session_ids, after, limit)
+
+    async def oldest_sessions(self, *, skip: int = 0, limit: int = 1000) -> tuple[Sequence[tuple[str, str, int]], int]:
+        """Id, time of the last change and bytes of events of sessions, oldest first; and the bytes of all of them."""
+        return await self._read(self._readers.oldest_sessions, skip, limit)
+
+    async def copy_to(self, target: Path) -> None:
+        """Copy the whole journal into the new file `target` while appends go on.
+
+        What was acknowledged before the call is in it. Cancelled, it leaves an unfinished file.
+
+        Raises: StorageFull, JournalClosed; StoreError if `target` exists or cannot be written.
+        """
+        ended, token = trio.Event(), trio.lowlevel.current_trio_token()
+        failures: list[StoreError] = []
+
+        def end(error: StoreError | None) -> None:
+            failures.extend([error] if error is not None else [])
+            with contextlib.suppress(trio.RunFinishedError):  # then nobody waits any more
+                token.run_sync_soon(ended.set)
+
+        copy = JournalCopy(target, end)
+        self._writer.put_copy(copy)
+        try:
+            await ended.wait()
+        finally:
+            copy.abandoned = True
+        if failures:
+            raise failures[0]
+
+    def damage(self) -> Sequence[Damage]:
+        """What reads have found damaged since the journal was opened; `STATE/quarantine` holds the evidence."""
+        return self._quarantine.findings()
+
+    async def list_sessions(
+        self,
+        *,
+        owner_uid: int | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        choice: SessionChoice | None = None,
+    ) -> Page:
         _check_limit(limit)
         if cursor is not None:
             parse_cursor(cursor)
-        return await self._read(self._readers.list_sessions, owner_uid, limit, cursor)
+        if choice is None:
+            return await self._read(self._readers.list_sessions, owner_uid, limit, cursor)
+        return await self._read(self._readers.choose_sessions, owner_uid, limit, cursor, choice)
 
     async def count_sessions(self) -> int:
         return await self._read(self._readers.count_sessions)
@@ -176,7 +255,7 @@ class SqliteJournal(Journal):
     async def _read(self, query: Callable[[*_A], _T], *args: *_A) -> _T:
         if self._closing:
             raise JournalClosed(f"journal {self._path} is closed")
-        return await trio.to_thread.run_sync(query, *args, limiter=self._limiter)
+        return await trio.to_thread.run_sync(self._readers.run, query, *args, limiter=self._limiter)
 
     def _on_writer_end(self, failure: BaseException | None) -> None:
         self._failure = failure
@@ -197,9 +276,10 @@ class _Files:
     readers: Readers
     reserve: Reserve
     lock: StateLock | None
+    quarantine: Quarantine
 
 
-def _open_files(path: Path, take_lock: bool, reserve_bytes: int, vfs: str | None) -> _Files:
+def _open_files(path: Path, take_lock: bool, reserve_bytes: int, vfs: str | None, clock: Callable[[], str]) -> _Files:
     with ExitStack() as undo:
         lock = undo.enter_context(StateLock.take(path.parent)) if take_lock else None
         reserve = Reserve(path.with_name("reserve"), reserve_bytes)
@@ -211,10 +291,12 @@ def _open_files(path: Path, take_lock: bool, reserve_bytes: int, vfs: str | None
                 raise
             db = _connect(path, vfs)
         undo.callback(db.close)
+        quarantine = Quarantine(path.with_name("quarantine"), clock)
+        _look_at_log(db, path, quarantine)
         reserve.fill()
-        readers = Readers(path, _READERS, vfs)
+        readers = Readers(path, _READERS, vfs, quarantine)
         undo.pop_all()
-        return _Files(db, readers, reserve, lock)
+        return _Files(db, readers, reserve, lock, quarantine)
 
 
 def _connect(path: Path, vfs: str | None) -> apsw.Connection:
@@ -243,28 +325,35 @@ def _connect(path: Path, vfs: str | None) -> apsw.Connection:
     return db
 
 
+def _look_at_log(db: apsw.Connection, path: Path, quarantine: Quarantine) -> None:
+    """Keep a copy of a log of which SQLite could read only a part, before the first write overwrites the rest."""
+    frames, _ = db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    log = path.with_name(path.name + "-wal")
+    unread = unread_commits(log, max(frames, 0))
+    if unread:
+        quarantine.keep_log(log, frames, unread)
+
+
 def _make_file(path: Path) -> None:
     """Create the file 0600 and make its name durable; refuse what only looks like a new journal."""
     log = path.with_name(path.name + "-wal")
     try:
-        if log.exists() and log.stat().st_size > 0 and (not path.exists() or path.stat().st_size == 0):
+        size_bytes = path.stat().st_size if path.exists() else 0
+        if size_bytes == 0 and log.exists() and log.stat().st_size > 0:
             # SQLite would take this for a new database and throw the log away.
             raise StoreError(f"journal {path} is missing or empty but its log {log.name} is not: restore a backup")
+        if size_bytes == 0 and path.with_name("restoring").exists():
+            raise StoreError(f"a restore into {path.parent} did not end: run skillctl restore again, with --force")
+        if 0 < size_bytes < _SMALLEST_BYTES:
+            # And this for an empty one.
+            raise StoreError(f"journal {path} is cut to {size_bytes} bytes: keep the file and restore a backup")
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
     except OSError as error:
         kind = StorageFull if error.errno in NO_ROOM else StoreError
         raise kind(f"journal {path} cannot be made: {error.strerror}") from error
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _opening_error(path: Path, fault: Fault, error: apsw.Error) -> StoreError:

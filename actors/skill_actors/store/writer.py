@@ -24,6 +24,7 @@ import trio
 from skill_actors.store.base import JournalClosed
 from skill_actors.store.changes import Write
 from skill_actors.store.commit import Committer, Job, JournalStats
+from skill_actors.store.copying import JournalCopy
 
 __all__ = ["Ticket", "Writer"]
 
@@ -76,7 +77,7 @@ class Writer:
         self._name = name
         self._on_end = on_end
         self._token = trio.lowlevel.current_trio_token()
-        self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Ticket | JournalCopy | None] = queue.SimpleQueue()
         self._in_hand: list[Ticket] = []
         self._durable: list[Ticket] = []
         self._closed = False
@@ -93,6 +94,12 @@ class Writer:
         self._queue.put(ticket)
         return ticket
 
+    def put_copy(self, copy: JournalCopy) -> None:
+        """Queue a copy of the journal as it is then, or newer. Raises JournalClosed."""
+        if self._closed:
+            raise JournalClosed(f"journal {self._name} is closed")
+        self._queue.put(copy)
+
     def close(self) -> None:
         """Take no more writes; the thread ends when those queued are done."""
         if not self._closed:
@@ -103,8 +110,8 @@ class Writer:
         """Block until the thread has ended. Not on the trio thread."""
         self._thread.join()
 
-    def stats(self, *, damaged_rows: int) -> JournalStats:
-        return self._committer.stats(queue_depth=self._queue.qsize(), damaged_rows=damaged_rows)
+    def stats(self, *, damaged: int) -> JournalStats:
+        return self._committer.stats(queue_depth=self._queue.qsize(), damaged=damaged)
 
     def _run(self) -> None:
         failure: BaseException | None = None
@@ -136,16 +143,19 @@ class Writer:
             self._tell(partial(_wake_all, durable))
 
     def _take(self) -> tuple[list[Ticket], bool]:
-        """The next batch (empty only while there are deleted rows to sweep), and whether it is the last."""
+        """The next batch (empty only while there is a copy to make or rows to sweep), and whether it is the last."""
         batch: list[Ticket] = []
         size_bytes = 0
         while len(batch) < _MAX_BATCH and size_bytes < _MAX_BATCH_BYTES:
             try:
-                ticket = self._queue.get(block=not batch and not self._committer.sweeping)
+                ticket = self._queue.get(block=not batch and not self._committer.restless)
             except queue.Empty:
                 break
             if ticket is None:
                 return batch, True
+            if isinstance(ticket, JournalCopy):
+                self._committer.begin_copy(ticket)
+                continue
             batch.append(ticket)
             size_bytes += ticket.write.size_bytes
         return batch, False
@@ -161,8 +171,10 @@ class Writer:
         with contextlib.suppress(queue.Empty):
             while True:
                 ticket = self._queue.get_nowait()
-                if ticket is not None:
+                if isinstance(ticket, Ticket):
                     left.append(ticket)
+                elif ticket is not None:
+                    ticket.end(JournalClosed(f"journal {self._name} failed: {failure}"))
         for ticket in left:
             ticket.error = JournalClosed(f"journal {self._name} failed: {failure}")
         _wake_all(left)

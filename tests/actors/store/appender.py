@@ -1,6 +1,7 @@
 """A process to be killed: appends from eight tasks without end and prints what was acknowledged, a line each."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,35 @@ class FailingVFS(apsw.VFS):
         return FailingFile("", name, flags)
 
 
+class DyingFile(apsw.VFSFile):
+    """Kills the process before the operation that KILL_AT names, such as "sync 3"."""
+
+    def _perhaps_die(self, kind: str) -> None:
+        wanted, number = os.environ["KILL_AT"].split()
+        if kind == wanted:
+            DyingVFS.done += 1
+            if DyingVFS.done == int(number):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        self._perhaps_die("write")
+        super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:
+        self._perhaps_die("sync")
+        super().xSync(flags)
+
+
+class DyingVFS(apsw.VFS):
+    done = 0
+
+    def __init__(self) -> None:
+        super().__init__("dying", "")
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
+        return DyingFile("", name, flags)
+
+
 async def append_for_ever(journal: SqliteJournal) -> None:
     session = new_id("ses")
     await journal.create_session(SessionRecord(id=session, owner_uid=0, created=utc_now(), updated=utc_now()))
@@ -51,5 +81,6 @@ async def main(path: Path, vfs: str | None) -> None:
 
 
 if __name__ == "__main__":
-    failing = FailingVFS() if "FAIL_SYNC" in os.environ else None
-    trio.run(main, Path(sys.argv[1]), "failing" if failing is not None else None)
+    kinds = {"failing": ("FAIL_SYNC", FailingVFS), "dying": ("KILL_AT", DyingVFS)}
+    vfs = {name: kind() for name, (variable, kind) in kinds.items() if variable in os.environ}
+    trio.run(main, Path(sys.argv[1]), next(iter(vfs), None))

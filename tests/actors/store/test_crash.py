@@ -4,51 +4,16 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
-from collections import defaultdict
 from pathlib import Path
 
+import pytest
 import trio
 
 from skill_actors.store import SqliteJournal
+from store_kit import acknowledged, check, start
 from support import run
 
-APPENDER = Path(__file__).with_name("appender.py")
 KILLS = int(os.environ.get("STORE_KILLS", "20"))
-
-
-def start(path: Path, **environment: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", str(APPENDER), str(path)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | _import_path() | environment)
-
-
-def _import_path() -> dict[str, str]:
-    return {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-
-
-def acknowledged(lines: list[str]) -> dict[str, int]:
-    last: dict[str, int] = defaultdict(int)
-    for line in lines:
-        session, _, seq = line.partition(" ")
-        last[session] = max(last[session], int(seq))
-    return last
-
-
-async def check(path: Path, acks: dict[str, int]) -> int:
-    """Every session is gapless and holds at least what was acknowledged; how many events there are in all."""
-    total = 0
-    async with await SqliteJournal.open(path, reserve_bytes=0) as journal:
-        for session, seq in acks.items():
-            events = await journal.read_events(session, limit=10_000)
-            assert [event.seq for event in events] == list(range(1, len(events) + 1))
-            assert all(event.data == {"n": event.seq * 7} for event in events)
-            assert len(events) >= seq
-            stored = await journal.get_session(session)
-            assert stored is not None
-            assert stored.last_seq == len(events)
-            total += len(events)
-    return total
 
 
 def test_nothing_acknowledged_is_lost_when_the_process_is_killed(db_path: Path) -> None:
@@ -93,3 +58,19 @@ def test_a_journal_whose_process_was_killed_needs_no_help_to_open(db_path: Path)
         assert trio.current_time() - started_s < 5
 
     run(main)
+
+
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.deep), 9], ids=["each", "every-ninth"])
+@pytest.mark.parametrize("kind", ["write", "sync"])
+def test_a_process_that_dies_at_whichever_operation_on_the_disk_lost_nothing_it_acknowledged(
+    tmp_path: Path, kind: str, stride: int
+) -> None:
+    """Before the n-th write or flush, from the first start on; each in a state of its own."""
+    for number in range(1, {"write": 90, "sync": 30}[kind], stride):
+        path = tmp_path / str(number) / "journal.db"
+        with start(path, KILL_AT=f"{kind} {number}") as process:
+            assert process.stdout is not None
+            lines = process.stdout.read().splitlines(keepends=True)
+            assert process.wait(20) == -9
+        acks = acknowledged([line.decode() for line in lines[1:] if line.endswith(b"\n")])
+        assert run(check, path, acks) >= sum(acks.values())

@@ -91,7 +91,7 @@ def test_a_damaged_session_is_left_out_of_lists_and_reported_by_itself(
             with pytest.raises(DamagedRow, match=hurt.id):
                 await journal.get_session(hurt.id)
             assert [record.id for record in (await journal.list_sessions()).items] == [sound.id]
-            assert journal.stats().damaged_rows == 1
+            assert journal.stats().damaged == 1
 
     run(main)
 

@@ -1,0 +1,71 @@
+"""A state that an older version wrote is brought up to date, with all that it holds; once, and whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from skill_actors.store import SqliteJournal, StoreError
+from skill_actors.store import schema as schema_module
+from skill_actors.store.schema import SCHEMA_VERSION
+from support import run
+
+OLD = Path(__file__).with_name("state_v1.sql")  # dumped from a journal that version 1 wrote
+ONE, TWO, THREE = (f"ses_{letter * 26}" for letter in "abc")
+
+
+def write_old(path: Path) -> Path:
+    path.parent.mkdir()
+    db = apsw.Connection(str(path))
+    db.execute(OLD.read_text(encoding="utf-8"))
+    db.close()
+    return path
+
+
+def version_of(path: Path) -> int:
+    db = apsw.Connection(str(path))
+    version = int(db.pragma("user_version"))
+    db.close()
+    return version
+
+
+def test_a_state_of_version_1_is_migrated_with_all_it_holds(db_path: Path) -> None:
+    async def main() -> None:
+        assert version_of(write_old(db_path)) == 1
+        for _ in range(2):  # the second time there is nothing left to do
+            async with await SqliteJournal.open(db_path, reserve_bytes=0) as journal:
+                for session in (ONE, TWO, THREE):
+                    await journal.verify_session(session)
+                one = await journal.open_session(ONE)
+                assert one is not None
+                assert (one.owner_uid, one.last_seq, one.settings, one.totals) == (
+                    *(1000, 3),
+                    *({"title": "Grüße 0"}, {"turns": 1}),
+                )
+                events = await journal.read_events(ONE)
+                assert [(event.seq, event.data["text"]) for event in events] == [(1, "hello"), (3, "hi \u2028 ü")]
+                turn = await journal.find_turn(ONE, "k1")
+                assert turn is not None
+                assert turn.result == {"text": "hi"}
+                assert [turn.session for turn in await journal.unfinished_turns()] == [TWO]
+                assert await journal.count_sessions() == 3
+        assert version_of(db_path) == SCHEMA_VERSION
+
+    run(main)
+
+
+def test_a_migration_that_fails_leaves_the_old_state_as_it_was(db_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        write_old(db_path)
+        broken = (*schema_module.MIGRATIONS[:-1], schema_module.MIGRATIONS[-1] + "SELECT * FROM nowhere;")
+        with monkeypatch.context() as patch:
+            patch.setattr(schema_module, "MIGRATIONS", broken)
+            with pytest.raises(StoreError, match="nowhere"):
+                await SqliteJournal.open(db_path, reserve_bytes=0)
+        assert version_of(db_path) == SCHEMA_VERSION - 1
+        async with await SqliteJournal.open(db_path, reserve_bytes=0) as journal:
+            assert await journal.count_sessions() == 3
+
+    run(main)
