@@ -32,9 +32,9 @@ import trio.testing
 
 from skill_actors.backends import open_local
 from skill_actors.models.base import BlockDelta, BlockDone, BlockStart, MessageDone, ModelEvent, ModelRequest, Usage
-from skill_actors.runtime import ActorSystem, ChildSpec, DynamicSupervisor, TrioActorRef, open_system
+from skill_actors.runtime import ActorSystem, ChildSpec, DynamicSupervisor, TrioActor, TrioActorRef, open_system
 from skill_actors.sessions.manager import SessionManager
-from skill_actors.sessions.session import Session
+from skill_actors.sessions.slots import TurnSlots
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import Viewer
 from skill_actors.skills.base import SkillSnapshot
@@ -97,12 +97,12 @@ async def conversations(folder: Path) -> AsyncIterator[tuple[ActorSystem, Sessio
             pin=pin,
             executors={"local": executor},
             default_backends=("local",),
-            slots=trio.CapacityLimiter(_AT_ONCE),
+            slots=TurnSlots(_AT_ONCE),
             workspaces=folder / "workspaces",
             bus=Bus(),
         )
 
-        def start(make: Callable[[], Session], session: str) -> TrioActorRef[Any]:
+        def start(make: Callable[[], TrioActor], session: str) -> TrioActorRef[Any]:
             actor = system.directory.ref("sessions")._actor_weakref()
             assert isinstance(actor, DynamicSupervisor)
             return actor._begin(make, f"{session}/{next(numbers)}")

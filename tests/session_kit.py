@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import trio
-
 from skill_actors.backends import open_local
 from skill_actors.models.base import Model
 from skill_actors.models.prices import load_prices
@@ -19,12 +17,13 @@ from skill_actors.runtime import (
     ChildSpec,
     DynamicSupervisor,
     DynamicSupervisorRef,
+    TrioActor,
     TrioActorRef,
     open_system,
 )
 from skill_actors.sessions.events import Event, Position
 from skill_actors.sessions.manager import SessionManager
-from skill_actors.sessions.session import Session
+from skill_actors.sessions.slots import TurnSlots
 from skill_actors.sessions.surroundings import SessionDefaults, Surroundings
 from skill_actors.sessions.table import Viewer
 from skill_actors.skills import SkillCopies, load_skill
@@ -93,7 +92,7 @@ async def open_kit(
             pin=pin,
             executors={"local": executor},
             default_backends=("local",),
-            slots=trio.CapacityLimiter(slots),
+            slots=TurnSlots(slots),
             workspaces=folder / "workspaces",
             bus=bus,
             defaults=defaults or SessionDefaults(),
@@ -101,7 +100,7 @@ async def open_kit(
 
         supervisor = cast("DynamicSupervisorRef[DynamicSupervisor]", system.directory.ref("sessions"))
 
-        def start(make: Callable[[], Session], session: str) -> TrioActorRef[Any]:
+        def start(make: Callable[[], TrioActor], session: str) -> TrioActorRef[Any]:
             return supervisor._supervisor()._begin(make, f"{session}/{next(numbers)}")
 
         snapshot = SkillSnapshot(generation=1, skills={skill.name: skill for skill in loaded})

@@ -19,7 +19,9 @@ from skill_actors.models.base import (
     Usage,
     UsageSoFar,
 )
+from skill_actors.models.breaker import Breaker, BreakerPolicy
 from skill_actors.models.credentials import CredentialError, KeyEnvironment, KeyFile, KeySource, find_key_source
+from skill_actors.models.guarded import GuardedModel
 from skill_actors.models.offline import OFFLINE_MODEL, OfflineModel
 from skill_actors.models.prices import PriceError, PriceTable, Rates, cost_usd, load_prices
 from skill_actors.models.retry import RetryPolicy, backoff
@@ -32,7 +34,10 @@ __all__ = [
     "BlockDelta",
     "BlockDone",
     "BlockStart",
+    "Breaker",
+    "BreakerPolicy",
     "CredentialError",
+    "GuardedModel",
     "KeyEnvironment",
     "KeyFile",
     "KeySource",

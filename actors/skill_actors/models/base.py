@@ -137,7 +137,7 @@ class ModelError(Exception):
 
     Args:
         code: stable word: "authentication", "invalid_request", "rate_limited", "overloaded", "timeout", "connection",
-            "server", "not_found", "too_large", "billing", "permission", "not_configured", "protocol".
+            "server", "not_found", "too_large", "billing", "permission", "not_configured", "protocol", "circuit_open".
         retryable: whether the same request may succeed later.
         retry_after_s: what the server asked for, in seconds.
         status: HTTP status, where there was one.

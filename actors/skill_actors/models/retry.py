@@ -8,7 +8,10 @@ from typing import Final
 
 from skill_actors.models.base import ModelError
 
-__all__ = ["RETRY", "RetryPolicy", "backoff"]
+__all__ = ["CIRCUIT_OPEN", "RETRY", "RetryPolicy", "backoff", "patience"]
+
+CIRCUIT_OPEN: Final = "circuit_open"  # the code of a ModelError: nothing was sent, since the endpoint is left alone
+_AT_LEAST_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +21,7 @@ class RetryPolicy:
     Args:
         max_attempts: calls in all, the first included.
         first_delay_s: wait after the first failure, doubled after each further one up to `max_delay_s`.
+        max_circuit_wait_s: for how long in all one call waits for an endpoint that is left alone.
         max_retry_after_s: a server that asks for a longer wait than this is not waited for.
 
     """
@@ -26,6 +30,7 @@ class RetryPolicy:
     first_delay_s: float = 0.5
     max_delay_s: float = 8.0
     max_retry_after_s: float = 60.0
+    max_circuit_wait_s: float = 30.0
 
 
 RETRY: Final = RetryPolicy()
@@ -52,3 +57,17 @@ def backoff(attempt: int, error: ModelError, rng: Random, policy: RetryPolicy = 
         return error.retry_after_s * (1 + 0.1 * rng.random())
     delay_s = min(policy.first_delay_s * 2.0 ** (attempt - 1), policy.max_delay_s)
     return delay_s * (1 - 0.25 * rng.random())
+
+
+def patience(waited_s: float, error: ModelError, rng: Random, policy: RetryPolicy = RETRY) -> float | None:
+    """Seconds to wait until an endpoint that is left alone may be called again, or None if that is too long.
+
+    It is no attempt: nothing was sent. Whoever waits holds its place, so that a queue of messages is not emptied into
+    failures within a moment.
+
+    Args:
+        waited_s: for how long this call has waited so.
+
+    """
+    wait_s = max(_AT_LEAST_S, error.retry_after_s or 0.0)
+    return None if waited_s + wait_s > policy.max_circuit_wait_s else wait_s * (1 + 0.1 * rng.random())

@@ -32,6 +32,9 @@ EVENT_TYPES: Final = TURN_ENDINGS | {
     "file.changed",
     "file.deleted",
     "skill.changed",
+    "session.forked",
+    "session.imported",
+    "session.reset",
     "session.restarted",
 }
 

@@ -13,16 +13,31 @@ from typing import Any, Final
 from skill_actors.models.base import Block, Message
 from skill_actors.sessions.events import TURN_ENDINGS, Event
 
-__all__ = ["AMBIGUOUS", "RESTARTED", "History"]
+__all__ = ["AMBIGUOUS", "FORKED", "IMPORTED", "READ_AGAIN", "RESTARTED", "History"]
 
 AMBIGUOUS: Final = (
     "Interrupted: the daemon stopped while this ran. Its outcome is unknown; it may or may not have taken effect. "
     "It was not run again."
 )
+READ_AGAIN: Final = (
+    "Interrupted: the daemon stopped while this ran. It changes nothing, so you can call it again if you need it."
+)
+FORKED: Final = (
+    "[skilld: this conversation goes on from a copy of an earlier one. The files in the workspace are a copy as well, "
+    "and may be newer than the last message.]"
+)
+IMPORTED: Final = (
+    "[skilld: this conversation was imported from a file. Files in the workspace that it speaks of are not here.]"
+)
 RESTARTED: Final = (
     "[skilld: the daemon was restarted since the last message. Files in the workspace are still there; processes "
     "and /tmp are not.]"
 )
+_NOTES: Final[Mapping[str, str]] = {
+    "session.forked": FORKED,
+    "session.imported": IMPORTED,
+    "session.restarted": RESTARTED,
+}
 _NEVER_RAN: Final = "Not run: the turn ended before this call was started."
 
 
@@ -32,7 +47,7 @@ class History:
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._messages: list[Message] = []
         self._queued: dict[str, Mapping[str, Any]] = {}  # turn id -> data of its turn.queued
-        self._open: dict[str, bool] = {}  # tool_use ids without a result -> whether the tool was started
+        self._open: dict[str, str | None] = {}  # tool_use ids without a result -> what the result is if none comes
         self._results: dict[str, Block] = {}
         self._notes: list[str] = []  # told at the start of the next user message
         self.seen_seq = 0
@@ -51,11 +66,13 @@ class History:
                 self._assistant(event.data.get("content", ()))
             case "tool.started":
                 if event.data["id"] in self._open:
-                    self._open[event.data["id"]] = True
+                    self._open[event.data["id"]] = READ_AGAIN if event.data.get("read_only") else AMBIGUOUS
             case "tool.finished":
                 self._finished(event.data)
-            case "session.restarted":
-                self._notes.append(RESTARTED)
+            case "session.reset":
+                self._forget()
+            case type if type in _NOTES:
+                self._notes.append(_NOTES[type])
             case type if type in TURN_ENDINGS:
                 if self._queued.pop(event.turn or "", None) is None:  # else it ended before it began
                     self._settle()
@@ -67,8 +84,13 @@ class History:
         return list(self._messages)
 
     def ambiguous(self) -> Sequence[str]:
-        """Ids of tool calls that were started and have no result: they may have taken effect."""
-        return [id for id, started in self._open.items() if started and id not in self._results]
+        """Ids of tool calls that were started, change something and have no result: they may have taken effect."""
+        return [id for id, outcome in self._open.items() if outcome == AMBIGUOUS and id not in self._results]
+
+    def _forget(self) -> None:
+        """The conversation begins anew; messages that wait are its first ones."""
+        self._messages, self._notes = [], []
+        self._open, self._results = {}, {}
 
     def _begin(self, data: Mapping[str, Any]) -> None:
         notes, self._notes = self._notes, []
@@ -82,7 +104,7 @@ class History:
 
     def _assistant(self, content: Sequence[Block]) -> None:
         self._say("assistant", list(content))
-        self._open = {str(block["id"]): False for block in content if block.get("type") == "tool_use"}
+        self._open = {str(block["id"]): None for block in content if block.get("type") == "tool_use"}
         self._results = {}
 
     def _finished(self, data: Mapping[str, Any]) -> None:
@@ -105,10 +127,10 @@ class History:
             or {
                 "type": "tool_result",
                 "tool_use_id": id,
-                "content": AMBIGUOUS if started else _NEVER_RAN,
+                "content": outcome or _NEVER_RAN,
                 "is_error": True,
             }
-            for id, started in self._open.items()
+            for id, outcome in self._open.items()
         ]
         self._open, self._results = {}, {}
         self._say("user", blocks)

@@ -10,22 +10,24 @@ from typing import Any, Final
 
 from skill_actors.errors import Refused
 from skill_actors.ids import new_id
-from skill_actors.runtime import ActorDeadError, TrioActorRef
+from skill_actors.runtime import ActorDeadError, ExitReason, TrioActor, TrioActorRef
 from skill_actors.sessions.commands import parse_command
+from skill_actors.sessions.crashes import Crashes
 from skill_actors.sessions.events import utc_now
+from skill_actors.sessions.lineage import first_title
 from skill_actors.sessions.log import Draft
-from skill_actors.sessions.session import LiveSession, QueuedTurn, RunTurn, Session
+from skill_actors.sessions.session import LiveSession, QueuedTurn, RunTurn
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import not_found
 from skill_actors.sessions.uploads import check_files, write_files
 from skill_actors.skills.entry import entry_argv
-from skill_actors.store.base import JournalClosed, SessionMissing, StorageFull, TurnRecord
+from skill_actors.store.base import JournalClosed, SessionFull, SessionMissing, StorageFull, TurnRecord
 
 __all__ = ["Accepted", "Intake", "StartSession", "check_key", "digest_of", "refusal"]
 
 _MAX_KEY_BYTES: Final = 255
 
-StartSession = Callable[[Callable[[], Session], str], TrioActorRef[Any]]
+StartSession = Callable[[Callable[[], TrioActor], str], TrioActorRef[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,9 @@ class Intake:
     def __init__(self, env: Surroundings, start: StartSession) -> None:
         self._env = env
         self._start = start
+        self.crashes = Crashes(env)
+        self._waiting: dict[str, LiveSession] = {}  # sessions that had turns waiting when they were looked at last
+        self._entering = 0  # messages between the check of the bound and the line they join
         self.draining = False
 
     def refuse_if_draining(self) -> None:
@@ -76,7 +81,7 @@ class Intake:
 
         Raises:
             Refused: bad_request, not_found, idempotency_conflict, overloaded, no_entry_command, too_large, draining,
-                storage_full. Nothing was stored then.
+                storage_full, internal (the session crashed too often). Nothing was stored then.
 
         """
         if idempotency_key is not None:
@@ -91,7 +96,11 @@ class Intake:
                     return self._same_turn(known, digest)
             self._check_message(live, text, files)
             self._check_queue(live)
-            return await self._queue(live, text, files, idempotency_key, digest)
+            self._entering += 1
+            try:
+                return await self._queue(live, text, files, idempotency_key, digest)
+            finally:
+                self._entering -= 1
 
     def _check_message(self, live: LiveSession, text: str, files: Sequence[tuple[str, bytes]]) -> None:
         limit = self._env.defaults.max_message_chars
@@ -110,6 +119,7 @@ class Intake:
     def _check_queue(self, live: LiveSession) -> None:
         if live.deleting:
             raise not_found("session", live.id)
+        self.crashes.refuse_if_poisoned(live.id)
         bound = self._env.defaults.queued_messages
         if len(live.pending) >= bound:
             raise Refused(
@@ -117,6 +127,19 @@ class Intake:
                 f"session {live.id} has {bound} messages waiting already; send again when a turn has ended",
                 retry_after_s=5,
             )
+
+        total = self._env.defaults.queued_total
+        if self._queued() + self._entering >= total:
+            raise Refused(
+                "overloaded",
+                f"{total} messages wait in all sessions together; send again when some of them have been answered",
+                retry_after_s=5,
+            )
+
+    def _queued(self) -> int:
+        """How many turns wait in all sessions."""
+        self._waiting = {id: live for id, live in self._waiting.items() if live.pending}
+        return sum(len(live.pending) for live in self._waiting.values())
 
     def _same_turn(self, known: TurnRecord, digest: str) -> Accepted:
         if known.digest != digest:
@@ -145,8 +168,9 @@ class Intake:
             if files:
                 await write_files(self._env.workspaces / live.id, files)
             await self.tell_restarted(live)
-            event = await live.log.queue(Draft("turn.queued", turn.id, data), turn)
-        except (StorageFull, JournalClosed, SessionMissing) as error:
+            title = first_title(text, [name for name, _ in files])
+            event = await live.log.queue(Draft("turn.queued", turn.id, data), turn, title=title)
+        except (StorageFull, SessionFull, JournalClosed, SessionMissing) as error:
             raise refusal(error) from error
         self._env.bus.emit("turn.queued", {"count": 1}, {"session": live.id})
         self.run(live, QueuedTurn(replace(turn, seq=event.seq), text))
@@ -161,33 +185,36 @@ class Intake:
     def run(self, live: LiveSession, queued: QueuedTurn) -> None:
         """Have a durable turn run, starting the session's actor if there is none."""
         live.pending[queued.record.id] = queued
+        self._waiting[live.id] = live
         self.wake(live, queued.record.id)
 
     def wake(self, live: LiveSession, *turns: str) -> None:
         """Tell the session's actor of turns that wait (all without names); once too often does no harm.
 
-        Where that cannot be now they stay pending, and on disk.
+        Where that cannot be now they stay pending, and on disk. A new actor is told of all that wait.
         """
         if self.draining or live.deleting:
             return
         try:
+            if live.ref is None and live.pending:
+                self._begin(live)
+                turns = ()
             for turn in turns or tuple(live.pending):
-                if live.ref is None:
-                    self._begin(live)
                 assert live.ref is not None
                 live.ref.tell(RunTurn(turn))
         except ActorDeadError:
             return  # the actor is ending: `_on_exit` comes; or its supervisor is: the next manager recovers
 
     def _begin(self, live: LiveSession) -> None:
-        ref = live.ref = self._start(lambda: Session(live, self._env), live.id)
-        ref.when_stopped(lambda _reason: self._on_exit(live, ref))
+        ref = live.ref = self._start(self.crashes.actor_for(live), live.id)
+        ref.when_stopped(lambda reason: self._on_exit(live, ref, reason))
 
-    def _on_exit(self, live: LiveSession, ref: TrioActorRef[Any]) -> None:
+    def _on_exit(self, live: LiveSession, ref: TrioActorRef[Any], reason: ExitReason) -> None:
         """A session's actor ended, whatever the reason. If messages wait, a new one goes on with them."""
         if live.ref is ref:
             live.ref = None
-            self.wake(live)
+            if self.crashes.note_exit(live, ref.actor_class, reason):
+                self.wake(live)
 
 
 def check_key(key: str) -> None:
@@ -201,7 +228,7 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def refusal(error: StorageFull | JournalClosed | SessionMissing) -> Refused:
+def refusal(error: StorageFull | SessionFull | JournalClosed | SessionMissing) -> Refused:
     """What a client is told when the store did not take something."""
     match error:
         case StorageFull():
@@ -210,6 +237,8 @@ def refusal(error: StorageFull | JournalClosed | SessionMissing) -> Refused:
                 "the disk that holds the state is full; free some space and send again",
                 retry_after_s=10,
             )
+        case SessionFull():
+            return Refused("too_large", f"{error}; an operator raises the bound in [retention]")
         case JournalClosed():
             return Refused("draining", "the daemon is stopping; send again in a moment", retry_after_s=5)
         case _:

@@ -123,12 +123,20 @@ class SessionLog:
                 kept = {name: value for name, value in merged.items() if value is not None}
                 await self._commit((), (), kept, None)
 
-    async def queue(self, draft: Draft, turn: TurnRecord) -> Event:
-        """Store a message and its turn; the turn's `seq` is filled in."""
+    async def queue(self, draft: Draft, turn: TurnRecord, *, title: str = "") -> Event:
+        """Store a message and its turn; the turn's `seq` is filled in.
+
+        Args:
+            title: becomes the session's, in the same commit, if it has none and no turn of it has ended yet.
+
+        """
         async with self._lock:
             with trio.CancelScope(shield=True):
                 numbered = replace(turn, seq=self.record.last_seq + 1)
-                (event,) = await self._commit([draft], [numbered], None, None)
+                settings = self.record.settings
+                untitled = title and not self.record.totals.get("turns") and "title" not in settings
+                titled = {**settings, "title": title} if untitled else None
+                (event,) = await self._commit([draft], [numbered], titled, None)
         return event
 
     async def _commit(

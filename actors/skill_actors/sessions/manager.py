@@ -9,26 +9,30 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
 
 import trio
 
 from skill_actors.errors import Refused
-from skill_actors.ids import new_id
+from skill_actors.ids import is_id, new_id
 from skill_actors.models.base import Usage
+from skill_actors.sessions.branching import Branching, workspaces_in
 from skill_actors.sessions.events import Event, Position, utc_now
 from skill_actors.sessions.intake import Accepted, Intake, StartSession, check_key, digest_of, refusal
 from skill_actors.sessions.log import Draft
-from skill_actors.sessions.recovery import close_interrupted
+from skill_actors.sessions.poison import try_again
+from skill_actors.sessions.recovery import close_interrupted, close_poisoned
 from skill_actors.sessions.session import LiveSession, QueuedTurn
 from skill_actors.sessions.settings import CHANGEABLE, check_settings
 from skill_actors.sessions.surroundings import Surroundings
-from skill_actors.sessions.table import SessionTable, Viewer
+from skill_actors.sessions.table import SessionTable, Viewer, not_found
+from skill_actors.sessions.transcript import read_transcript
 from skill_actors.sessions.uploads import remove_workspace
 from skill_actors.sessions.views import ending_view, session_view, tell_turn_stop, turn_view
+from skill_actors.sessions.wanted import Wanted
 from skill_actors.store.base import (
     JournalClosed,
     SessionMissing,
@@ -37,11 +41,14 @@ from skill_actors.store.base import (
     StoreError,
     TurnRecord,
 )
+from skill_actors.store.faults import DamagedRow
 
 __all__ = ["Accepted", "SessionManager", "Viewer"]
 
 _log = logging.getLogger(__name__)
 _DELETE_WAIT_S: Final = 10.0
+
+_Make = Callable[[str, Mapping[str, Any]], Awaitable[SessionRecord]]
 
 
 class SessionManager:
@@ -57,11 +64,16 @@ class SessionManager:
         self._env = env
         self._table = SessionTable(env.journal)
         self._intake = Intake(env, start)
+        self._branching = Branching(env)
 
     @property
     def draining(self) -> bool:
         """Whether the daemon is stopping and takes no more messages."""
         return self._intake.draining
+
+    def owner_of(self, session: str) -> int | None:
+        """The uid that owns a session in memory; None if there is no such one. Costs a look-up."""
+        return self._table.owner_of(session)
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -74,28 +86,79 @@ class SessionManager:
             Refused: bad_request, backend_unavailable, idempotency_conflict, draining, storage_full.
 
         """
-        self._intake.refuse_if_draining()
-        chosen: dict[str, Any] = {}
-        id = new_id("ses")
-        if idempotency_key is not None:
-            check_key(idempotency_key)
-            id = _keyed_session_id(owner_uid, idempotency_key)
-            chosen["key_digest"] = digest_of(settings)
-            existing = await self._env.journal.get_session(id)
-            if existing is not None:
-                return self._same_session(existing, chosen["key_digest"], idempotency_key)
-        checked = self._check_choices(settings)
-        now = utc_now()
-        record = SessionRecord(id=id, owner_uid=owner_uid, created=now, updated=now, settings={**chosen, **checked})
-        try:
+
+        async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
+            checked = self._check_choices(settings)
+            now = utc_now()
+            record = SessionRecord(id=id, owner_uid=owner_uid, created=now, updated=now, settings={**chosen, **checked})
             await self._env.journal.create_session(record)
-        except ValueError:  # two requests with one key at once: the other was first
-            existing = await self._env.journal.get_session(id)
-            if existing is None:
-                raise
-            return self._same_session(existing, chosen["key_digest"], idempotency_key or "")
-        except (StorageFull, JournalClosed) as error:
-            raise refusal(error) from error
+            return record
+
+        return await self._make(owner_uid, idempotency_key, digest_of(settings), make)
+
+    async def fork(
+        self,
+        session: str,
+        viewer: Viewer,
+        *,
+        after: int | None = None,
+        title: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Make a session that goes on from a copy of this one's history and files; its owner is the same.
+
+        Args:
+            after: go on from behind this event, or rather from behind the last turn that had ended by then.
+
+        Raises:
+            Refused: not_found, bad_request, idempotency_conflict, draining, storage_full.
+
+        """
+        check_settings({"title": title}, allowed=CHANGEABLE)
+        source = await self._table.record(session, viewer)
+
+        async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
+            return await self._branching.fork(source, id, chosen, after=after, title=title)
+
+        digest = digest_of(["fork", session, after, title])
+        return await self._make(source.owner_uid, idempotency_key, digest, make)
+
+    async def import_session(self, owner_uid: int, raw: bytes, idempotency_key: str | None = None) -> dict[str, Any]:
+        """Make a session from an exported one: see `transcript`. Nothing of it runs.
+
+        Raises:
+            Refused: bad_request naming the line, and what `create` raises.
+
+        """
+
+        async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
+            transcript = await trio.to_thread.run_sync(read_transcript, raw)
+            checked = self._check_choices(transcript.settings)
+            return await self._branching.take_in(transcript, owner_uid, id, {**chosen, **checked})
+
+        return await self._make(owner_uid, idempotency_key, hashlib.sha256(raw).hexdigest(), make)
+
+    @asynccontextmanager
+    async def export(self, session: str, viewer: Viewer) -> AsyncIterator[AsyncIterator[str]]:
+        """A session's settings and stored events as lines of JSON: see `transcript`. Raises Refused("not_found")."""
+        record = await self._table.record(session, viewer)
+        async with aclosing(self._branching.lines(record)) as lines:
+            yield lines
+
+    async def _make(self, owner_uid: int, key: str | None, digest: str, make: _Make) -> dict[str, Any]:
+        """Make a session, or give back the one that was made under the same key with the same content."""
+        self._intake.refuse_if_draining()
+        if key is not None:
+            check_key(key)
+        id = new_id("ses") if key is None else _keyed_session_id(owner_uid, key)
+        async with self._branching.alone(id):
+            existing = await self._env.journal.get_session(id) if key is not None else None
+            if existing is not None:
+                return self._same_session(existing, digest, key or "")
+            try:
+                record = await make(id, {} if key is None else {"key_digest": digest})
+            except (StorageFull, JournalClosed) as error:
+                raise refusal(error) from error
         self._env.bus.emit("session.created", {"count": 1}, {"session": id})
         return self._view(record)
 
@@ -127,11 +190,18 @@ class SessionManager:
         """A session's JSON form. Raises Refused("not_found")."""
         return self._view(await self._table.record(session, viewer))
 
-    async def list(self, viewer: Viewer, *, limit: int = 100, cursor: str | None = None) -> dict[str, Any]:
-        """A page of sessions, newest first: {"items", "next"}. Raises Refused("bad_request") on a bad cursor."""
+    async def list(
+        self, viewer: Viewer, *, limit: int = 100, cursor: str | None = None, wanted: Wanted | None = None
+    ) -> dict[str, Any]:
+        """A page of sessions, newest first: {"items", "next"}.
+
+        With `wanted` a page may be short and have a next one all the same. Raises Refused("bad_request") on a bad
+        cursor.
+        """
         owner = None if viewer.admin else viewer.uid
+        choice = None if wanted is None else wanted.choice({live.id: live.status for live in self._table})
         try:
-            page = await self._env.journal.list_sessions(owner_uid=owner, limit=limit, cursor=cursor)
+            page = await self._env.journal.list_sessions(owner_uid=owner, limit=limit, cursor=cursor, choice=choice)
         except ValueError as error:
             raise Refused("bad_request", str(error)) from error
         return {"items": [self._view(self._table.newest(record)) for record in page.items], "next": page.next}
@@ -151,14 +221,49 @@ class SessionManager:
                 raise refusal(error) from error
             return self._view(live.log.record)
 
+    async def reset(self, session: str, viewer: Viewer, *, workspace: bool = False) -> dict[str, Any]:
+        """Cancel what runs and begin the conversation anew; its id, its settings and what happened so far are kept.
+
+        Args:
+            workspace: also remove its files.
+
+        Raises:
+            Refused: not_found, draining, storage_full.
+
+        """
+        self._intake.refuse_if_draining()
+        async with self._table.use(session, viewer) as live, live.taking_in():
+            await self._cancel(live, queued=True, reason="the session is being reset")
+            while live.turn is not None:
+                await live.wait_turn_ended()
+            if live.deleting:
+                raise not_found("session", session)
+            try:
+                await live.log.append([Draft("session.reset", None, {"workspace": workspace})])
+            except (StorageFull, JournalClosed, SessionMissing) as error:
+                raise refusal(error) from error
+            live.restarted = False
+            if workspace:
+                with trio.CancelScope(shield=True):
+                    await self._stop_actor(live)
+                    await remove_workspace(self._env.workspaces, live.id)
+            return self._view(live.log.record)
+
     async def delete(self, session: str, viewer: Viewer) -> None:
         """Cancel what runs, then remove the session, its events and its files.
 
         Raises:
             Refused: not_found; storage_full or draining: the session is still there, its turns may be cancelled.
+            DamagedRow: it cannot be read; only an admin may delete it then, since its owner is in doubt.
 
         """
-        live = await self._table.load(session, viewer)
+        try:
+            live = await self._table.load(session, viewer)
+        except DamagedRow:
+            if not viewer.admin or not await self._env.journal.delete_session(session):
+                raise
+            await remove_workspace(self._env.workspaces, session)
+            return
         live.deleting = True  # nobody finds it from here on
         try:
             async with live.taking_in():  # a message that was being taken in is in by now, and is cancelled
@@ -179,11 +284,16 @@ class SessionManager:
 
     async def _forget(self, live: LiveSession) -> None:
         live.log.mark_deleted()
+        await self._stop_actor(live)
+        self._intake.crashes.forget(live.id)
+        self._table.drop(live.id)
+        await remove_workspace(self._env.workspaces, live.id)
+
+    async def _stop_actor(self, live: LiveSession) -> None:
+        """End the session's actor, and with it every process and container that works in its files."""
         if live.ref is not None:
             live.ref.stop(block=False)
             await live.ref.wait_stopped()
-        self._table.drop(live.id)
-        await remove_workspace(self._env.workspaces, live.id)
 
     # -- messages and turns --------------------------------------------------------------------------------------
 
@@ -291,7 +401,9 @@ class SessionManager:
         cannot be closed because the disk is full are returned, and with them the later ones of their sessions: give
         them to `recover_again` until none is left.
         """
+        self._first_recovery = True
         left = await self._recover(await self._env.journal.unfinished_turns())
+        self._first_recovery = False
         return [turn.id for turn in left]
 
     async def recover_again(self, turns: Sequence[str]) -> Sequence[str]:
@@ -317,10 +429,14 @@ class SessionManager:
 
     async def _recover_turn(self, live: LiveSession, turn: TurnRecord) -> None:
         if turn.status == "running":
-            await close_interrupted(live.log, turn, self._env)
+            # Counted once a start: while a disk is full this is tried every second.
+            if not self._first_recovery or await try_again(live.log, turn.id):
+                await close_interrupted(live.log, turn, self._env)
+            else:
+                await close_poisoned(live.log, turn, self._env)
             live.restarted = False
             return
-        queued = QueuedTurn(turn, await self._queued_text(turn))
+        queued = QueuedTurn(turn, await self._queued_text(turn), again=True)
         if turn.seq > 1:
             await self._intake.tell_restarted(live)
         self._intake.run(live, queued)
@@ -328,6 +444,36 @@ class SessionManager:
     async def _queued_text(self, turn: TurnRecord) -> str:
         (event,) = await self._env.journal.read_events(turn.session, after=turn.seq - 1, through=turn.seq)
         return str(event.data["text"])
+
+    async def workspaces(self) -> Sequence[str]:
+        """Whose files there are, for `sweep_workspaces`. To be asked before sessions are made."""
+        return await trio.to_thread.run_sync(workspaces_in, self._env.workspaces)
+
+    async def ownerless_workspaces(self) -> Sequence[str]:
+        """Those whose session is not in the store; some of them may be sessions that are just being made."""
+        there = set(await self.workspaces())
+        after = ""
+        while there and (ids := await self._env.journal.session_ids(after=after)):
+            there.difference_update(ids)
+            after = ids[-1]
+        return sorted(name for name in there if is_id(name, "ses"))
+
+    async def retire(self, session: str) -> bool:
+        """Delete a session that has outlived its time, unless somebody uses it or a turn waits; whether it was deleted.
+
+        Raises: as `delete`.
+        """
+        live = self._table.get(session)
+        if live is not None and live.busy:
+            return False
+        await self.delete(session, Viewer(uid=0, admin=True))
+        return True
+
+    async def sweep_workspaces(self, names: Sequence[str]) -> None:
+        """Remove those of these workspaces whose session is not there: left by a crash between two steps."""
+        removed = await self._branching.sweep(names)
+        if removed:
+            _log.warning("removed the files of %d sessions that do not exist", removed)
 
     async def drain(self, timeout_s: float) -> bool:
         """Take no more messages and wait for running turns; whether all ended in time. Queued ones stay queued."""
@@ -349,7 +495,8 @@ class SessionManager:
 
     def _view(self, record: SessionRecord) -> dict[str, Any]:
         live = self._table.get(record.id)
-        return session_view(record, "idle" if live is None else live.status, self._env.default_backends)
+        crashed = self._intake.crashes.facts(record.id)
+        return session_view(record, "idle" if live is None else live.status, self._env.default_backends, crashed)
 
 
 def _keyed_session_id(owner_uid: int, key: str) -> str:

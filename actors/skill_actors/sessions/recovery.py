@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from skill_actors.models.base import Usage
 from skill_actors.sessions.bill import stored_bill
 from skill_actors.sessions.events import Event, utc_now
 from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.poison import POISONED, POISONED_WHY
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
 from skill_actors.store.base import TurnRecord
 
-__all__ = ["close_interrupted"]
+__all__ = ["close_interrupted", "close_poisoned"]
 
 _WHY = "the daemon stopped while the turn ran; nothing of it was run again"
 _PAGE_EVENTS = 1000
@@ -40,6 +42,22 @@ async def close_interrupted(log: SessionLog, turn: TurnRecord, env: Surroundings
         totals=sum_totals(log.record.totals, bill.usage, bill.known_usd),
     )
     tell_turn_stop(env.bus, turn.session, "interrupted", data)
+
+
+async def close_poisoned(log: SessionLog, turn: TurnRecord, env: Surroundings) -> None:
+    """End a turn that was running as failed without looking at its history, which may be what ends the daemon.
+
+    Raises: what `SessionLog.append` raises.
+    """
+    error = {"code": POISONED, "message": POISONED_WHY}
+    data = ending_view(stop_reason=POISONED, usage=Usage(), cost_usd=None, error=error)
+    ended = replace(turn, status="failed", updated=utc_now(), result=data)
+    await log.append(
+        [Draft("session.restarted", None), Draft("turn.failed", turn.id, data)],
+        turns=[ended],
+        totals=sum_totals(log.record.totals, Usage(), None),
+    )
+    tell_turn_stop(env.bus, turn.session, "failed", data)
 
 
 async def _events_since(env: Surroundings, turn: TurnRecord) -> list[Event]:

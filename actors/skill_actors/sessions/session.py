@@ -8,7 +8,7 @@ pending ones until it has its slot, so that whatever ends the actor before leave
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -19,10 +19,12 @@ from skill_actors.runtime import ExitReason, TrioActor, TrioActorRef
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.place import Place
+from skill_actors.sessions.poison import POISONED, POISONED_WHY, try_again
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.turn import Turn
 from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
 from skill_actors.store.base import JournalClosed, SessionMissing, StorageFull, StoreError, TurnRecord
+from skill_actors.store.faults import DamagedRow
 
 __all__ = ["LiveSession", "QueuedTurn", "RunTurn", "Session"]
 
@@ -32,10 +34,11 @@ _STORE_RETRY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class QueuedTurn:
-    """A durable message that waits for its turn."""
+    """A durable message that waits for its turn; `again` if it waited already when this daemon was started."""
 
     record: TurnRecord
     text: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class LiveSession:
 
     __slots__ = (
         "_turn_ended",
+        "closing",
         "deleting",
         "holders",
         "log",
@@ -72,6 +76,7 @@ class LiveSession:
         self.restarted = restarted
         self.ref: TrioActorRef[Any] | None = None
         self.turn: Turn | None = None
+        self.closing: str | None = None  # a turn that waited and is just being ended: it can be cancelled no more
         self.pending: dict[str, QueuedTurn] = {}  # by turn id, in the order of the messages
         self.holders = 0  # requests that use this session now
         self.used_at = trio.current_time()
@@ -93,7 +98,7 @@ class LiveSession:
     @property
     def busy(self) -> bool:
         """Whether somebody needs this in memory."""
-        return self.turn is not None or bool(self.pending) or self.holders > 0 or self.deleting
+        return self.turn is not None or bool(self.pending or self.closing) or self.holders > 0 or self.deleting
 
     @property
     def unused(self) -> bool:
@@ -102,7 +107,7 @@ class LiveSession:
 
     def is_open(self, turn: str) -> bool:
         """Whether the turn waits or runs."""
-        return turn in self.pending or (self.turn is not None and self.turn.id == turn)
+        return turn in self.pending or turn == self.closing or (self.turn is not None and self.turn.id == turn)
 
     @asynccontextmanager
     async def taking_in(self) -> AsyncIterator[None]:
@@ -131,10 +136,26 @@ class LiveSession:
 
 
 class Session(TrioActor):
-    """Runs the turns of one conversation. TEMPORARY: made again when a message asks for it."""
+    """Runs the turns of one conversation. TEMPORARY: made again when a message asks for it.
 
-    def __init__(self, live: LiveSession, env: Surroundings) -> None:
+    Args:
+        begin_at: when its first turn may begin, on trio's clock: after a crash it rests.
+        survived: called after each turn that did not crash it.
+
+    """
+
+    def __init__(
+        self,
+        live: LiveSession,
+        env: Surroundings,
+        *,
+        begin_at: float = 0.0,
+        survived: Callable[[], object] = lambda: None,
+    ) -> None:
         super().__init__()
+        self._begin_at = begin_at
+        self._resting = False
+        self._survived = survived
         self._live = live
         self._env = env
         names: Sequence[str] = live.log.record.settings.get("backends") or env.default_backends
@@ -142,6 +163,8 @@ class Session(TrioActor):
 
     async def on_receive(self, message: object) -> None:
         match message:
+            case RunTurn() if self._begin_at > trio.current_time():
+                self._rest_once()
             case RunTurn(turn):
                 await self._run(turn)
             case _:
@@ -150,20 +173,41 @@ class Session(TrioActor):
     async def teardown(self, reason: ExitReason) -> None:
         await self._place.close()
 
+    def _rest_once(self) -> None:
+        """Come back to what waits when the rest is over; beside the messages, so that a stop need not wait for it."""
+        if not self._resting:
+            self._resting = True
+            self.spawn(self._rest)
+
+    async def _rest(self) -> None:
+        await trio.sleep_until(self._begin_at)
+        for turn in tuple(self._live.pending):
+            self.actor_ref.tell(RunTurn(turn))
+
     async def _run(self, turn: str) -> None:
         """Run a turn that waits, once there is a slot; again if the disk was too full to begin it."""
         while turn in self._live.pending:
-            async with self._env.slots:
-                queued = self._live.pending.pop(turn, None)
-                if queued is None or await self._perform(queued):
+            async with self._env.slots.taken(self._live.log.record.owner_uid):
+                queued = self._live.pending.get(turn)
+                if queued is None:
+                    return
+                if await self._perform(queued):
+                    self._survived()
                     return
             await trio.sleep(_STORE_RETRY_S)
 
     async def _perform(self, queued: QueuedTurn) -> bool:
         """Whether the turn has ended; else it waits again, since nothing of it could be stored."""
         live = self._live
-        turn = live.turn = Turn(live.log, queued.record, queued.text, env=self._env, place=self._place)
+        turn = Turn(live.log, queued.record, queued.text, env=self._env, place=self._place)  # if it fails, it waits
+        del live.pending[turn.id]
+        live.turn = turn
         try:
+            if queued.again:
+                if not await try_again(live.log, turn.id):
+                    await self._fail(turn, queued.record, POISONED, POISONED_WHY)
+                    return True
+                queued = replace(queued, again=False)  # waiting for room on the disk is no further attempt
             await turn.run()
         except Exception as error:
             if _only(StorageFull, error) and not turn.started:
@@ -180,7 +224,8 @@ class Session(TrioActor):
         """The turn could not write its own ending. A full disk is waited out; a bug ends the actor."""
         if _only(StoreError, error):
             _log.error("turn %s stopped: %s", record.id, error)
-            code = "storage_full" if _only(StorageFull, error) else "internal"
+            codes = ((StorageFull, "storage_full"), (DamagedRow, "session_damaged"), (StoreError, "internal"))
+            code = next(code for kind, code in codes if _only(kind, error))
             await self._fail(turn, record, code, f"the turn's events could not be stored or read: {error}")
             return
         why = "an internal error ended the turn; the daemon's log has the details"

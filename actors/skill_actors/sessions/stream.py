@@ -17,7 +17,7 @@ from skill_actors.models.base import (
     Usage,
     UsageSoFar,
 )
-from skill_actors.models.retry import backoff
+from skill_actors.models.retry import CIRCUIT_OPEN, backoff, patience
 from skill_actors.sessions.log import SessionLog
 from skill_actors.sessions.surroundings import Surroundings
 
@@ -47,14 +47,18 @@ class ModelCall:
             ModelError: the last failure.
 
         """
-        attempt = 0
+        attempt, waited_s = 0, 0.0
         while True:
-            attempt += 1
             try:
                 return await self._once(model, request)
             except ModelError as error:
                 self._lost, self._counted = self._lost + (error.usage or self._counted), Usage()
-                delay_s = None if self._shown else backoff(attempt, error, self._env.random)
+                if error.code == CIRCUIT_OPEN:
+                    delay_s = patience(waited_s, error, self._env.random)
+                    waited_s += delay_s or 0.0
+                else:
+                    attempt += 1
+                    delay_s = None if self._shown else backoff(attempt, error, self._env.random)
                 self._env.bus.emit(
                     "model.error", {"attempt": attempt}, {"code": error.code, "retried": delay_s is not None}
                 )

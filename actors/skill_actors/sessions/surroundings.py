@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import trio
-
 from skill_actors.backends.base import Executor
 from skill_actors.models.base import Model, Usage
+from skill_actors.sessions.slots import TurnSlots
 from skill_actors.skills.base import Skill, SkillSnapshot
 from skill_actors.store.base import Journal
 from skill_actors.telemetry import Bus
@@ -28,6 +27,7 @@ class SessionDefaults:
     turn_timeout_s: float = 1800.0
     tool_output_chars: int = 30_000
     queued_messages: int = 16
+    queued_total: int = 4096
     parallel_tools: int = 8
     max_tokens: int = 8192
     max_message_chars: int = 4 * 1024 * 1024
@@ -54,7 +54,7 @@ class Surroundings:
         pin: copies of these skills' files, in the same order; runs in a worker thread.
         executors: backends by name.
         default_backends: what a session gets that names none.
-        slots: how many turns run at once in all, first come first served.
+        slots: how many turns run at once in all, and who is next.
         workspaces: the folder of all workspaces.
 
     """
@@ -66,7 +66,7 @@ class Surroundings:
     pin: Callable[[Sequence[Skill]], Awaitable[Sequence[Path]]]
     executors: Mapping[str, Executor]
     default_backends: tuple[str, ...]
-    slots: trio.CapacityLimiter
+    slots: TurnSlots
     workspaces: Path
     bus: Bus
     defaults: SessionDefaults = field(default_factory=SessionDefaults)

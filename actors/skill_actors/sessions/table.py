@@ -52,6 +52,11 @@ class SessionTable:
         """The session if it is in memory."""
         return self._live.get(session)
 
+    def owner_of(self, session: str) -> int | None:
+        """The uid that owns a session in memory; None if there is no such one."""
+        live = self._live.get(session)
+        return None if live is None else live.log.record.owner_uid
+
     def drop(self, session: str) -> None:
         """Forget it; the store has everything."""
         self._live.pop(session, None)
@@ -81,7 +86,7 @@ class SessionTable:
                 continue
             self._loading[session] = trio.Event()
             try:
-                record = await self._journal.get_session(session)
+                record = await self._journal.open_session(session)
                 if record is None:
                     raise not_found("session", session)
                 restarted = record.last_seq > 0 and record.updated < self._booted

@@ -10,6 +10,7 @@ from typing import Any, Final
 import trio
 
 from skill_actors.backends.base import BackendUnavailable, OutputChunk, ToolCall, ToolContext, ToolResult, Workspace
+from skill_actors.backends.tools import READ_ONLY_TOOLS
 from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.policy import Policy
 from skill_actors.sessions.surroundings import PinnedSkill
@@ -125,6 +126,8 @@ class ToolRun:
             "input": dict(call.input),
             "backend": self._backend,
         }
+        if call.name in READ_ONLY_TOOLS:
+            data["read_only"] = True
         words = " ".join(str(value) for value in call.input.values() if isinstance(value, str))
         for pin in self._pinned:
             if self._workspace.path_of_skill(pin.copy) in words:

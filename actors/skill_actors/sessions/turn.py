@@ -18,6 +18,7 @@ import trio
 from skill_actors.backends.base import BackendUnavailable, Executor, ToolCall, Workspace
 from skill_actors.errors import Refused
 from skill_actors.models.base import MessageDone, Model, ModelError, ModelRequest, Usage
+from skill_actors.models.retry import CIRCUIT_OPEN
 from skill_actors.runtime.exit import split_cancelled
 from skill_actors.sessions.bill import Bill
 from skill_actors.sessions.commands import SlashCommand, parse_command
@@ -193,7 +194,8 @@ class Turn:
             answer = await call.run(model, self._request(model, name))
         except ModelError as error:
             said = await self._rescue("failed", cut=False)
-            return self._engine.model_failed(f"model_{error.code}", str(error), said)
+            code = "backend_unavailable" if error.code == CIRCUIT_OPEN else f"model_{error.code}"
+            return self._engine.model_failed(code, str(error), said)
         self._model_call = None
         self._model_name = answer.model
         self.bill.lose(name, call.lost_usage, cut=False)

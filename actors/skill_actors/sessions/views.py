@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from skill_actors.models.base import Usage
 from skill_actors.store.base import SessionRecord, TurnRecord
 from skill_actors.telemetry import Bus
 
-__all__ = ["ending_view", "session_view", "sum_totals", "tell_turn_stop", "turn_view"]
+__all__ = ["CrashFacts", "ending_view", "session_view", "sum_totals", "tell_turn_stop", "turn_view"]
 
 
-def session_view(record: SessionRecord, status: str, default_backends: tuple[str, ...]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrashFacts:
+    """Crashes of the session's actor within a short time, and until when (RFC 3339) messages are refused for them."""
+
+    crashes: int = 0
+    poisoned_until: str | None = None
+
+
+def session_view(
+    record: SessionRecord, status: str, default_backends: tuple[str, ...], crashed: CrashFacts = CrashFacts()
+) -> dict[str, Any]:
     """A session's JSON form. `skills` is null where the session may use all."""
     settings, totals = record.settings, record.totals
     return {
@@ -31,7 +42,10 @@ def session_view(record: SessionRecord, status: str, default_backends: tuple[str
         "labels": settings.get("labels", {}),
         "limits": settings.get("limits", {}),
         "on_disconnect": settings.get("on_disconnect", "continue"),
+        "forked_from": settings.get("forked_from"),
         "last_seq": record.last_seq,
+        "crashes": crashed.crashes,
+        "poisoned_until": crashed.poisoned_until,
     }
 
 

@@ -202,7 +202,7 @@ def test_a_history_that_is_damaged_fails_the_turn_and_is_not_called_a_full_disk(
         damage(tmp_path, session)
         async with open_kit(tmp_path, ScriptedModel([])) as kit:
             turn = await kit.ask(session, "b")
-            assert (turn["status"], turn["result"]["error"]["code"]) == ("failed", "internal")
+            assert (turn["status"], turn["result"]["error"]["code"]) == ("failed", "session_damaged")
 
     run(main)
 
