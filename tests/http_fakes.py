@@ -13,6 +13,7 @@ from skill_actors.errors import Refused
 from skill_actors.ids import new_id
 from skill_actors.sessions.events import TURN_ENDINGS, Event, Position, utc_now
 from skill_actors.sessions.table import Viewer
+from skill_actors.sessions.wanted import Wanted
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class FakeSessions:
         self.files: list[tuple[str, bytes]] = []
         self.followers = 0
         self.failure: Exception | None = None
+        self.wanted: Wanted | None = None
+        self.asked: list[tuple[Any, ...]] = []
 
     def publish(self, session: str, type: str, turn: str | None = None, **data: Any) -> Event:
         kept = self.sessions[session]
@@ -70,7 +73,10 @@ class FakeSessions:
     async def get(self, session: str, viewer: Viewer) -> dict[str, Any]:
         return self._find(session, viewer).view
 
-    async def list(self, viewer: Viewer, *, limit: int, cursor: str | None) -> dict[str, Any]:
+    async def list(
+        self, viewer: Viewer, *, limit: int, cursor: str | None, wanted: Wanted | None = None
+    ) -> dict[str, Any]:
+        self.wanted = wanted
         items = [s.view for s in self.sessions.values() if viewer.admin or s.view["owner_uid"] == viewer.uid]
         return {"items": items[:limit], "next": None}
 
@@ -78,6 +84,38 @@ class FakeSessions:
         kept = self._find(session, viewer)
         kept.view.update(changes)
         return kept.view
+
+    async def fork(
+        self,
+        session: str,
+        viewer: Viewer,
+        *,
+        after: int | None = None,
+        title: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        self._find(session, viewer)
+        self.asked.append(("fork", session, after, title, idempotency_key))
+        return await self.create(viewer.uid, {"title": title})
+
+    async def reset(self, session: str, viewer: Viewer, *, workspace: bool = False) -> dict[str, Any]:
+        self.asked.append(("reset", session, workspace))
+        return self._find(session, viewer).view
+
+    @asynccontextmanager
+    async def export(self, session: str, viewer: Viewer) -> AsyncIterator[AsyncIterator[str]]:
+        kept = self._find(session, viewer)
+
+        async def lines() -> AsyncIterator[str]:
+            for event in kept.events:
+                await trio.lowlevel.checkpoint()
+                yield event.to_json()
+
+        yield lines()
+
+    async def import_session(self, owner_uid: int, raw: bytes, idempotency_key: str | None = None) -> dict[str, Any]:
+        self.asked.append(("import", raw, idempotency_key))
+        return await self.create(owner_uid, {"title": "imported"})
 
     async def delete(self, session: str, viewer: Viewer) -> None:
         self._find(session, viewer)

@@ -42,6 +42,17 @@ class FakeSkills:
         return {"reloaded": 1}
 
 
+@asynccontextmanager
+async def fake_backup() -> AsyncIterator[AsyncIterator[bytes]]:
+    """A backup of two pieces."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    yield pieces()
+
+
 @dataclass
 class Served:
     """What a test may look at and turn."""
@@ -110,6 +121,8 @@ async def serving(
         metrics=metrics,
         backends=lambda: [{"name": "local"}],
         prices=lambda: {"models": {}},
+        tree=lambda viewer, most: {"tree": {"id": "root"}, "reports": [], "seen": [viewer.uid, viewer.admin, most]},
+        backup=fake_backup,
         shutdown=lambda: seen().stop(),
         config=config,
         version=VERSION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,15 @@ QUICK = {
     "socket_round_trip": (("1",), "skilld"),
 }
 LONG = {
+    "neighbours": (("--rounds=1", "--seconds=2"), "beside all"),
+    "cancel": (("2",), "skilld"),
     "idle_sessions": (("--sessions=20",), "live conversations"),
     "import_lag": ((), "in a thread (prepare)"),
     "ready": (("--sessions=20", "--rounds=1"), "skillctl status, 20 stored"),
+    "replay": (("--turns=5", "--rounds=2"), "skilld, all events"),
     "runtime": (("--rounds=1", "--actors=50"), "idle actor, KB"),
     "skills": (("10", "2"), "edit to snapshot, 2 edits"),
+    "worker_process": (("--rounds=1", "--kills=2"), "deadline, replaced"),
     "stream_latency": (("--deltas=5", "--rounds=1"), "skilld"),
 }
 
@@ -53,3 +58,20 @@ def test_a_long_benchmark_prints_its_table(name: str) -> None:
 
 def test_every_benchmark_is_run_here() -> None:
     assert {path.stem for path in BENCHMARKS.glob("[a-z]*.py")} == {*QUICK, *LONG}
+
+
+def test_what_must_hold_of_the_runtime_is_judged_where_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_from_file_location("benchmark_of_the_runtime", BENCHMARKS / "runtime.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look for theirs
+    spec.loader.exec_module(module)
+    medians = {variant: dict.fromkeys(module.ROWS, 1.0) for variant in module.TITLES}
+    assert module.print_claims(medians) is False  # a restart has to be faster than pykka's, not as fast
+    medians["ours"]["restart_p50_us"] = 0.6
+    assert module.print_claims(medians) is True
+    medians["inline"]["ask_p50_us"] = 1.1
+    assert module.print_claims(medians) is False
+    del medians["beam"]  # not installed
+    assert module.print_claims(medians) is True

@@ -1,26 +1,25 @@
 """`skilld`: the daemon, in the foreground.
 
-Exit status: 0 drained and stopped; 70 the root supervisor gave up; 74 the journal could not be flushed; 75 another
-instance has the socket or the state; 78 the configuration cannot be used (systemd does not restart for that).
+Exit status: 0 drained and stopped; 70 the root supervisor gave up, or the event loop hung; 74 the journal could not be
+flushed; 75 another instance has the socket or the state; 78 the configuration cannot be used (systemd does not restart
+for that).
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import gc
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from skill_actors import __version__
+from skilld.exits import EXIT_CONFIG
 
-__all__ = ["EXIT_CONFIG", "EXIT_TAKEN", "main"]
-
-EXIT_TAKEN: Final = 75
-EXIT_CONFIG: Final = 78
+__all__ = ["main"]
 
 _log = logging.getLogger("skilld")
 
@@ -40,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"skilld: {error}", file=sys.stderr)
         return EXIT_CONFIG
+    faulthandler.enable()  # for the service manager's SIGABRT, the last way to see who holds Python's lock
     set_up_logging(config.daemon.log_format, config.daemon.log_level, to_journal="JOURNAL_STREAM" in os.environ)
 
     from skilld.app import run_daemon
@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="skilld",
         description="Hold agent conversations, give them the skills found on disk, and serve them on a Unix socket.",
         epilog="""\
-exit status: 0 stopped as asked; 70 gave up after repeated failures; 74 the journal cannot be written; 75 another
-instance has the socket or the state directory; 78 the configuration cannot be used
+exit status: 0 stopped as asked; 70 gave up after repeated failures, or hung; 74 the journal cannot be written; 75
+another instance has the socket or the state directory; 78 the configuration cannot be used
 
 try:
   skilld --skills ./skills

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final
 
 import trio
@@ -17,25 +16,24 @@ from skill_actors.backends.base import BackendUnavailable
 from skill_actors.backends.registry import factory
 from skill_actors.models.prices import PriceTable, load_prices
 from skill_actors.runtime import ActorSystem, StartFailed, Strategy, serve
+from skill_actors.runtime.census import take_census
 from skill_actors.skills.copies import SkillCopies
 from skill_actors.store import StateLock, StateLocked, StateTooNew, StoreError
 from skilld.config import Config, ConfigError
+from skilld.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_IO, EXIT_TAKEN
+from skilld.garbage import settle_heap
 from skilld.http import ListenerError, SocketInUse
 from skilld.metrics import Metrics, Sources
 from skilld.model_choice import ModelChoice
 from skilld.notify import Notifier
 from skilld.parts import Parts, Slot
 from skilld.paths import is_live
+from skilld.supervision import ActorSnapshot, report_to_bus
 from skilld.tree import build_tree
 
 __all__ = ["check_config", "run_daemon"]
 
-_EXIT_FAILED: Final = 70
-_EXIT_IO: Final = 74
-_EXIT_TAKEN: Final = 75
-_EXIT_CONFIG: Final = 78
 _SWITCH_INTERVAL_S: Final = 0.0005  # a thread that computes may hold up the loop for so long, not for ten times that
-_GC_THRESHOLDS: Final = (700, 10, 1000)  # with a frozen heap: no long pause under churn
 
 _log = logging.getLogger("skilld")
 
@@ -46,13 +44,13 @@ def run_daemon(config: Config, environ: Mapping[str, str]) -> int:
         return trio.run(_run, config, environ)
     except ConfigError as error:
         _log.error("%s", error)
-        return _EXIT_CONFIG
+        return EXIT_CONFIG
     except (StateLocked, SocketInUse) as error:
         _log.error("%s", error)
-        return _EXIT_TAKEN
+        return EXIT_TAKEN
     except StateTooNew as error:
         _log.error("%s", error)
-        return _EXIT_CONFIG
+        return EXIT_CONFIG
 
 
 async def _run(config: Config, environ: Mapping[str, str]) -> int:
@@ -124,13 +122,13 @@ async def _serve(parts: Parts) -> int:
     async def on_ready(started: ActorSystem) -> None:
         system.append(started)
         parts.system.put(started)
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
-        gc.enable()
+        settle_heap()
         _log.info("ready: skilld %s, model %s", parts.version, parts.models.default)
         parts.notifier.ready(f"serving on {parts.config.daemon.socket}")
 
     parts.reports.subscribe("metrics", metrics.on_report)
+    parts.models.watch(parts.bus)
+    parts.reports.subscribe("bus", report_to_bus(parts.bus))
     try:
         return await serve(
             build_tree(parts, metrics, shutdown),
@@ -157,17 +155,17 @@ def _start_failure(failed: StartFailed) -> int:
     for cause in _causes(failed):
         match cause:
             case SocketInUse():
-                status = _EXIT_TAKEN
+                status = EXIT_TAKEN
             case ListenerError() | StateTooNew() | BackendUnavailable():
-                status = _EXIT_CONFIG
+                status = EXIT_CONFIG
             case StoreError() | OSError():
-                status = _EXIT_IO
+                status = EXIT_IO
             case _:
                 continue
         _log.error("cannot start: %s", cause)
         return status
     _log.error("cannot start: %s", failed)
-    return _EXIT_FAILED
+    return EXIT_FAILED
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -202,7 +200,7 @@ def _sources(parts: Parts) -> Sources:
         if journal is None:
             return {}
         stats = journal.stats()
-        names = ("commits", "queue_depth", "wal_bytes", "db_bytes")
+        names = ("commits", "damaged", "queue_depth", "wal_bytes", "db_bytes")
         return {name: getattr(stats, name) for name in names}
 
     def session_counts() -> Mapping[str, float]:
@@ -217,18 +215,17 @@ def _sources(parts: Parts) -> Sources:
         sessions=session_counts,
         stored=stored,
         skills=lambda: len(parts.published.snapshot.skills),
-        mailboxes=_mailbox_reader(parts),
+        actors=_actor_reader(parts),
         journal=journal_stats,
         connections=connections,
     )
 
 
-def _mailbox_reader(parts: Parts) -> Callable[[], Mapping[str, int]]:
-    def depths() -> Mapping[str, int]:
+def _actor_reader(parts: Parts) -> Callable[[], Awaitable[ActorSnapshot]]:
+    async def take() -> ActorSnapshot:
         system = parts.system.peek()
-        found: dict[str, int] = {}
-        for child in () if system is None else system.walk():
-            found[child.template] = found.get(child.template, 0) + child.mailbox_depth
-        return found
+        if system is None:
+            return ActorSnapshot()
+        return ActorSnapshot(await take_census(system.root), system.tally.snapshot())
 
-    return depths
+    return take

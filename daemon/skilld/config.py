@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
 from skilld import paths
@@ -26,6 +26,7 @@ __all__ = [
     "DaemonConfig",
     "LimitsConfig",
     "ModelConfig",
+    "RetentionConfig",
     "RoleConfig",
     "RolesConfig",
     "SkillsConfig",
@@ -66,7 +67,16 @@ class DaemonConfig(_Section):
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    stall_dump_s: Annotated[float, Field(ge=0.5, le=3600)] = 5.0
+    stall_exit_s: Annotated[float, Field(ge=1, le=86_400, validate_default=True)] = 30.0
     mode: Mode = "development"
+
+    @field_validator("stall_exit_s")
+    @classmethod
+    def _is_after_the_dump(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("stall_dump_s", 0.0):
+            raise ValueError("must be more than daemon.stall_dump_s")
+        return value
 
 
 class SkillsConfig(_Section):
@@ -107,11 +117,22 @@ class LimitsConfig(_Section):
     turn_timeout_s: Seconds = 1800.0
     tool_output_chars: Annotated[int, Field(ge=1000, le=10_000_000)] = 30_000
     queued_messages: Count = 16
+    queued_total: Count = 4096
     running_turns: Count = 32
     max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 8 << 20
     max_header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 << 10
     idle_unload_s: Seconds = 600.0
     connections_per_peer: Annotated[int, Field(ge=1, le=100_000)] = 64
+
+
+class RetentionConfig(_Section):
+    """What is deleted by itself, and how large a conversation may grow. 0 means: never, and without bound."""
+
+    session_age_days: Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)] = 0.0
+    total_bytes: Annotated[int, Field(ge=0, le=1 << 60)] = 0
+    session_events: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+    session_bytes: Annotated[int, Field(ge=0, le=1 << 60)] = 0
+    check_every_s: Seconds = 3600.0
 
 
 class BackendsConfig(_Section):
@@ -146,6 +167,7 @@ class Config(_Section):
     skills: SkillsConfig = SkillsConfig()
     model: ModelConfig = ModelConfig()
     limits: LimitsConfig = LimitsConfig()
+    retention: RetentionConfig = RetentionConfig()
     backends: BackendsConfig = BackendsConfig()
     roles: RolesConfig = RolesConfig()
 

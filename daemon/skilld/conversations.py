@@ -12,9 +12,9 @@ import trio
 
 from skill_actors.backends.base import Executor
 from skill_actors.errors import Refused
-from skill_actors.runtime import DynamicSupervisor, ExitReason, TrioActorRef
+from skill_actors.runtime import DynamicSupervisor, ExitReason, TrioActor, TrioActorRef
 from skill_actors.sessions.manager import SessionManager
-from skill_actors.sessions.session import Session
+from skill_actors.sessions.slots import TurnSlots
 from skill_actors.sessions.surroundings import SessionDefaults, Surroundings
 from skill_actors.skills.base import Skill
 from skill_actors.skills.copies import CopyError
@@ -47,6 +47,7 @@ class Conversations(DynamicSupervisor):
         left = await manager.recover()
         if left:
             self.spawn(self._recover_again, manager, left)
+        self.spawn(manager.sweep_workspaces, await manager.workspaces())
         self.spawn(self._unload, manager)
         self._parts.sessions.put(manager)
 
@@ -64,7 +65,7 @@ class Conversations(DynamicSupervisor):
     async def teardown(self, reason: ExitReason) -> None:
         self._parts.sessions.clear()
 
-    def _start_session(self, make: Callable[[], Session], session: str) -> TrioActorRef[Any]:
+    def _start_session(self, make: Callable[[], TrioActor], session: str) -> TrioActorRef[Any]:
         # A number beside the id: the actor before this one may still be ending.
         return self._begin(make, f"{session}/{next(self._numbers)}")
 
@@ -101,7 +102,7 @@ def surroundings(parts: Parts) -> Surroundings:
         pin=pin,
         executors=_Open(parts.executors),
         default_backends=parts.config.backends.default,
-        slots=trio.CapacityLimiter(limits.running_turns),
+        slots=TurnSlots(limits.running_turns),
         workspaces=parts.config.daemon.state_dir / "workspaces",
         bus=parts.bus,
         defaults=SessionDefaults(
@@ -110,6 +111,7 @@ def surroundings(parts: Parts) -> Surroundings:
             turn_timeout_s=limits.turn_timeout_s,
             tool_output_chars=limits.tool_output_chars,
             queued_messages=limits.queued_messages,
+            queued_total=limits.queued_total,
             max_tokens=parts.config.model.max_tokens,
             idle_unload_s=limits.idle_unload_s,
         ),

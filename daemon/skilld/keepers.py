@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+from typing import cast
 
 import trio
 
 from skill_actors.backends.registry import factory
+from skill_actors.backends.workers import Host, WorkersRef
 from skill_actors.models.base import ModelError
 from skill_actors.runtime import TrioActor
-from skilld.metrics import sample_loop_lag
 from skilld.parts import Parts
 
-__all__ = ["ExecutorKeeper", "ModelKeeper", "Observability"]
+__all__ = ["ExecutorKeeper", "ModelKeeper"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,13 +30,21 @@ class ExecutorKeeper(TrioActor):
 
     async def setup(self) -> None:
         """See whether it can be opened at all: what cannot be is a failed start, not a crash that comes later."""
-        async with (await factory(self._backend))({}) as executor:
+        async with (await factory(self._backend))({}, self._host()) as executor:
             await executor.check()
         self.spawn(self._keep)
 
+    def _host(self) -> Host:
+        names = self.directory
+        state_dir = os.path.realpath(self._parts.config.daemon.state_dir)
+        return Host(
+            find_workers=lambda: cast("WorkersRef", names.ref("workers")),
+            owner=hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16],  # of one state directory there is one daemon
+        )
+
     async def _keep(self) -> None:
         slot = self._parts.executors[self._backend]
-        async with (await factory(self._backend))({}) as executor:
+        async with (await factory(self._backend))({}, self._host()) as executor:
             slot.put(executor)
             try:
                 await trio.sleep_forever()
@@ -60,14 +71,3 @@ class ModelKeeper(TrioActor):
             await model.prepare()
         except ModelError as error:
             _log.warning("the model client could not be prepared, calls will try again: %s", error)
-
-
-class Observability(TrioActor):
-    """Measures the event loop."""
-
-    def __init__(self, parts: Parts) -> None:
-        super().__init__()
-        self._parts = parts
-
-    async def setup(self) -> None:
-        self.spawn(sample_loop_lag, self._parts.bus)

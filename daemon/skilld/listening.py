@@ -16,6 +16,8 @@ from skill_actors.skills.base import SkillSnapshot
 from skill_actors.skills.library import ReloadSummary
 from skill_actors.skills.registry import Reload, UnknownSkill
 from skilld.http import HttpServer, Listener, ServerLimits, Services, build_app, open_listener
+from skilld.http.services import Viewer
+from skilld.live_tree import describe_tree
 from skilld.metrics import Metrics
 from skilld.parts import Parts
 
@@ -26,6 +28,7 @@ _log = logging.getLogger(__name__)
 DRAIN_EXTRA_S: Final = 5.0  # beyond drain_s: to cancel what did not end, and to say goodbye
 _GOODBYE_S: Final = 2.0
 _RELOAD_S: Final = 120.0
+_REPORTS_SHOWN: Final = 50
 
 
 class Socket(TrioActor):
@@ -71,6 +74,8 @@ class Socket(TrioActor):
             metrics=self._metrics.render,
             backends=lambda: backends_of(parts),
             prices=parts.prices.to_dict,
+            tree=lambda viewer, most: tree_of(parts, viewer, most),
+            backup=parts.backups.open,
             shutdown=self._shutdown,
             config=parts.config,
             version=parts.version,
@@ -142,12 +147,28 @@ def status_of(parts: Parts) -> dict[str, Any]:
         "state_dir": str(parts.config.daemon.state_dir),
         "mode": parts.config.daemon.mode,
         "model": parts.models.default,
+        "model_circuits": parts.models.circuits(),
         "backends": sorted(parts.executors),
         "skills": len(snapshot.skills),
         "skill_failures": len(snapshot.failures),
         **({} if sessions is None else sessions.status()),
         "journal_commits": 0 if journal is None else journal.stats().commits,
+        "damaged": 0 if journal is None else journal.stats().damaged,
     }
+
+
+def tree_of(parts: Parts, viewer: Viewer, most: int) -> dict[str, Any]:
+    """Facts for GET /v1/tree. Raises Refused if the tree is not whole yet."""
+    system, sessions = parts.system.peek(), parts.sessions.peek()
+    if system is None:
+        raise Refused("draining", "the daemon is still starting; try again in a moment")
+    reports = parts.reports.recent()[-_REPORTS_SHOWN:]
+    owner_of = _nobody if sessions is None else sessions.owner_of
+    return {"version": parts.version, **describe_tree(system, reports, viewer, owner_of, most)}
+
+
+def _nobody(_session: str) -> None:
+    """Owns every conversation while there is no session manager."""
 
 
 def backends_of(parts: Parts) -> list[dict[str, Any]]:

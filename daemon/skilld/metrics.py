@@ -16,12 +16,15 @@ from prometheus_client.process_collector import ProcessCollector
 
 from skill_actors.runtime.report import Report
 from skill_actors.telemetry import Bus, Handler, Measurements, Metadata
+from skilld.supervision import ActorCollector, ActorSnapshot, SupervisionCounters
 
 __all__ = ["Metrics", "Sources", "sample_loop_lag"]
 
 _OTHER: Final = "other"
+_CIRCUITS: Final = frozenset({"closed", "open", "half_open"})
 _OUTCOMES: Final = frozenset({"finished", "failed", "cancelled", "interrupted"})
 _TOOL_OUTCOMES: Final = frozenset({"ok", "error", "timeout", "cancelled"})
+_WORKER_ENDS: Final = frozenset({"timeout", "cancelled", "flood", "memory", "unread", "broken", "crashed"})
 _RELOADS: Final = frozenset({"ok", "failed", "unchanged"})
 _TOKENS: Final[Mapping[str, str]] = {
     "input_tokens": "input",
@@ -33,6 +36,7 @@ _TOKENS: Final[Mapping[str, str]] = {
 _TURN_BUCKETS: Final = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 _TOOL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _HTTP_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+_GC_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 _LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
@@ -52,8 +56,8 @@ class Sources:
         sessions: `sessions_live`, `turns_running` and `turns_queued`.
         stored: conversations in the store.
         skills: skills in force.
-        mailboxes: waiting messages by child template, never by conversation.
-        journal: `commits`, `queue_depth`, `wal_bytes` and `db_bytes`.
+        actors: the living actors by class, never by conversation, and what went wrong between them.
+        journal: `commits`, `damaged`, `queue_depth`, `wal_bytes` and `db_bytes`.
         connections: open connections of the socket.
 
     """
@@ -61,7 +65,7 @@ class Sources:
     sessions: Callable[[], Mapping[str, float]]
     stored: Callable[[], Awaitable[int]]
     skills: Callable[[], int]
-    mailboxes: Callable[[], Mapping[str, int]]
+    actors: Callable[[], Awaitable[ActorSnapshot]]
     journal: Callable[[], Mapping[str, float]]
     connections: Callable[[], int]
 
@@ -86,17 +90,26 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._gauges = _Gauges(self.registry)
+        self._supervision = SupervisionCounters(self.registry)
+        self._actors = ActorCollector()
+        self.registry.register(self._actors)
         self._make_counters()
         self._make_histograms()
         self._on: Final[Mapping[str, Callable[[Measurements, Metadata], None]]] = {
             "execute.exception": self._on_tool_exception,
             "execute.stop": self._on_tool,
+            "gc.pause": self._on_gc,
             "http.stop": self._on_http,
             "loop.lag": self._on_lag,
+            "loop.stall": self._on_stall,
+            "model.circuit": self._on_circuit,
             "model.error": self._on_model_error,
             "model.stop": self._on_model,
+            "session.crashed": lambda _facts, _meta: self._crashes.inc(),
+            "session.poisoned": lambda _facts, _meta: self._poisoned.inc(),
             "skill.reloaded": self._on_reload,
             "turn.stop": self._on_turn,
+            "worker.end": self._on_worker,
         }
         Gauge("skilld_build_info", "The daemon's version.", ["version"], registry=self.registry).labels(version).set(1)
 
@@ -106,12 +119,15 @@ class Metrics:
         self._tokens = Counter("skilld_tokens", "Tokens, as billed.", ["model", "kind"], registry=registry)
         self._cost = Counter("skilld_cost_usd", "Cost of turns with a known price, US dollars.", registry=registry)
         self._unpriced = Counter("skilld_turns_unpriced", "Turns whose cost is unknown.", registry=registry)
+        self._crashes = Counter("skilld_session_crashes", "Crashes of conversations' actors.", registry=registry)
+        self._poisoned = Counter("skilld_sessions_poisoned", "Refusals after too many of them.", registry=registry)
         self._model_errors = Counter("skilld_model_errors", "Failed model calls.", ["retried"], registry=registry)
-        self._reloads = Counter("skilld_skill_reloads", "Loads of the skills.", ["outcome"], registry=registry)
-        self._restarts = Counter("skilld_restarts", "Restarted children.", ["supervisor", "child"], registry=registry)
-        self._reports = Counter(
-            "skilld_supervision", "Supervision reports.", ["supervisor", "event"], registry=registry
+        self._stalls = Counter("skilld_loop_stalls", "Times that the event loop hung.", registry=registry)
+        self._circuits = Counter(
+            "skilld_model_circuit", "Changes of a model endpoint's circuit.", ["state"], registry=registry
         )
+        self._reloads = Counter("skilld_skill_reloads", "Loads of the skills.", ["outcome"], registry=registry)
+        self._workers = Counter("skilld_worker_ends", "Worker processes that died.", ["reason"], registry=registry)
         self._http = Counter(
             "skilld_http_requests", "Answered requests.", ["route", "method", "status"], registry=registry
         )
@@ -141,6 +157,14 @@ class Metrics:
         self._lag = Histogram(
             "skilld_loop_lag_seconds", "How late the event loop woke a task.", buckets=_LAG_BUCKETS, registry=registry
         )
+        pauses = Histogram(
+            "skilld_gc_pause_seconds",
+            "How long a garbage collection held everything up.",
+            ["generation"],
+            buckets=_GC_BUCKETS,
+            registry=registry,
+        )
+        self._gc = [pauses.labels(str(generation)) for generation in range(3)]
 
     def attach(self, bus: Bus, sources: Sources) -> None:
         """Count what the bus tells from now on, and look at the sources when rendering."""
@@ -150,14 +174,13 @@ class Metrics:
 
     def on_report(self, report: Report) -> None:
         """Count a supervision report; subscribe this to the runtime's reports."""
-        self._reports.labels(report.supervisor, report.event.value).inc()
-        if report.event.value == "restarted":
-            self._restarts.labels(report.supervisor, report.child).inc()
+        self._supervision.on_report(report)
 
     async def render(self) -> bytes:
         """The Prometheus text format: gauges are read here, the text is made in a worker thread."""
         if self._sources is not None:
             self._gauges.set(self._sources, await self._sources.stored())
+            self._actors.snapshot = await self._sources.actors()
         return await trio.to_thread.run_sync(generate_latest, self.registry)
 
     def _on_turn(self, facts: Measurements, meta: Metadata) -> None:
@@ -175,6 +198,9 @@ class Metrics:
         for name, kind in _TOKENS.items():
             if facts.get(name):
                 self._tokens.labels(model, kind).inc(facts[name])
+
+    def _on_circuit(self, _facts: Measurements, meta: Metadata) -> None:
+        self._circuits.labels(_known(meta.get("state"), _CIRCUITS)).inc()
 
     def _on_model_error(self, _facts: Measurements, meta: Metadata) -> None:
         self._model_errors.labels("yes" if meta.get("retried") else "no").inc()
@@ -198,8 +224,18 @@ class Metrics:
         self._http.labels(route, str(meta["method"]), status).inc()
         self._http_time.labels(route).observe(_seconds(facts))
 
+    def _on_worker(self, _facts: Measurements, meta: Metadata) -> None:
+        self._workers.labels(_known(meta.get("reason"), _WORKER_ENDS)).inc()
+
     def _on_lag(self, facts: Measurements, _meta: Metadata) -> None:
         self._lag.observe(_seconds(facts))
+
+    def _on_stall(self, _facts: Measurements, _meta: Metadata) -> None:
+        self._stalls.inc()
+
+    def _on_gc(self, facts: Measurements, meta: Metadata) -> None:
+        generation = meta.get("generation")
+        self._gc[generation if isinstance(generation, int) else 2].observe(_seconds(facts))
 
 
 class _Gauges:
@@ -213,9 +249,9 @@ class _Gauges:
         self._running = gauge("turns_running", "Turns that run now.")
         self._queued = gauge("turns_queued", "Messages that wait for their turn.")
         self._skills = gauge("skills_loaded", "Skills in force.")
-        self._mailboxes = gauge("mailbox_depth", "Messages that wait in mailboxes, by kind of actor.", ("actor",))
         self._connections = gauge("http_connections", "Open connections.")
         self._commits = gauge("journal_commits", "Commits since the start.")
+        self._damaged = gauge("journal_damaged", "Places found damaged since the start.")
         self._queue = gauge("journal_queue_depth", "Appends that wait for their commit.")
         self._bytes = gauge("journal_bytes", "Size of the journal's files.", ("file",))
 
@@ -227,9 +263,8 @@ class _Gauges:
         self._queued.set(sessions.get("turns_queued", 0))
         self._skills.set(sources.skills())
         self._connections.set(sources.connections())
-        for actor, depth in sources.mailboxes().items():
-            self._mailboxes.labels(actor).set(depth)
         self._commits.set(journal.get("commits", 0))
+        self._damaged.set(journal.get("damaged", 0))
         self._queue.set(journal.get("queue_depth", 0))
         self._bytes.labels("wal").set(journal.get("wal_bytes", 0))
         self._bytes.labels("db").set(journal.get("db_bytes", 0))

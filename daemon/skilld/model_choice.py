@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from skill_actors.errors import Refused
 from skill_actors.models.anthropic import ANTHROPIC_URL, AnthropicModel
 from skill_actors.models.base import Model
+from skill_actors.models.breaker import Breaker, CircuitState
 from skill_actors.models.credentials import CredentialError, KeySource, find_key_source
+from skill_actors.models.guarded import GuardedModel, endpoint_name
 from skill_actors.models.offline import OfflineModel
+from skill_actors.telemetry import Bus
 from skilld.config import ConfigError, ModelConfig
 
 __all__ = ["ModelChoice"]
 
-_OFFLINE = "offline"
+_OFFLINE: Final = "offline"
+
+_log = logging.getLogger(__name__)
 
 
 class ModelChoice:
@@ -32,6 +39,10 @@ class ModelChoice:
     def __init__(self, config: ModelConfig, environ: Mapping[str, str]) -> None:
         self._offline = OfflineModel()
         self.anthropic = _anthropic(config, environ)
+        url = config.base_url or ANTHROPIC_URL
+        self._guarded = (
+            None if self.anthropic is None else GuardedModel(self.anthropic, Breaker(), endpoint=endpoint_name(url))
+        )
         self.default = config.name if self.anthropic is not None else _OFFLINE
 
     def resolve(self, name: str | None) -> tuple[Model, str]:
@@ -39,13 +50,29 @@ class ModelChoice:
         name = name or self.default
         if name == _OFFLINE:
             return self._offline, name
-        if self.anthropic is None:
+        if self._guarded is None:
             raise Refused(
                 "backend_unavailable",
                 f"model {name!r} needs an API key: set model.api_key_file or ANTHROPIC_API_KEY and restart the daemon, "
                 "or use model 'offline'",
             )
-        return self.anthropic, name
+        return self._guarded, name
+
+    def watch(self, bus: Bus) -> None:
+        """Tell the bus from now on when an endpoint is left alone, tried again, and well again."""
+        guarded = self._guarded
+        if guarded is None:
+            return
+
+        def tell(state: CircuitState) -> None:
+            _log.warning("the circuit of the model API at %s is %s", guarded.endpoint, state.value)
+            bus.emit("model.circuit", {"count": 1}, {"endpoint": guarded.endpoint, "state": state.value})
+
+        guarded.on_change = tell
+
+    def circuits(self) -> list[dict[str, Any]]:
+        """JSON-ready: whether each endpoint is called or left alone."""
+        return [] if self._guarded is None else [self._guarded.to_dict()]
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -18,56 +18,18 @@ from skill_actors.skills.copies import SkillCopies
 from skill_actors.skills.registry import PublishedSkills
 from skill_actors.store import SqliteJournal, StateLock
 from skill_actors.telemetry import Bus
+from skilld.backup import Backups
 from skilld.config import Config
 from skilld.model_choice import ModelChoice
 from skilld.notify import Notifier
+from skilld.slot import NotStarted, Slot
+from skilld.watchdog import Pulse, Stage
 
 if TYPE_CHECKING:
     from skill_actors.sessions.manager import SessionManager
     from skilld.http import HttpServer
 
 __all__ = ["NotStarted", "Parts", "Slot"]
-
-T = TypeVar("T")
-
-
-class NotStarted(RuntimeError):
-    """A part of the daemon was used before its actor had made it."""
-
-
-class Slot(Generic[T]):
-    """Holds what an actor made, for those who are started after it."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._value: T | None = None
-        self._filled = trio.Event()
-
-    def put(self, value: T) -> None:
-        """Publish; replaces what an earlier incarnation published."""
-        self._value = value
-        self._filled.set()
-
-    def clear(self) -> None:
-        """The maker has ended."""
-        self._value = None
-        self._filled = trio.Event()
-
-    def get(self) -> T:
-        """What was published. Raises NotStarted."""
-        if self._value is None:
-            raise NotStarted(f"{self._name} is not started")
-        return self._value
-
-    def peek(self) -> T | None:
-        """What was published, if anything."""
-        return self._value
-
-    async def wait(self) -> T:
-        """Wait until there is something."""
-        while self._value is None:
-            await self._filled.wait()
-        return self._value
 
 
 @dataclass(kw_only=True)
@@ -77,6 +39,7 @@ class Parts:
     Args:
         ready: set when the socket answers.
         closed: set when the socket has said goodbye to everybody.
+        pulse: what the watchdog hears from the event loop.
         stopping: whether the whole daemon is asked to stop; a part that is restarted is no reason to drain.
 
     """
@@ -92,6 +55,7 @@ class Parts:
     reports: Reports = field(default_factory=Reports)
     published: PublishedSkills = field(default_factory=PublishedSkills)
     copies: SkillCopies
+    backups: Backups = field(init=False)
     executors: dict[str, Slot[Executor]] = field(default_factory=dict)
     journal: Slot[SqliteJournal] = field(default_factory=lambda: Slot("the journal"))
     sessions: Slot[SessionManager] = field(default_factory=lambda: Slot("the session manager"))
@@ -99,4 +63,16 @@ class Parts:
     system: Slot[ActorSystem] = field(default_factory=lambda: Slot("the actor system"))
     ready: trio.Event = field(default_factory=trio.Event)
     closed: trio.Event = field(default_factory=trio.Event)
+    pulse: Pulse = field(default_factory=Pulse)
     stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self.backups = Backups(self.config.daemon.state_dir, self.journal, self.version)
+
+    def stage(self) -> Stage:
+        """What the daemon is doing now."""
+        if self.stopping:
+            return Stage.STOPPING
+        if not self.ready.is_set():
+            return Stage.STARTING
+        return Stage.REBUILDING if self.server.peek() is None else Stage.SERVING

@@ -1,21 +1,29 @@
 """The supervision tree of the daemon: what is started in which order, and what is made again with what.
 
     root (rest_for_one)
+      observability (one_for_one)                                       isolated, and so is each of its children
+        loop           loop lag, round trips
+        gc             full collections, their pauses
+        canary         answers
+        watchdog       a thread that ends a process whose loop hangs
       journal        the only writer of the store
       services (one_for_one)
-        observability      loop lag                                     isolated
         skills (rest_for_one)
-          registry         publishes the snapshot
+          workers          one process each, for executors' code        isolated; its children temporary
+          registry         publishes the snapshot                       isolated, required
           watcher          follows edits on disk                        isolated
         backends (one_for_one)
-          model            the model client
-          local, ...       one executor each
+          model            the model client                             isolated
+          local, ...       one executor each                            isolated, required
+        janitor            retention, leftovers, checksums              isolated
       sessions (dynamic)   one Session actor per conversation           temporary
       listener (rest_for_one)
-        socket             the HTTP API
-        gate               its end is the drain: last up, first down
+        socket             the HTTP API                                 isolated, required
+        gate               its end is the drain: last up, first down    isolated, required
 
-A child that fails takes those started after it along, since they hold what it made; nothing before it is touched.
+A branch that fails takes those started after it along, since they hold what it made; nothing before it is touched.
+But no leaf fails so: the journal apart, each is isolated, made again with pauses and never counted. Those marked
+required must start when the daemon does.
 """
 
 from __future__ import annotations
@@ -24,30 +32,41 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from skill_actors.runtime import ChildSpec, Strategy, Supervisor
+from skill_actors.backends.workers import Workers
+from skill_actors.runtime import Backoff, ChildSpec, Strategy, Supervisor, TrioActor
 from skill_actors.skills.discovery import Source
 from skill_actors.skills.registry import Registry
 from skill_actors.skills.watcher import Watcher
 from skill_actors.store import SqliteJournal
+from skill_actors.store.changes import Bounds
 from skill_actors.store.keeper import JournalKeeper
 from skilld.conversations import Conversations
-from skilld.keepers import ExecutorKeeper, ModelKeeper, Observability
+from skilld.janitor import Janitor
+from skilld.keepers import ExecutorKeeper, ModelKeeper
 from skilld.listening import DRAIN_EXTRA_S, Gate, Socket
 from skilld.metrics import Metrics
+from skilld.observability import observability
 from skilld.parts import Parts
 
 __all__ = ["build_tree"]
 
+_SOON = Backoff(initial_s=0.1, max_s=5.0)  # what everybody needs is tried again more often than every 30 s
 _FIRST_LOAD_S = 60.0  # a first look at thousands of skills on a slow disk
 
 
 def build_tree(parts: Parts, metrics: Metrics, shutdown: Callable[[], None]) -> list[ChildSpec]:
     """The children of the root, which is rest_for_one."""
     return [
+        ChildSpec(id="observability", factory=lambda: observability(parts), isolated=True),
         ChildSpec(
             id="journal",
             factory=lambda: JournalKeeper(
-                partial(SqliteJournal.open, parts.config.daemon.state_dir / "journal.db", lock=parts.lock),
+                partial(
+                    SqliteJournal.open,
+                    parts.config.daemon.state_dir / "journal.db",
+                    lock=parts.lock,
+                    bounds=Bounds(parts.config.retention.session_events, parts.config.retention.session_bytes),
+                ),
                 parts.journal.put,
             ),
             shutdown_s=math.inf,  # what was acknowledged is on disk already; what was accepted must get there
@@ -61,9 +80,9 @@ def build_tree(parts: Parts, metrics: Metrics, shutdown: Callable[[], None]) -> 
 
 def _services(parts: Parts) -> list[ChildSpec]:
     return [
-        ChildSpec(id="observability", factory=lambda: Observability(parts), isolated=True),
         _branch("skills", Strategy.REST_FOR_ONE, partial(_skills, parts)),
         _branch("backends", Strategy.ONE_FOR_ONE, partial(_backends, parts)),
+        ChildSpec(id="janitor", factory=lambda: Janitor(parts), isolated=True),
     ]
 
 
@@ -71,12 +90,17 @@ def _skills(parts: Parts) -> list[ChildSpec]:
     paths = parts.config.skills.paths
     sources = [Source(path=path) for path in paths]
     specs = [
+        # First, so that a registry that is made again takes no running tool call along.
+        ChildSpec(id="workers", name="workers", factory=lambda: Workers(parts.bus), isolated=True),
         ChildSpec(
             id="registry",
             name="registry",
             factory=lambda: Registry(parts.published, sources, parts.bus, copies=parts.copies),
             start_timeout_s=_FIRST_LOAD_S,
-        )
+            isolated=True,
+            required=True,
+            backoff=_SOON,
+        ),
     ]
     if parts.config.skills.watch and paths:
         specs.append(ChildSpec(id="watcher", factory=lambda: Watcher(paths, "registry"), isolated=True))
@@ -84,17 +108,20 @@ def _skills(parts: Parts) -> list[ChildSpec]:
 
 
 def _backends(parts: Parts) -> list[ChildSpec]:
-    executors = [
-        ChildSpec(id=name, factory=partial(ExecutorKeeper, parts, name), shutdown_s=15.0) for name in parts.executors
-    ]
-    return [ChildSpec(id="model", factory=lambda: ModelKeeper(parts)), *executors]
+    executors = [_steady(name, partial(ExecutorKeeper, parts, name), shutdown_s=15.0) for name in parts.executors]
+    return [ChildSpec(id="model", factory=lambda: ModelKeeper(parts), isolated=True), *executors]
 
 
 def _listener(parts: Parts, metrics: Metrics, shutdown: Callable[[], None]) -> list[ChildSpec]:
     return [
-        ChildSpec(id="socket", factory=lambda: Socket(parts, metrics, shutdown)),
-        ChildSpec(id="gate", factory=lambda: Gate(parts), shutdown_s=parts.config.daemon.drain_s + DRAIN_EXTRA_S),
+        _steady("socket", lambda: Socket(parts, metrics, shutdown)),
+        _steady("gate", lambda: Gate(parts), shutdown_s=parts.config.daemon.drain_s + DRAIN_EXTRA_S),
     ]
+
+
+def _steady(id: str, factory: Callable[[], TrioActor], *, shutdown_s: float | None = None) -> ChildSpec:
+    """What the daemon cannot start without, and cannot do without for long, but must not end for."""
+    return ChildSpec(id=id, factory=factory, shutdown_s=shutdown_s, isolated=True, required=True, backoff=_SOON)
 
 
 def _branch(id: str, strategy: Strategy, children: Callable[[], list[ChildSpec]]) -> ChildSpec:

@@ -171,6 +171,14 @@ def test_the_examples_of_the_page_work(daemon: Daemon) -> None:
 
 
 @pytest.mark.e2e
+def test_the_node_and_the_report_shown_have_the_fields_of_real_ones(daemon: Daemon) -> None:
+    with daemon.http() as http:
+        assert list(http.get("/v1/tree").json()["tree"]) == list(example("node"))
+    listed = [name for row in table(HTTP, "## The tree") for name in CODE.findall(row[0])]
+    assert listed == list(example("node"))
+
+
+@pytest.mark.e2e
 def test_the_status_shown_has_the_fields_of_a_real_one(daemon: Daemon) -> None:
     (line,) = re.findall(r"^`GET /v1/status` has (.*)", HTTP.read_text(), re.MULTILINE)
     with daemon.http() as http:

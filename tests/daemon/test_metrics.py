@@ -7,9 +7,11 @@ from pathlib import Path
 
 import trio
 
+from skill_actors.runtime.census import ClassCensus
 from skill_actors.runtime.report import Report, ReportEvent
 from skill_actors.telemetry import Bus
 from skilld.metrics import Metrics, Sources, sample_loop_lag
+from skilld.supervision import ActorSnapshot
 from support import run, run_virtual
 
 DOCS = Path(__file__).parents[2] / "docs/telemetry.md"
@@ -19,11 +21,16 @@ async def stored() -> int:
     return 7
 
 
+async def actors() -> ActorSnapshot:
+    session = ClassCensus(alive=2, depth=5, depth_max=4, oldest_message_s=1.5)
+    return ActorSnapshot({"Session": session}, {"mailbox_rejected": {"Session": 3}, "threads_leaked": {"Broker": 1}})
+
+
 SOURCES = Sources(
     sessions=lambda: {"sessions_live": 2, "turns_running": 1, "turns_queued": 3},
     stored=stored,
     skills=lambda: 4,
-    mailboxes=lambda: {"session": 5},
+    actors=actors,
     journal=lambda: {"commits": 6, "queue_depth": 1, "wal_bytes": 10, "db_bytes": 20},
     connections=lambda: 8,
 )
@@ -48,7 +55,12 @@ def test_gauges_are_looked_up_when_rendering() -> None:
         'skilld_sessions{state="stored"} 7.0',
         "skilld_turns_running 1.0",
         "skilld_skills_loaded 4.0",
-        'skilld_mailbox_depth{actor="session"} 5.0',
+        'skilld_actors_alive{class="Session"} 2.0',
+        'skilld_mailbox_depth{class="Session"} 5.0',
+        'skilld_mailbox_depth_max{class="Session"} 4.0',
+        'skilld_oldest_message_seconds{class="Session"} 1.5',
+        'skilld_mailbox_rejected_total{class="Session"} 3.0',
+        'skilld_actor_threads_leaked_total{class="Broker"} 1.0',
         "skilld_http_connections 8.0",
         "skilld_journal_queue_depth 1.0",
         'skilld_build_info{version="1.0"} 1.0',
@@ -103,7 +115,7 @@ def test_restarts_are_counted_by_supervisor_and_kind_of_child() -> None:
             Report(event=event, supervisor="root/services", child="skills", kind=None, message="", trace="", time=0.0)
         )
     page = text(metrics)
-    assert 'skilld_restarts_total{child="skills",supervisor="root/services"} 1.0' in page
+    assert 'skilld_restarts_total{child="skills",reason="unknown",supervisor="root/services"} 1.0' in page
     assert 'skilld_supervision_total{event="started",supervisor="root/services"} 1.0' in page
 
 

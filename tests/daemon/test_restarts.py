@@ -14,7 +14,18 @@ from support import run
 from tree_kit import BACK_S, Tree, open_tree
 
 ACTORS = [
-    *("JournalKeeper", "Observability", "Registry", "Watcher", "ModelKeeper", "ExecutorKeeper", "Conversations"),
+    *(
+        "JournalKeeper",
+        "Loop",
+        "GarbageKeeper",
+        "Canary",
+        "Watchdog",
+        "Registry",
+        "Watcher",
+        "ModelKeeper",
+        "ExecutorKeeper",
+        "Conversations",
+    ),
     *("Socket", "Gate"),
 ]
 

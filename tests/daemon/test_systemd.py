@@ -29,6 +29,10 @@ def test_what_the_daemon_relies_on_is_set() -> None:
     unit = settings()
     assert unit["Type"] == "notify"
     assert "78" in unit["RestartPreventExitStatus"].split()
+    assert "70" not in unit["RestartPreventExitStatus"].split()
+    assert unit["Restart"] == "on-failure", "after exit 70 and after an abort"
+    assert (unit["WatchdogSec"], unit["NotifyAccess"], unit["LimitCORE"]) == ("30", "main", "0")
+    assert "WatchdogSignal" not in unit, "SIGABRT, the default, makes faulthandler write the stacks"
     assert (unit["StateDirectory"], unit["RuntimeDirectory"]) == ("skilld", "skilld")
     assert "PrivateUsers" not in unit, "inside a user namespace every peer looks like the overflow user"
 

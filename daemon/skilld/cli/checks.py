@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -48,6 +49,7 @@ def check_all(socket: str | None, config_file: Path | None, environ: Mapping[str
         return
     yield check_socket_folder(config.daemon.socket.parent, os.getuid())
     yield check_state(config.daemon.state_dir)
+    yield from check_quarantine(config.daemon.state_dir / "quarantine")
     yield from check_skills(config.skills.paths)
     yield check_model(config, environ)
 
@@ -128,6 +130,19 @@ def check_state(folder: Path) -> Check:
         remedy = f"make it a folder of the daemon's user: chown {os.getuid()} {folder}"
         return Check(name="state", level="fail", message=f"{folder} cannot be written", remedy=remedy)
     return _check_space(folder)
+
+
+def check_quarantine(folder: Path) -> Iterator[Check]:
+    """What the daemon has found damaged, one line each; nothing where it has found nothing or may not be asked."""
+    for place in sorted(folder.glob("*/report.json")) if os.access(folder, os.R_OK | os.X_OK) else ():
+        try:
+            report = json.loads(place.read_bytes())
+            what = f"{report['what']} of {report['session']}" if "session" in report else str(report["what"])
+            message = f"{report['found']}: {what}: {report['cause']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            message = "its report cannot be read"
+        remedy = f"restore a backup, or delete the session; then remove {place.parent}"
+        yield Check(name="damage", level="warn", message=message, remedy=remedy)
 
 
 def _check_space(folder: Path) -> Check:

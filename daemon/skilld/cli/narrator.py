@@ -52,6 +52,12 @@ class Narrator:
                 self._tool_finished(data)
             case "session.restarted":
                 self._console.note("[the daemon was restarted]")
+            case "session.forked":
+                self._console.note(f"[forked from {data.get('session')} at {data.get('seq')}]")
+            case "session.imported":
+                self._console.note("[imported]")
+            case "session.reset":
+                self._console.note("[begun anew: the model sees nothing of what is above]")
             case "approval.requested":
                 self._console.warn(f"waiting for approval {data.get('id', '')}")
             case _ if event.is_ending:
@@ -102,6 +108,9 @@ class Narrator:
         reason = str(event.data.get("stop_reason") or "")
         if event.type == "turn.finished" and reason not in _QUIET_REASONS:
             self._console.warn(f"the answer ended early: {reason}")
+        for call in event.data.get("ambiguous", ()):
+            name = self._tools.pop(str(call), "tool")
+            self._console.warn(f"[{name}] was interrupted; it may have taken effect, and was not run again")
         if self._with_messages:
             self._tell_ending(event)
         self._console.note(summary(event.data, self._model))

@@ -14,7 +14,17 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
-__all__ = ["Console", "clean", "flatten", "one_line", "prepare_streams", "print_json", "print_table"]
+__all__ = [
+    "Console",
+    "clean",
+    "flatten",
+    "is_terminal",
+    "one_line",
+    "prepare_streams",
+    "print_json",
+    "print_table",
+    "wants_style",
+]
 
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _WIDEST_LINE: Final = 200
@@ -48,8 +58,8 @@ class Console:
 
     def __init__(self, *, notes_on_stdout: bool = False) -> None:
         self._notes: TextIO = sys.stdout if notes_on_stdout else sys.stderr
-        self._safe = _is_terminal(sys.stdout)
-        self._dim = _wants_style(self._notes)
+        self._safe = is_terminal(sys.stdout)
+        self._dim = wants_style(self._notes)
         self._in_line = False
 
     def answer(self, text: str) -> None:
@@ -79,18 +89,19 @@ class Console:
         print(one_line(text), file=self._notes, flush=True)
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person reads it."""
     return stream.isatty()
 
 
-def _wants_style(stream: TextIO) -> bool:
+def wants_style(stream: TextIO) -> bool:
     """https://no-color.org: any value but the empty one turns styles off."""
-    return _is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def print_json(value: object) -> None:
     """Write one JSON document to stdout: indented on a terminal, one line elsewhere."""
-    terminal = _is_terminal(sys.stdout)
+    terminal = is_terminal(sys.stdout)
     text = json.dumps(value, ensure_ascii=False, indent=2 if terminal else None)
     print(clean(text) if terminal else text, flush=True)
 
@@ -120,7 +131,7 @@ def _plain(value: object) -> str:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table: drawn for a terminal, plain columns without a heading line's frills elsewhere."""
     shown = [[one_line(cell) for cell in row] for row in rows]
-    if _is_terminal(sys.stdout):
+    if is_terminal(sys.stdout):
         _print_rich(columns, shown)
         return
     widths = [max(map(len, column)) for column in zip(columns, *shown, strict=True)]

@@ -14,7 +14,7 @@ from skilld.client import wire
 from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, SkilldError
 from skilld.client.events import Cursor, Event, SseDecoder
 from skilld.client.over_httpx import AsyncHttpxTransport
-from skilld.client.over_trio import open_stream
+from skilld.client.over_trio import AsyncAnswer, open_stream
 from skilld.client.sync import naming_key, socket_path
 from skilld.client.wire import Accepted, Call, Json, Request
 
@@ -80,6 +80,15 @@ class AsyncClient:
         """Counts and settings of the running daemon."""
         return await self._do(wire.get("/v1/status"))
 
+    async def tree(self, *, children: int = 20) -> Json:
+        """The live supervision tree, and what supervisors reported lately.
+
+        Args:
+            children: how many conversations, and other children made on demand, are shown; the rest are counted.
+
+        """
+        return await self._do(wire.tree(children))
+
     async def metrics(self) -> str:
         """Metrics in Prometheus' text format."""
         return await self._do(wire.metrics())
@@ -88,9 +97,12 @@ class AsyncClient:
         """Start a conversation and return it; see `Client.create_session`."""
         return await self._do_patiently(wire.create_session(settings, idempotency_key))
 
-    async def sessions(self, *, limit: int = 100, cursor: str | None = None) -> Json:
-        """One page of the conversations the caller may see: {"items", "next"}; `next` is the cursor of the next."""
-        return await self._do(wire.sessions(limit, cursor))
+    async def sessions(self, *, limit: int = 100, cursor: str | None = None, **filters: str | None) -> Json:
+        """One page of the conversations the caller may see: {"items", "next"}; `next` is the cursor of the next.
+
+        With filters (see `Client.sessions`) a page may be short and have a next one all the same.
+        """
+        return await self._do(wire.sessions(limit, cursor, filters))
 
     async def latest_session(self) -> Json | None:
         """The caller's own most recently used conversation, or None. Other users' do not count, also not for root."""
@@ -115,6 +127,34 @@ class AsyncClient:
     async def delete_session(self, session: str) -> None:
         """Delete a conversation with its events and files; a turn that runs is cancelled."""
         await self._do(wire.write("DELETE", wire.session_path(session)))
+
+    async def fork_session(
+        self, session: str, *, after: int | None = None, title: str | None = None, idempotency_key: str | None = None
+    ) -> Json:
+        """Make a conversation that goes on from a copy of this one; see `Client.fork_session`."""
+        return await self._do_patiently(wire.fork(session, after, title, idempotency_key))
+
+    async def reset_session(self, session: str, *, workspace: bool = False) -> Json:
+        """Cancel what runs and begin the conversation anew; see `Client.reset_session`."""
+        return await self._do(wire.reset(session, workspace))
+
+    @asynccontextmanager
+    async def backup(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Everything that the daemon keeps, as the bytes of a tar whose last member says that it is whole."""
+        async with open_stream(self.socket, wire.backup()) as answer:
+            if answer.status >= 400:
+                body = await answer.rest()
+                raise wire.refusal(wire.Response(status=answer.status, headers=answer.headers, body=body))
+            async with aclosing(_parts(answer)) as parts:
+                yield parts
+
+    async def export_session(self, session: str) -> bytes:
+        """A conversation as lines of JSON that `import_session` takes."""
+        return await self._do(wire.export(session))
+
+    async def import_session(self, data: bytes, *, idempotency_key: str | None = None) -> Json:
+        """Make a conversation from an exported one, and return it."""
+        return await self._do_patiently(wire.import_session(data, idempotency_key))
 
     async def send(
         self,
@@ -233,3 +273,8 @@ class AsyncClient:
     async def reload_skills(self, name: str | None = None) -> Json:
         """Read all skills, or one, from disk again, and return what changed."""
         return await self._do(wire.reload_skills(name))
+
+
+async def _parts(answer: AsyncAnswer) -> AsyncGenerator[bytes, None]:
+    while (part := await answer.part()) is not None:
+        yield part

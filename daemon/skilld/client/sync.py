@@ -95,6 +95,15 @@ class Client:
         """Counts and settings of the running daemon."""
         return self._do(wire.get("/v1/status"))
 
+    def tree(self, *, children: int = 20) -> Json:
+        """The live supervision tree, and what supervisors reported lately.
+
+        Args:
+            children: how many conversations, and other children made on demand, are shown; the rest are counted.
+
+        """
+        return self._do(wire.tree(children))
+
     def metrics(self) -> str:
         """Metrics in Prometheus' text format."""
         return self._do(wire.metrics())
@@ -109,11 +118,16 @@ class Client:
         """
         return self._do_patiently(wire.create_session(settings, idempotency_key))
 
-    def sessions(self, *, page_size: int = 100) -> Iterator[Json]:
-        """All conversations the caller may see, the most recently used first; pages are fetched as needed."""
+    def sessions(self, *, page_size: int = 100, **filters: str | None) -> Iterator[Json]:
+        """All conversations the caller may see, the most recently used first; pages are fetched as needed.
+
+        Args:
+            filters: status, label, title, q and since, as GET /v1/sessions takes them; None is no filter.
+
+        """
         cursor: str | None = None
         while True:
-            page = self._do(wire.sessions(page_size, cursor))
+            page = self._do(wire.sessions(page_size, cursor, filters))
             yield from page["items"]
             cursor = page["next"]
             if cursor is None:
@@ -134,6 +148,39 @@ class Client:
     def delete_session(self, session: str) -> None:
         """Delete a conversation with its events and files; a turn that runs is cancelled."""
         self._do(wire.write("DELETE", wire.session_path(session)))
+
+    def fork_session(
+        self, session: str, *, after: int | None = None, title: str | None = None, idempotency_key: str | None = None
+    ) -> Json:
+        """Make a conversation that goes on from a copy of this one and its files, and return it.
+
+        Args:
+            after: go on from behind the last turn that had ended by this event; None is what has ended by now.
+
+        """
+        return self._do_patiently(wire.fork(session, after, title, idempotency_key))
+
+    def reset_session(self, session: str, *, workspace: bool = False) -> Json:
+        """Cancel what runs and begin the conversation anew, with `workspace` without its files; return it."""
+        return self._do(wire.reset(session, workspace))
+
+    def backup(self) -> Iterator[bytes]:
+        """Everything that the daemon keeps, as the bytes of a tar whose last member says that it is whole."""
+        request = wire.backup()
+        with self._transport.stream(request, None) as response:
+            if response.status >= 400:
+                raise wire.refusal(
+                    wire.Response(status=response.status, headers=response.headers, body=_rest(response))
+                )
+            yield from response.chunks()
+
+    def export_session(self, session: str) -> bytes:
+        """A conversation as lines of JSON that `import_session` takes."""
+        return self._do(wire.export(session))
+
+    def import_session(self, data: bytes, *, idempotency_key: str | None = None) -> Json:
+        """Make a conversation from an exported one, and return it."""
+        return self._do_patiently(wire.import_session(data, idempotency_key))
 
     def send(
         self,

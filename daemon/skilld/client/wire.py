@@ -20,6 +20,8 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 REQUEST_TIMEOUT_S: Final = 30.0
+LONG_S: Final = 600.0  # where the daemon copies files, or reads a long history, before it answers
+BACKUP_SILENCE_S: Final = 3600.0  # the journal is copied and checked before the first byte
 SILENCE_S: Final = 60.0  # the daemon sends a keep-alive every 15 s
 CONNECT_RETRIES_S: Final = (0.1, 0.4)
 
@@ -77,6 +79,10 @@ class Call(Generic[T]):
         self.request = request
         self.read = read
 
+    def within(self, timeout_s: float) -> Call[T]:
+        """The same with another bound of every wait."""
+        return Call(self.request._replace(timeout_s=timeout_s), self.read)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
@@ -119,6 +125,12 @@ def as_json(response: Response) -> Json:
     if not isinstance(value, dict):
         raise ProtocolError(f"the daemon's answer is not a JSON object: {response.body[:200]!r}")
     return value
+
+
+def _as_bytes(response: Response) -> bytes:
+    if response.status >= 400:
+        raise refusal(response)
+    return response.body
 
 
 def _as_text(response: Response) -> str:
@@ -180,8 +192,37 @@ def ready() -> Call[bool]:
     return Call(Request(method="GET", target="/v1/health/ready"), _is_ready)
 
 
-def sessions(limit: int, cursor: str | None) -> Call[Json]:
-    return get("/v1/sessions" + _query(limit=limit, cursor=cursor))
+def tree(children: int) -> Call[Json]:
+    return get("/v1/tree" + _query(children=children))
+
+
+def sessions(limit: int, cursor: str | None, filters: Mapping[str, str | None] = MappingProxyType({})) -> Call[Json]:
+    return get("/v1/sessions" + _query(limit=limit, cursor=cursor, **filters))
+
+
+def fork(session: str, after: int | None, title: str | None, key: str | None) -> Call[Json]:
+    value = {name: item for name, item in (("after", after), ("title", title)) if item is not None}
+    headers = {"idempotency-key": checked_key(key or new_key())}
+    return write("POST", session_path(session, "/fork"), value, headers).within(LONG_S)
+
+
+def reset(session: str, workspace: bool) -> Call[Json]:
+    return write("POST", session_path(session, "/reset"), {"workspace": workspace})
+
+
+def backup() -> Request:
+    """Minutes may pass before the first byte: the daemon copies and checks its journal first."""
+    return Request(method="GET", target="/v1/backup", timeout_s=BACKUP_SILENCE_S)
+
+
+def export(session: str) -> Call[bytes]:
+    return Call(Request(method="GET", target=session_path(session, "/export"), timeout_s=SILENCE_S), _as_bytes)
+
+
+def import_session(data: bytes, key: str | None) -> Call[Json]:
+    headers = {"content-type": "application/x-ndjson", "idempotency-key": checked_key(key or new_key())}
+    request = Request(method="POST", target="/v1/sessions/import", headers=headers, body=data, timeout_s=LONG_S)
+    return Call(request, as_json)
 
 
 def session_path(session: str, tail: str = "") -> str:

@@ -17,9 +17,10 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skill_actors.errors import Refused
+from skill_actors.store import DamagedRow
 from skilld.http.body import parse_body, read_body
 from skilld.http.connection import ClientGone
-from skilld.http.errors import error_response, internal_error
+from skilld.http.errors import damage_refusal, error_response, internal_error
 from skilld.http.openapi import openapi
 from skilld.http.peer import Authority, Peer
 from skilld.http.route import Call, Route
@@ -134,6 +135,8 @@ class _Endpoint:
     def _failed(self, error: Exception, method: str) -> Response:
         if isinstance(error, Refused):
             return error_response(error)
+        if isinstance(error, DamagedRow):
+            return error_response(damage_refusal(error))
         return internal_error(error, f"{method} {self._path}")
 
     async def _handle(self, scope: Scope, receive: Receive) -> Response:
@@ -154,10 +157,12 @@ class _Endpoint:
             params=request.path_params,
             query=_query(request.query_params, route),
         )
-        if route.body is None:
+        if route.body is None and route.raw_body is None:
             return await route.handler(call)
         _check_encoding(request.headers)
         raw = await read_body(receive)
+        if route.body is None:
+            return await route.handler(replace(call, body=raw))
         body = await parse_body(b"{}" if not raw and route.optional_body else raw, route.body)
         return await route.handler(replace(call, body=body))
 

@@ -9,8 +9,9 @@ import secrets
 from starlette.responses import Response
 
 from skill_actors.errors import Refused
+from skill_actors.store import DamagedRow
 
-__all__ = ["error_body", "error_response", "internal_error"]
+__all__ = ["damage_refusal", "error_body", "error_response", "internal_error"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,11 @@ def error_response(refused: Refused, *, status: int | None = None, headers: dict
     if refused.retry_after_s is not None:
         answer.headers["retry-after"] = str(max(1, round(refused.retry_after_s)))
     return answer
+
+
+def damage_refusal(error: DamagedRow) -> Refused:
+    """What a client is told of a session that cannot be read."""
+    return Refused("session_damaged", str(error), details={"session": error.session})
 
 
 def internal_error(error: BaseException, where: str) -> Response:

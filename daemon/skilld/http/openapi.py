@@ -62,6 +62,8 @@ def _operation(route: Route) -> dict[str, Any]:
             "required": not route.optional_body,
             "content": {"application/json": {"schema": schema}},
         }
+    if route.raw_body is not None:
+        operation["requestBody"] = {"required": True, "content": {route.raw_body: {}}}
     return operation
 
 

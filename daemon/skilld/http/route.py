@@ -86,6 +86,7 @@ class Route:
     Args:
         permission: what the peer must be allowed; "any" serves everybody who can connect.
         body: the model of the JSON body; None where a body is not read.
+        raw_body: media type of a body that the handler reads itself, as bytes; None where there is none.
         optional_body: whether no body means an empty object.
         media: what the answer may be.
 
@@ -97,6 +98,7 @@ class Route:
     permission: Permission
     summary: str
     body: type[BaseModel] | None = None
+    raw_body: str | None = None
     optional_body: bool = False
     parameters: tuple[Parameter, ...] = ()
     status: int = 200

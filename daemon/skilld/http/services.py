@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from skill_actors.sessions.events import Event, Position
 from skill_actors.sessions.table import Viewer
+from skill_actors.sessions.wanted import Wanted
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.telemetry import Bus
 from skilld.config import Config
@@ -35,9 +36,25 @@ class Sessions(Protocol):
         self, owner_uid: int, settings: Mapping[str, Any], idempotency_key: str | None = None
     ) -> dict[str, Any]: ...
     async def get(self, session: str, viewer: Viewer) -> dict[str, Any]: ...
-    async def list(self, viewer: Viewer, *, limit: int, cursor: str | None) -> dict[str, Any]: ...
+    async def list(
+        self, viewer: Viewer, *, limit: int, cursor: str | None, wanted: Wanted | None = None
+    ) -> dict[str, Any]: ...
     async def update(self, session: str, viewer: Viewer, changes: Mapping[str, Any]) -> dict[str, Any]: ...
     async def delete(self, session: str, viewer: Viewer) -> None: ...
+    async def fork(
+        self,
+        session: str,
+        viewer: Viewer,
+        *,
+        after: int | None = None,
+        title: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]: ...
+    async def reset(self, session: str, viewer: Viewer, *, workspace: bool = False) -> dict[str, Any]: ...
+    def export(self, session: str, viewer: Viewer) -> AbstractAsyncContextManager[AsyncIterator[str]]: ...
+    async def import_session(
+        self, owner_uid: int, raw: bytes, idempotency_key: str | None = None
+    ) -> dict[str, Any]: ...
     async def submit(
         self,
         session: str,
@@ -73,6 +90,9 @@ class Services:
         metrics: the text of /metrics; what takes long of it runs in a worker thread (Metrics.render).
         backends: JSON-ready facts of each backend, for GET /v1/backends.
         prices: JSON-ready price table, for GET /v1/prices.
+        tree: JSON-ready live tree as this viewer may see it, for GET /v1/tree, with at most so many children of each
+            dynamic supervisor. Must not wait.
+        backup: everything that is kept, as the bytes of a tar.
         shutdown: begin to drain and stop. Returns at once.
         own_uid: the daemon's own user.
 
@@ -85,6 +105,8 @@ class Services:
     metrics: Callable[[], Awaitable[bytes]]
     backends: Callable[[], Sequence[Mapping[str, Any]]]
     prices: Callable[[], Mapping[str, Any]]
+    tree: Callable[[Viewer, int], Mapping[str, Any]]
+    backup: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
     shutdown: Callable[[], None]
     config: Config
     version: str

@@ -10,8 +10,11 @@ import trio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from skill_actors.errors import Refused
 from skill_actors.sessions.events import Event
+from skill_actors.store import DamagedRow
 from skilld.http.connection import ClientGone
+from skilld.http.errors import damage_refusal, error_body
 
 __all__ = ["JSON_LINES", "SSE", "EventStream", "as_json_line", "as_sse"]
 
@@ -62,8 +65,10 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send all of it.
 
+        Damage in the store ends it with an error in the place of an event, since to resume is of no use.
+
         Raises:
-            Exception: whatever the events raise; the answer is then cut, which tells the client to resume.
+            Exception: whatever else the events raise; the answer is then cut, which tells the client to resume.
 
         """
         # Entered outside the nursery below: an event source may own tasks, which must outlive those that read it.
@@ -108,8 +113,16 @@ class _Delivery:
             await self._writing.acquire()  # a keep-alive comment half sent would garble the end; kept for good
         except ClientGone:
             self.left = True
+        except DamagedRow as error:
+            await self._write(self._last_word(damage_refusal(error)))
+            await self._writing.acquire()
         except Exception as error:
             self._failure = error  # raised after the nursery, from which it would come wrapped in a group
+
+    def _last_word(self, refused: Refused) -> bytes:
+        """The error in the place of an event: to read on is of no use."""
+        _, body = error_body(refused)
+        return b"event: error\ndata: " + body + b"\n\n" if self._keep_alive_s is not None else body + b"\n"
 
     async def _write(self, piece: bytes) -> None:
         async with self._writing:

@@ -39,6 +39,7 @@ def test_questions_get_the_daemons_answers(daemon: FakeDaemon, client: Client) -
     daemon.on_json("GET", "/v1/version", {"version": "9"})
     daemon.on_json("GET", "/v1/health/live", {"status": "live"})
     daemon.on_json("GET", "/v1/status", {"turns_running": 3})
+    daemon.on_json("GET", "/v1/tree", {"tree": {"id": "root"}})
     daemon.on("GET", "/metrics", lambda exchange: exchange.answer(200, b"skilld_up 1\n", "text/plain"))
     daemon.on_json("GET", "/v1/skills/log-analyzer", {"name": "log-analyzer"})
     daemon.on_json("POST", "/v1/skills/reload", {"changed": 1})
@@ -46,6 +47,8 @@ def test_questions_get_the_daemons_answers(daemon: FakeDaemon, client: Client) -
     assert client.version() == {"version": "9"}
     assert client.health() == {"status": "live"}
     assert client.status() == {"turns_running": 3}
+    assert client.tree(children=5) == {"tree": {"id": "root"}}
+    assert daemon.requests("GET", "/v1/tree")[0].query == {"children": "5"}
     assert client.metrics() == "skilld_up 1\n"
     assert client.skill("log-analyzer") == {"name": "log-analyzer"}
     assert client.reload_skills() == {"changed": 1}

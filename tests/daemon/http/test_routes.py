@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def test_what_is_served_is_exactly_this() -> None:
     assert {f"{route.method} {route.path}" for route in build_routes()} == {
         "GET /metrics",
         "GET /v1/backends",
+        "GET /v1/backup",
         "GET /v1/health/live",
         "GET /v1/health/ready",
         "GET /v1/openapi.json",
@@ -43,12 +45,17 @@ def test_what_is_served_is_exactly_this() -> None:
         "GET /v1/skills",
         "GET /v1/skills/{name}",
         "GET /v1/status",
+        "GET /v1/tree",
         "GET /v1/turns/{id}",
         "GET /v1/version",
         "PATCH /v1/sessions/{id}",
         "DELETE /v1/sessions/{id}",
         "POST /v1/sessions",
+        "GET /v1/sessions/{id}/export",
+        "POST /v1/sessions/import",
         "POST /v1/sessions/{id}/cancel",
+        "POST /v1/sessions/{id}/fork",
+        "POST /v1/sessions/{id}/reset",
         "POST /v1/sessions/{id}/messages",
         "POST /v1/shutdown",
         "POST /v1/skills/reload",
@@ -210,7 +217,7 @@ def test_head_has_the_headers_of_get_and_no_body(tmp_path: Path) -> None:
     "path",
     [
         "/v1/approvals",
-        "/v1/tree",
+        "/v1/trees",
         "/",
         "/v1/sessions/",
         "/v1/sessions/../status",
@@ -310,5 +317,29 @@ def test_requests_are_told_to_the_bus_by_route_never_by_path(tmp_path: Path) -> 
             await served.http.get("/favicon.ico")
             await served.http.request("BREW", "/v1/version")
         assert seen == [("/v1/sessions/{id}", "GET", 404), ("unknown", "GET", 404), ("/v1/version", "other", 405)]
+
+    run(main)
+
+
+def test_the_tree_is_asked_for_as_the_viewer_and_within_bounds(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            for query, most in (({}, 20), ({"children": "0"}, 0), ({"children": "1000"}, 1000)):
+                answer = await served.http.get("/v1/tree", params=query)
+                assert answer.json()["seen"] == [os.getuid(), True, most]
+            for wrong in ("-1", "1001", "x", "nan"):
+                answer = await served.http.get("/v1/tree", params={"children": wrong})
+                assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+
+    run(main)
+
+
+def test_a_reader_that_is_no_admin_is_not_one_for_the_tree_either(tmp_path: Path) -> None:
+    role = RoleConfig(uids=(os.getuid(),))
+
+    async def main() -> None:
+        async with serving(tmp_path, roles=RolesConfig(read=role), own_uid=os.getuid()) as served:
+            seen = (await served.http.get("/v1/tree")).json()["seen"]
+            assert seen == [os.getuid(), os.getuid() == 0, 20]
 
     run(main)

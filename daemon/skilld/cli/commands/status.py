@@ -2,37 +2,116 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
 
 import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
 from skilld.cli.failure import EXIT, Failure
-from skilld.cli.output import clean, flatten, print_json
+from skilld.cli.output import clean, flatten, is_terminal, print_json, wants_style
 
 __all__ = ["health_command", "metrics_command", "status_command"]
 
+_HOME: Final = "\x1b[H"
+_CLEAR: Final = "\x1b[2J"
+_ERASE_LINE: Final = "\x1b[K"
+_ERASE_BELOW: Final = "\x1b[J"
+
 
 @click.command("status")
-@json_option()
+@click.option("--tree", "as_tree", is_flag=True, help="Draw the live supervision tree instead, with each actor's load.")
+@click.option(
+    "--children",
+    type=click.IntRange(0, 1000),
+    default=20,
+    show_default=True,
+    help="With --tree: how many conversations are shown, the busiest first; the others are counted.",
+)
+@click.option(
+    "--watch",
+    "every_s",
+    metavar="[SECONDS]",
+    type=click.FloatRange(0.1, 3600),
+    is_flag=False,
+    flag_value=2.0,
+    help="Show it again every SECONDS, 2 if not given, until Ctrl-C.",
+)
+@json_option("one JSON document, and with --watch one after the other")
 @pass_app
-def status_command(app: App, as_json: bool) -> None:
+def status_command(app: App, as_tree: bool, children: int, every_s: float | None, as_json: bool) -> int:
     """Say what the daemon is doing now.
 
     \b
-    Example:
+    Examples:
       skillctl status --json
+      skillctl status --tree --watch=5
     """
     with app.client() as client:
-        status = client.status()
+
+        def look() -> Mapping[str, Any]:
+            return client.tree(children=children) if as_tree else client.status()
+
+        def lines(found: Mapping[str, Any]) -> list[str]:
+            return _tree_lines(found) if as_tree else _status_lines(client.socket, found)
+
+        if every_s is None:
+            _show(look(), lines, as_json)
+            return EXIT.DONE
+        try:
+            _watch(look, lines, every_s, as_json)
+        except KeyboardInterrupt:
+            return EXIT.CANCELLED
+
+
+Lines = Callable[[Mapping[str, Any]], list[str]]
+
+
+def _show(found: Mapping[str, Any], lines: Lines, as_json: bool) -> None:
     if as_json:
-        print_json(status)
-        return
-    rows = [("socket", client.socket), *flatten(status)]
+        print_json(found)
+    else:
+        print("\n".join(lines(found)), flush=True)
+
+
+def _watch(look: Callable[[], Mapping[str, Any]], lines: Lines, every_s: float, as_json: bool) -> NoReturn:
+    """Redraw on a terminal, append elsewhere; until Ctrl-C, or until the daemon does not answer."""
+    redraw = not as_json and wants_style(sys.stdout)
+    first = True
+    while True:
+        found = look()
+        if redraw:
+            height = shutil.get_terminal_size().lines - 1
+            shown = lines(found)[:height]
+            start = _CLEAR + _HOME if first else _HOME
+            sys.stdout.write(start + "".join(f"{line}{_ERASE_LINE}\n" for line in shown) + _ERASE_BELOW)
+            sys.stdout.flush()
+        else:
+            if not (first or as_json):
+                print()
+            _show(found, lines, as_json)
+        first = False
+        time.sleep(every_s)
+
+
+def _status_lines(socket: str, status: Mapping[str, Any]) -> list[str]:
+    rows = [("socket", socket), *flatten(status)]
     width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(clean(f"{name.ljust(width)}  {value}"))
+    return [clean(f"{name.ljust(width)}  {value}") for name, value in rows]
+
+
+def _tree_lines(found: Mapping[str, Any]) -> list[str]:
+    from skilld.cli.tree import draw_reports, draw_tree
+
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    lines = list(draw_tree(found["tree"], width=width, color=wants_style(sys.stdout), unicode=unicode))
+    reports = list(draw_reports(found["reports"], width=width, unicode=unicode))
+    return [*lines, "", *reports] if reports else lines
 
 
 @click.command("health")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,12 +10,15 @@ from starlette.responses import JSONResponse, Response
 
 from skill_actors.errors import Refused
 from skill_actors.ids import is_id
+from skill_actors.sessions.wanted import Wanted
 from skilld.http.route import Call, Parameter, Route
 
 __all__ = ["IDEMPOTENCY_KEY", "ROUTES", "SessionSettings", "idempotency_key", "session_id"]
 
 _MAX_KEY_BYTES: Final = 255
 _MAX_PAGE: Final = 1000
+_FILTERS: Final = ("status", "label", "title", "q", "since")
+_MAX_FILTER: Final = 400
 
 IDEMPOTENCY_KEY: Final = Parameter(
     name="Idempotency-Key",
@@ -97,8 +101,46 @@ async def listing(call: Call) -> Response:
     if limit != int(limit):
         raise Refused("bad_request", f"limit={limit:g}: expected a whole number")
     return JSONResponse(
-        await call.services.sessions.list(call.viewer, limit=int(limit), cursor=call.query.get("cursor"))
+        await call.services.sessions.list(
+            call.viewer, limit=int(limit), cursor=call.query.get("cursor"), wanted=_wanted(call)
+        )
     )
+
+
+def _wanted(call: Call) -> Wanted | None:
+    """The filters of a list; None if there are none."""
+    given = {name: call.query[name] for name in _FILTERS if name in call.query}
+    if not given:
+        return None
+    for name, value in given.items():
+        if not 0 < len(value) <= _MAX_FILTER:
+            raise Refused("bad_request", f"{name}: expected 1 to {_MAX_FILTER} characters")
+    status, since = given.get("status"), given.get("since")
+    if status not in (None, "idle", "queued", "running"):
+        raise Refused("bad_request", f"status={status[:40]!a}: expected idle, queued or running")
+    return Wanted(
+        status=status,  # type: ignore[arg-type]  # one of the three
+        label=given.get("label"),
+        title=given.get("title"),
+        text=given.get("q"),
+        since=None if since is None else _since(since),
+    )
+
+
+def _since(text: str) -> str:
+    """A time as the store writes it, so that the two compare as texts."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise Refused(
+            "bad_request", f"since={text[:40]!a}: expected a time with its zone, such as 2026-01-15T03:29:51Z"
+        )
+    try:
+        return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except OverflowError as error:
+        raise Refused("bad_request", f"since={text[:40]!a}: out of range") from error
 
 
 async def show(call: Call) -> Response:
@@ -143,6 +185,11 @@ ROUTES: Final = (
         parameters=(
             Parameter(name="limit", summary=f"How many at most, 1 to {_MAX_PAGE}; 100 if absent."),
             Parameter(name="cursor", summary="`next` of the page before."),
+            Parameter(name="status", summary="Only those that are idle, queued or running."),
+            Parameter(name="label", summary="Only those with this label: its key, or key=value."),
+            Parameter(name="title", summary="Only those with this text in the title."),
+            Parameter(name="q", summary="Only those with this text in the title, a label's value or the id."),
+            Parameter(name="since", summary="Only those used at this time or later, such as 2026-01-15T03:29:51Z."),
         ),
     ),
     Route(

@@ -6,15 +6,22 @@ from typing import Final
 
 from starlette.responses import JSONResponse, Response
 
-from skilld.http.route import Call, Route
+from skilld.http.route import Call, Parameter, Route
 
 __all__ = ["ROUTES"]
 
+_CHILDREN: Final = 20
+_MOST_CHILDREN: Final = 1000
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def status(call: Call) -> Response:
     return JSONResponse({"version": call.services.version, **call.services.status()})
+
+
+async def tree(call: Call) -> Response:
+    most = int(call.number("children", _CHILDREN, low=0, high=_MOST_CHILDREN))
+    return JSONResponse(dict(call.services.tree(call.viewer, most)))
 
 
 async def metrics(call: Call) -> Response:
@@ -41,6 +48,20 @@ ROUTES: Final = (
         handler=status,
         permission="read",
         summary="What the daemon is doing, in numbers.",
+    ),
+    Route(
+        method="GET",
+        path="/v1/tree",
+        handler=tree,
+        permission="read",
+        summary="The live supervision tree, and what supervisors reported lately.",
+        parameters=(
+            Parameter(
+                name="children",
+                summary="How many children of a dynamic supervisor are shown, 0 to 1000; 20 if not given. "
+                "The busiest come first, the others are counted.",
+            ),
+        ),
     ),
     Route(
         method="GET",

@@ -1,0 +1,144 @@
+"""Keeps the state from growing for ever and from rotting unseen: retention, what nobody owns, a look at every row.
+
+Rounds begin `retention.check_every_s` after the start and after each other. Each does, one thing at a time:
+- sessions that have outlived `retention.session_age_days`, or the oldest while all events together take more than
+  `retention.total_bytes`, are deleted with their files, unless something goes on in them;
+- folders of files that belonged to no session in this round and the one before are removed;
+- copies of skills that no snapshot holds, and that no turn can use any more, are removed;
+- copies of the journal that a killed backup left are removed;
+- once a day every row of every session is read and its checksum compared, with pauses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import trio
+
+from skill_actors.errors import Refused
+from skill_actors.runtime import TrioActor
+from skill_actors.sessions.manager import SessionManager
+from skill_actors.store import DamagedRow, JournalClosed, SqliteJournal, StoreError
+from skilld.config import RetentionConfig
+from skilld.parts import Parts
+
+__all__ = ["Janitor", "overdue"]
+
+_VERIFY_EVERY_S: Final = 86_400.0
+_VERIFY_PAUSE_S: Final = 0.01  # between two sessions: a look at ten thousand takes minutes, and nobody notices
+_PAGE: Final = 200
+_COPY_SPARE_S: Final = 3_600.0  # beyond the longest turn
+
+_log = logging.getLogger(__name__)
+
+
+def overdue(
+    oldest: Sequence[tuple[str, str, int]], total_bytes: int, retention: RetentionConfig, now: datetime
+) -> list[str]:
+    """Which sessions have outlived their time.
+
+    Args:
+        oldest: id, time of the last change and size in bytes of some sessions, oldest first.
+        total_bytes: what the events of all sessions take.
+        now: in UTC.
+
+    """
+    found = []
+    limit = ""
+    if retention.session_age_days:
+        limit = (now - timedelta(days=retention.session_age_days)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    for session, updated, size_bytes in oldest:
+        too_much = 0 < retention.total_bytes < total_bytes
+        if updated >= limit and not too_much:
+            break
+        found.append(session)
+        total_bytes -= size_bytes
+    return found
+
+
+class Janitor(TrioActor):
+    """Looks after the state directory while the daemon runs."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self._parts = parts
+        self._retention = parts.config.retention
+        self._ownerless: frozenset[str] = frozenset()
+        self._verified_at = float("-inf")
+
+    async def setup(self) -> None:
+        self.spawn(self._run)
+
+    async def _run(self) -> None:
+        while True:
+            await trio.sleep(self._retention.check_every_s)
+            journal, sessions = self._parts.journal.peek(), self._parts.sessions.peek()
+            if journal is None or sessions is None or sessions.draining:
+                continue
+            try:
+                await self.look_after(journal, sessions)
+            except (JournalClosed, OSError) as error:
+                _log.warning("the state was not looked after this time: %s", error)
+
+    async def look_after(self, journal: SqliteJournal, sessions: SessionManager) -> None:
+        """One round. Raises JournalClosed, OSError."""
+        await self._retire(journal, sessions)
+        await self._sweep_workspaces(sessions)
+        await self._collect_copies()
+        await self._parts.backups.clean()
+        if trio.current_time() - self._verified_at >= _VERIFY_EVERY_S:
+            self._verified_at = trio.current_time()
+            await self._verify(journal)
+
+    async def _retire(self, journal: SqliteJournal, sessions: SessionManager) -> None:
+        """Delete what is overdue. What is in use is passed over, and stays until the next round."""
+        if not self._retention.session_age_days and not self._retention.total_bytes:
+            return
+        retired, skip = 0, 0
+        while True:
+            oldest, total_bytes = await journal.oldest_sessions(skip=skip, limit=_PAGE)
+            due = overdue(oldest, total_bytes, self._retention, datetime.now(UTC))
+            for session in due:
+                gone = await self._retire_one(sessions, session)
+                retired += gone
+                skip += not gone
+            if len(due) < _PAGE:
+                break
+        if retired:
+            _log.info("deleted %d conversations that had outlived [retention]", retired)
+
+    async def _retire_one(self, sessions: SessionManager, session: str) -> bool:
+        try:
+            return await sessions.retire(session)
+        except (Refused, StoreError) as error:
+            _log.warning("conversation %s has outlived [retention] and cannot be deleted: %s", session, error)
+            return False
+
+    async def _sweep_workspaces(self, sessions: SessionManager) -> None:
+        ownerless = frozenset(await sessions.ownerless_workspaces())
+        again = sorted(ownerless & self._ownerless)
+        self._ownerless = ownerless - frozenset(again)
+        if again:
+            await sessions.sweep_workspaces(again)
+
+    async def _collect_copies(self) -> None:
+        copies, snapshot = self._parts.copies, self._parts.published.snapshot
+        in_use_s = self._parts.config.limits.turn_timeout_s + _COPY_SPARE_S
+        keep = {skill.digest for skill in snapshot.skills.values()} | copies.used_within(in_use_s)
+        removed = await trio.to_thread.run_sync(copies.collect, keep)
+        if removed:
+            _log.info("removed %d copies of skills that are not in use any more", removed)
+
+    async def _verify(self, journal: SqliteJournal) -> None:
+        """Read everything. What is damaged is reported and put aside by the journal itself."""
+        after = ""
+        while ids := await journal.session_ids(after=after):
+            for session in ids:
+                with contextlib.suppress(DamagedRow):  # recorded, logged and counted where it was found
+                    await journal.verify_session(session)
+                await trio.sleep(_VERIFY_PAUSE_S)
+            after = ids[-1]

@@ -1,0 +1,85 @@
+"""When full collections are done, what is told of them, and that none of it happens to somebody else's program."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from skilld.garbage import FULL_MAX_S, FULL_MIN_S, Load, is_full_due
+from support import run
+from tree_kit import open_tree
+
+
+@pytest.mark.parametrize(
+    ("load", "due"),
+    [
+        (Load(since_s=FULL_MIN_S, turns=0, lag_s=0.0, younger=1), True),
+        (Load(since_s=FULL_MIN_S - 1, turns=0, lag_s=0.0, younger=1), False),
+        (Load(since_s=FULL_MIN_S, turns=1, lag_s=0.0, younger=1), False),
+        (Load(since_s=FULL_MIN_S, turns=0, lag_s=0.02, younger=1), False),
+        (Load(since_s=FULL_MAX_S, turns=32, lag_s=1.0, younger=1), True),
+        (Load(since_s=FULL_MAX_S, turns=0, lag_s=0.0, younger=0), False),
+    ],
+)
+def test_a_full_collection_waits_for_a_quiet_moment_but_not_for_ever(load: Load, due: bool) -> None:
+    assert is_full_due(load) is due
+
+
+def test_every_collection_is_told_with_its_generation_and_the_hook_goes_with_the_tree(tmp_path: Path) -> None:
+    async def main() -> None:
+        before = list(gc.callbacks)
+        async with open_tree(tmp_path) as tree:
+            told: dict[object, float] = {}
+            both = trio.Event()
+
+            def note(_name: str, facts: object, meta: object) -> None:
+                assert isinstance(facts, dict)
+                assert isinstance(meta, dict)
+                told[meta["generation"]] = facts["duration"]
+                if {1, 2} <= told.keys():
+                    both.set()
+
+            tree.parts.bus.attach("test", ["gc.pause"], note)
+            gc.collect(1)
+            gc.collect()
+            with trio.fail_after(20):
+                await both.wait()
+            assert all(0 < pause_s < 5 for pause_s in told.values())
+            async with tree.http() as http:
+                page = (await http.get("/metrics")).text
+            assert 'skilld_gc_pause_seconds_count{generation="2"}' in page
+            assert gc.callbacks != before
+            await tree.kill("GarbageKeeper")
+            assert len(gc.callbacks) == len(before) + 1
+        assert gc.callbacks == before
+
+    run(main)
+
+
+def test_a_system_in_somebody_elses_program_changes_nothing_process_wide() -> None:
+    code = """
+import faulthandler, gc, signal, sys, threading, trio
+from skill_actors.runtime import ChildSpec, ThreadActor, TrioActor, open_system
+
+def state():
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGABRT)]
+    return (gc.isenabled(), gc.get_threshold(), list(gc.callbacks), gc.get_freeze_count(), sys.getswitchinterval(),
+            handlers, faulthandler.is_enabled(), sys.excepthook, threading.excepthook, sys.unraisablehook)
+
+async def main():
+    before = state()
+    specs = [ChildSpec(id="a", factory=TrioActor), ChildSpec(id="b", factory=ThreadActor)]
+    async with open_system(specs):
+        assert state() == before, (before, state())
+    assert state() == before
+
+trio.run(main)
+print("same")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("same\n", 0), done.stderr
