@@ -123,6 +123,19 @@ def ignore_term(request: Any, emit: Emit) -> Any:
         time.sleep(60)
 
 
+def tidy(request: Any, emit: Emit) -> Any:
+    """Uses its grace: writes the file that it is told, and goes."""
+
+    def leave(*_: object) -> None:
+        with open(request, "w") as file:
+            file.write("tidied")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    while True:
+        time.sleep(60)
+
+
 def flood(request: Any, emit: Emit) -> Any:
     block = b"x" * 65_536
     for _ in range(request // len(block)):

@@ -16,6 +16,7 @@ whose SIGABRT makes faulthandler write the stacks.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -228,8 +229,9 @@ class Watchdog(ThreadActor):
     def _say(self, text: str) -> None:
         """Log without being held up: whoever hangs may hold the log's lock, or stderr may be full."""
         words = threading.Thread(target=_log.critical, args=("%s", text), name="last words", daemon=True)
-        words.start()
-        words.join(_LAST_WORDS_S)
+        with contextlib.suppress(RuntimeError):  # there can be no more threads: then without a word
+            words.start()
+            words.join(_LAST_WORDS_S)
 
     def _beat(self) -> None:
         """On the loop."""
@@ -241,7 +243,10 @@ class Watchdog(ThreadActor):
 def stacks() -> str:
     """What every thread of the process is doing now, innermost call first."""
     # Not straight to stderr: faulthandler writes with Python's lock held, and a pipe may be full.
-    with open(os.memfd_create("stacks"), "w+b", buffering=0) as file:
-        faulthandler.dump_traceback(file, all_threads=True)
-        file.seek(0)
-        return file.read().decode("utf-8", "replace").rstrip()
+    try:
+        with open(os.memfd_create("stacks"), "w+b", buffering=0) as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+            file.seek(0)
+            return file.read().decode("utf-8", "replace").rstrip()
+    except OSError as error:  # no descriptor, say: whoever hangs is ended all the same
+        return f"(no stacks: {error})"

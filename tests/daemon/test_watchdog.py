@@ -287,3 +287,24 @@ def test_the_configuration_refuses_an_end_before_the_dump(tmp_path: Path) -> Non
     file.write_text("[daemon]\nstall_dump_s = 40\n")
     with pytest.raises(ConfigError, match=r"daemon.stall_exit_s.*must be more than daemon.stall_dump_s"):
         load_config(file, {})
+
+
+def test_no_thread_and_no_descriptor_left_do_not_keep_the_process_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    died = threading.Event()
+
+    def none_left(*_: object) -> Any:
+        raise OSError(24, "Too many open files")
+
+    def no_threads(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        parts = parts_for(Stage.SERVING, exit_s=1.0)
+        async with open_system([ChildSpec(id="watchdog", factory=lambda: Watchdog(parts, lambda _: died.set()))]):
+            monkeypatch.setattr("os.memfd_create", none_left)
+            monkeypatch.setattr("threading.Thread.start", no_threads)
+            hog(died)
+            monkeypatch.undo()
+
+    run(main)
+    assert died.is_set()

@@ -39,7 +39,11 @@ class Branch(TrioActor):
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                await live(self, start_timeout_s, shutdown_s, lambda _cell, reason: reasons.append(reason))
+                try:
+                    await live(self, start_timeout_s, shutdown_s, lambda _cell, reason: reasons.append(reason))
+                finally:  # cancellation may cut its end short, and stop hooks are shielded from all but their own kill
+                    for cell in self._living():
+                        cell.kill()
         finally:  # not before: who waits for this supervisor's end must not find its task still there
             finish(self._cell, *reasons)
         return reasons[0]

@@ -21,7 +21,7 @@ from skill_actors.runtime.errors import AskCycle
 if TYPE_CHECKING:
     from skill_actors.runtime.cell import Cell
 
-__all__ = ["caller", "enter", "forget", "leave", "refuse_cycle", "waiting_for"]
+__all__ = ["caller", "enter", "forget", "is_within", "leave", "refuse_cycle", "waiting_for"]
 
 _Mark = tuple["Cell", trio.lowlevel.Task] | None
 
@@ -50,13 +50,19 @@ def caller() -> Cell | None:
     if mark is None:
         return None
     cell, task = mark
+    # A task started into somebody else's nursery, or a job's, inherits the mark, but no handler waits for it.
+    return cell if is_within(task, but_not=cell.job_nursery) else None
+
+
+def is_within(task: trio.lowlevel.Task, *, but_not: trio.Nursery | None = None) -> bool:
+    """Whether this is `task`, or one in a nursery below it, other than `but_not`."""
     here: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-    while here is not None:  # a task started into somebody else's nursery inherits the mark, but nobody waits for it
+    while here is not None:
         if here is task:
-            return cell
+            return True
         nursery = here.parent_nursery
-        here = None if nursery is None else nursery.parent_task
-    return None
+        here = None if nursery is None or nursery is but_not else nursery.parent_task
+    return False
 
 
 def refuse_cycle(calling: Cell, callee: Cell) -> None:

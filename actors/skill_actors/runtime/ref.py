@@ -160,7 +160,10 @@ class TrioActorRef(pykka.ActorRef[A]):
         return await self._cell.wait_exit()
 
     def when_stopped(self, tell: Callable[[ExitReason], object]) -> None:
-        """Call `tell(reason)` once when the actor ends, whatever ended it; at once if it has. Trio thread only."""
+        """Call `tell(reason)` once when the actor ends, whatever ended it; at once if it has. Trio thread only.
+
+        It must not wait; an exception of it is logged, and nobody else's.
+        """
         self._cell.monitor(object(), tell)
 
     def interrupt(self, only: Callable[[Any], bool] | None = None) -> bool:

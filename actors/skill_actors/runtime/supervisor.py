@@ -342,7 +342,12 @@ class Supervisor(Branch):
             reason = await ref.wait_stopped()
             child.ref = None
             raise StartFailed(f"child {spec.id!r} of {self.path} did not start: {reason}") from reason.error
-        self._note_start(child, ref, again)
+        try:
+            self._note_start(child, ref, again)
+        except ValueError as error:  # a child of another supervisor took its name while this one was set up
+            await self._end(child)
+            self._report(child, ReportEvent.START_FAILED, ExitReason(ExitKind.INIT, error))
+            raise StartFailed(f"child {spec.id!r} of {self.path} did not start: {error}") from error
         return ref
 
     def _make(self, spec: ChildSpec) -> AnyActor:

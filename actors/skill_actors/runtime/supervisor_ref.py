@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -89,6 +90,10 @@ class SupervisorRef(TrioActorRef[S]):
 
         """
         await self.call(DeleteChild(id), timeout=None)
+
+    def interrupt(self, only: Callable[[Any], bool] | None = None) -> bool:
+        """A supervisor is not interrupted: a child would be left half started."""
+        return False
 
     def which_children(self) -> tuple[ChildInfo, ...]:
         """The children as they are now, in start order; empty if the supervisor has ended. Asks nobody."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import trio
 
+from skill_actors.runtime import chain
 from skill_actors.runtime.branch import child_info
 from skill_actors.runtime.cell import Phase
 from skill_actors.runtime.children import SHUTDOWN, run_child
@@ -22,7 +23,7 @@ from skill_actors.runtime.context import Context
 from skill_actors.runtime.deadlines import Deadlines
 from skill_actors.runtime.directory import Directory
 from skill_actors.runtime.errors import StartFailed, SystemFailed
-from skill_actors.runtime.exit import ExitReason
+from skill_actors.runtime.exit import ExitReason, leaving
 from skill_actors.runtime.ref import TrioActorRef
 from skill_actors.runtime.report import ReportEvent, Reports
 from skill_actors.runtime.spec import ChildInfo, ChildSpec, Strategy
@@ -49,6 +50,7 @@ class ActorSystem:
         self._deadlines: Final = Deadlines()
         self.root: Final[SupervisorRef[Supervisor]] = root.actor_ref
         self._root_actor: Supervisor | None = root
+        self._root_task: trio.lowlevel.Task | None = None
         self._cell = root._cell
         self._body = trio.CancelScope()
         self._aborted: BaseException | None = None
@@ -63,9 +65,12 @@ class ActorSystem:
         self._cell.kill()
 
     async def shutdown(self) -> ExitReason:
-        """End the tree in order, and wait for it; also from cancelled code."""
+        """End the tree in order, and wait for it; also from cancelled code.
+
+        An actor of the tree, which has to end first, is cancelled while it waits here.
+        """
         self.request_shutdown()
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=self._root_task is None or not chain.is_within(self._root_task)):
             reason = await self._cell.wait_exit()
         return reason
 
@@ -99,7 +104,7 @@ class ActorSystem:
         return failed
 
     def _abort(self, error: BaseException) -> None:
-        self._aborted = self._aborted or error
+        self._aborted = self._aborted or leaving(error)
         self.request_shutdown()
 
     def _ended(self, _ref: TrioActorRef[Any], reason: ExitReason) -> None:
@@ -111,6 +116,7 @@ class ActorSystem:
     async def _run_root(self) -> None:
         root, self._root_actor = self._root_actor, None
         assert root is not None
+        self._root_task = trio.lowlevel.current_task()
         context = Context(
             directory=self.directory,
             reports=self.reports,
@@ -121,9 +127,11 @@ class ActorSystem:
             tally=self.tally,
         )
         root._cell.bind(context)
-        with trio.CancelScope(shield=True):
-            await run_child(root, context, float("inf"), float("inf"), self._ended)
-        self._deadlines.stop()
+        try:
+            with trio.CancelScope(shield=True):
+                await run_child(root, context, float("inf"), float("inf"), self._ended)
+        finally:
+            self._deadlines.stop()
 
 
 @asynccontextmanager

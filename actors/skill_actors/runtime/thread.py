@@ -151,12 +151,16 @@ class ThreadActor(pykka.ThreadingActor):
             self.on_start()
         except BaseException as error:
             return ExitReason(ExitKind.INIT, error)
+        self._thread_mailbox.idle = True
         self.post(guardian.started.set)
         reason = self._runtime_serve()
         self.post(guardian.closing.set)
         _refuse_all(self._thread_mailbox.close())
         killed = self._given_up or reason.kind is ExitKind.KILLED  # the second where it saw the kill first
-        return reason if killed else self._runtime_close(reason)
+        if killed:
+            return reason
+        self._thread_mailbox.idle = False
+        return self._runtime_close(reason)
 
     def _runtime_serve(self) -> ExitReason:
         """Handle messages until there is a reason to end."""

@@ -49,7 +49,7 @@ class ThreadMailbox(Mailbox):
 
     """
 
-    __slots__ = ("_arrived", "_consumer", "_current", "_idle", "_stop", "_waiting")
+    __slots__ = ("_arrived", "_consumer", "_current", "_stop", "_waiting", "idle")
 
     def __init__(self, owner: str, capacity: int) -> None:
         super().__init__(owner, capacity)
@@ -58,7 +58,7 @@ class ThreadMailbox(Mailbox):
         self._stop: Stop | None = None
         self._current: _Envelope | None = None
         self._consumer: int | None = None
-        self._idle = False
+        self.idle = False  # whether the thread runs nothing of its actor's own: killed now, it ends at once
 
     def get(self) -> _Envelope:
         """pykka's protocol: take a message.
@@ -79,9 +79,9 @@ class ThreadMailbox(Mailbox):
         """
         with self._arrived:
             self._consumer = threading.get_ident()
-            self._idle = True
+            self.idle = True
             self._arrived.wait_for(lambda: self._stop is not None or self._messages, timeout_s)
-            self._idle = self._stop is not None and self._stop.reason.kind is ExitKind.KILLED
+            self.idle = self._stop is not None and self._stop.reason.kind is ExitKind.KILLED
             if self._stop is not None:
                 return self._stop
             self._current = self._take() if self._messages else None
@@ -91,13 +91,8 @@ class ThreadMailbox(Mailbox):
         """Take over the message being handled, to answer it; None if another thread has done so."""
         with self._arrived:
             current, self._current = self._current, None
+            self.idle = self.idle or threading.get_ident() == self._consumer
             return current
-
-    @property
-    def idle(self) -> bool:
-        """Whether the thread waits for a message, or has seen its kill there: it ends at once when it is killed."""
-        with self._arrived:
-            return self._idle
 
     def put(self, envelope: _Envelope, /) -> None:
         """Admit a message. Threads wait while the mailbox is full, but for the actor's own, which would for ever.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,7 @@ _WIDEST_KIND: Final = 32
 _REPORTS: Final = 5
 _CALM: Final = frozenset({"running"})
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+_MODULE: Final = re.compile(r"^(\w+: )(?:\w+\.)+(?=\w)", re.ASCII)  # of the exception, behind the kind of exit
 
 _BOLD: Final = "\x1b[1m"
 _RED: Final = "\x1b[31m"
@@ -77,7 +79,8 @@ def draw_reports(reports: Sequence[Mapping[str, Any]], *, width: int | None, uni
         if str(report["child"]).startswith("root/"):
             place = str(report["child"])  # a supervisor that gave up is named by its path
         event = str(report["event"]).replace("_", " ")
-        cells = (one_line(str(cell)) for cell in (report["time"], place, event, report["message"]))
+        message = _MODULE.sub(r"\1", str(report["message"]))
+        cells = (one_line(str(cell)) for cell in (report["time"], place, event, message))
         line = _GAP.join(cells).rstrip()
         yield line if width is None or len(line) <= width else f"{line[: width - 1]}{lines.cut}"
 

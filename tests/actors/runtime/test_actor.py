@@ -31,6 +31,7 @@ from skill_actors.runtime import (
     MailboxFull,
     Overflow,
     Reject,
+    Restart,
     StartFailed,
     Timeout,
     TrioActor,
@@ -786,3 +787,138 @@ def test_many_callers_of_many_actors_get_their_own_answers() -> None:
 def test_a_system_is_seen_by_its_actors_only_after_the_start() -> None:
     with pytest.raises(RuntimeError, match="not started yet"):
         _ = Worker().directory
+
+
+def test_stop_hooks_run_after_a_failed_job_and_a_handler_that_fails_as_it_is_cancelled() -> None:
+    seen: list[object] = []
+
+    class Busy(TrioActor):
+        async def setup(self) -> None:
+            self.spawn(self.fail)
+
+        async def fail(self) -> None:
+            await trio.sleep(1)
+            raise KeyError("job")
+
+        async def on_receive(self, message: Any) -> None:
+            async with trio.open_nursery() as nursery:  # raises a group of the failure and of cancellation
+                nursery.start_soon(self.clean_badly)
+                nursery.start_soon(trio.sleep_forever)
+
+        async def clean_badly(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("cleaning")
+
+        async def teardown(self, reason: ExitReason) -> None:
+            seen.append(reason.kind)
+
+    async def main() -> None:
+        async with open_system([ChildSpec(id="b", factory=Busy, name="b", restart=Restart.TEMPORARY)]) as system:
+            ref = system.directory.ref("b")
+            ref.tell("work")
+            reason = await ref.wait_stopped()
+            assert (reason.kind, repr(reason.error)) == (ExitKind.CRASH, "KeyError('job')")
+        assert seen == [ExitKind.CRASH]
+
+    run_virtual(main)
+
+
+def test_who_fails_when_told_of_an_end_is_alone_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[ExitKind] = []
+
+    def fail(_: ExitReason) -> None:
+        raise OSError("cannot be told")
+
+    async def main() -> None:
+        specs = [ChildSpec(id=name, factory=Worker, name=name, restart=Restart.TEMPORARY) for name in ("a", "b")]
+        async with open_system(specs) as system:
+            ref, other = system.directory.ref("a"), system.directory.ref("b")
+            ref.when_stopped(fail)
+            ref.when_stopped(lambda reason: told.append(reason.kind))
+            ref.stop(block=False)
+            await ref.wait_stopped()
+            assert await other.call(Add(1)) == 1
+        assert told == [ExitKind.NORMAL]
+        assert "cannot be told" in caplog.text
+
+    run_virtual(main)
+
+
+def test_a_stop_that_comes_before_an_awaited_part_begins_cancels_it() -> None:
+    class Slow(TrioActor):
+        def on_receive(self, message: Any) -> Any:
+            return self.linger(message)
+
+        def on_down(self, down: Down) -> Any:
+            return self.linger(None)
+
+        def linger(self, gone: Any) -> Any:  # the sync part: the stop comes in it, or has come before it
+            if gone is not None:
+                self.link(gone)
+            return self.nap()
+
+        async def nap(self) -> None:
+            await trio.sleep(1000)
+
+    async def main() -> None:
+        async with spawner() as supervisor:
+            dead = await supervisor.spawn(Worker, id="dead")
+            dead.tell(Fail(ValueError("x")))
+            await dead.wait_stopped()
+            slow = await supervisor.spawn(Slow, id="handler")
+            slow.tell(dead)
+            await slow.wait_stopped()
+            watcher = await supervisor.spawn(Slow, id="on_down")
+            watcher._cell.mailbox.put_control(Down(dead, ExitReason(ExitKind.NORMAL)))
+            watcher._cell.request_stop(ExitReason(ExitKind.SHUTDOWN))
+            assert (await watcher.wait_stopped()).kind is ExitKind.SHUTDOWN
+            assert trio.current_time() == began
+
+    began = 0.0
+
+    async def on_a_clock() -> None:
+        nonlocal began
+        began = trio.current_time()
+        await main()
+
+    run_virtual(on_a_clock)
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "no such file", "/x"), UnicodeDecodeError("utf-8", b"x", 0, 1, "y")]
+)
+def test_the_exit_says_what_the_asker_was_told(error: Exception) -> None:
+    async def main() -> None:
+        async with spawner() as supervisor:
+            ref = await supervisor.spawn(Worker, id="a")
+            with pytest.raises(type(error)):
+                await ref.call(Fail(error))
+            reason = await ref.wait_stopped()
+            assert str(reason.error) == str(error)
+            assert reason.error is not error
+
+    run_virtual(main)
+
+
+def test_a_ref_to_an_actor_whose_jobs_never_began_does_not_keep_it() -> None:
+    class Never(TrioActor):
+        async def setup(self) -> None:
+            self.spawn(self.job)
+            raise OSError("not today")
+
+        async def job(self) -> None: ...
+
+    async def main() -> None:
+        async with spawner() as supervisor:
+            actor = Never()
+            ref, kept = actor.actor_ref, weakref.ref(actor)
+            with pytest.raises(StartFailed):
+                await supervisor.spawn(actor, id="a")
+            del actor
+            gc.collect()
+            assert ref.exit_reason is not None
+            assert kept() is None
+
+    run_virtual(main)

@@ -281,3 +281,34 @@ def test_an_idle_actor_that_has_served_keeps_no_mark() -> None:
             assert not any("skill_actors" in variable.name for variable in parked.context)
 
     run_virtual(main)
+
+
+def test_tasks_in_a_jobs_nursery_are_not_the_actor() -> None:
+    class Host(Node):
+        nursery: trio.Nursery
+
+        async def setup(self) -> None:
+            self.spawn(self.keep)
+
+        async def keep(self) -> None:
+            async with trio.open_nursery() as self.nursery:
+                await trio.sleep_forever()
+
+    async def main() -> None:
+        answers: list[str] = []
+
+        async def ask(ref: Ref) -> None:
+            answers.append(await ref.call(Via(), timeout=None))
+
+        async def begin(actor: Host) -> None:
+            actor.nursery.start_soon(ask, actor.actor_ref)
+            await trio.sleep(1)
+
+        async with spawner() as (_, dynamic):
+            ref = await dynamic.spawn(Host, id="a")
+            await settle()
+            await ref.call(Do(begin))
+            await settle()
+            assert answers == ["end"]
+
+    run_virtual(main)

@@ -452,6 +452,19 @@ def test_a_deadline_kills_the_process_and_another_takes_its_place(target: str) -
     within(target, use, grace_s=0.1)
 
 
+def test_a_kill_begins_with_sigterm_and_waits_no_longer_than_needed(tmp_path: Path) -> None:
+    file = tmp_path / "left"
+
+    async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        began = trio.current_time()
+        with pytest.raises(WorkerTimeout):
+            await ask(ref, str(file), timeout_s=1)
+        assert file.read_text() == "tidied"
+        assert trio.current_time() - began < 15
+
+    within("tidy", use, grace_s=20)
+
+
 def test_requests_behind_a_killed_one_are_served_by_the_next_process() -> None:
     async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
         async def late() -> None:

@@ -45,8 +45,15 @@ class Target(TrioActor):
         return "pong"
 
 
+class InlineTarget(Target):
+    """Its handler is begun in the task of whoever asks while it is idle."""
+
+    inline = True
+
+
 def inner(number: int) -> ChildSpec:
-    specs = [ChildSpec(id=f"t{index}", factory=Target, name=f"t{number}.{index}") for index in range(5)]
+    kinds = [Target, InlineTarget] * 3
+    specs = [ChildSpec(id=f"t{index}", factory=kinds[index], name=f"t{number}.{index}") for index in range(5)]
     return ChildSpec(id=f"s{number}", factory=lambda: Supervisor(specs, max_restarts=10_000, period_s=1))
 
 

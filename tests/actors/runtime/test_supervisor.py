@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pykka
@@ -1227,5 +1228,45 @@ def test_a_look_with_a_survey_shows_only_what_it_chooses_at_any_depth() -> None:
             supervisor = inner._actor_weakref()
             assert supervisor is not None
             assert list(supervisor._refs()) == [dynamic]
+
+    run_virtual(main)
+
+
+def test_a_name_that_another_supervisors_child_took_meanwhile_is_a_failed_start_and_no_crash() -> None:
+    log: Log = []
+
+    async def main() -> None:
+        async with tree(leaf("a", log), log=log) as (system, inner):
+            late = replace(leaf("late", log, setup=partial(trio.sleep, 2)), name="same")
+            results: list[str] = []
+
+            async def start() -> None:
+                with pytest.raises(StartFailed, match="'same'"):
+                    await inner.start_child(late)
+                results.append("refused")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(start)
+                await trio.sleep(1)
+                first = await system.root.start_child(replace(leaf("first", log), name="same"))
+            assert results == ["refused"]
+            assert system.directory.ref("same") is first
+            assert inner.is_alive()
+            assert ids(inner) == ["a"]
+            assert log == ["+first", "+late", "-late"]
+
+    run_virtual(main)
+
+
+def test_a_supervisor_cannot_be_interrupted_half_way_through_a_start() -> None:
+    log: Log = []
+
+    async def main() -> None:
+        async with tree(leaf("a", log), log=log) as (system, inner), trio.open_nursery() as nursery:
+            nursery.start_soon(inner.start_child, leaf("b", log, setup=partial(trio.sleep, 2)))
+            await trio.sleep(1)
+            assert not inner.interrupt()
+            await trio.sleep(2)
+            assert system.directory.ref("b") is inner.child("b")
 
     run_virtual(main)

@@ -12,11 +12,14 @@ import trio
 from skill_actors.runtime import (
     EXIT_FAILED,
     EXIT_OK,
+    ActorDeadError,
     ActorSystem,
     ChildSpec,
     DynamicSupervisor,
     ExitKind,
     ExitReason,
+    Report,
+    ReportEvent,
     StartFailed,
     Supervisor,
     TrioActor,
@@ -241,3 +244,100 @@ def test_leaving_from_setup_is_a_shutdown_too() -> None:
 
     assert run_process([service(log), ChildSpec(id="early", factory=Early)]) == 4
     assert log == ["ended shutdown"]
+
+
+async def _leave_by_a_nursery(error: BaseException) -> None:
+    async def leave() -> None:
+        raise error
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave)
+
+
+@pytest.mark.parametrize("where", ["asked", "asked inline", "nursery", "on_failure", "teardown"])
+def test_leaving_keeps_its_code_wherever_it_comes_from(where: str) -> None:
+    class Any_(TrioActor):
+        inline = where == "asked inline"
+
+        def on_receive(self, message: Any) -> Any:
+            if where == "nursery":
+                return _leave_by_a_nursery(SystemExit(3))
+            raise SystemExit(3) if where.startswith("asked") else ValueError("a crash that comes before")
+
+        def on_failure(self, *_: Any) -> None:
+            if where == "on_failure":
+                raise SystemExit(3)
+
+        async def teardown(self, reason: ExitReason) -> None:
+            if where == "teardown" and reason.kind is ExitKind.CRASH:
+                raise SystemExit(3)
+
+    async def ready(system: ActorSystem) -> None:
+        with pytest.raises((ActorDeadError, ValueError)):
+            await system.directory.ref("a").call("leave")  # type: ignore[arg-type]
+
+    assert run_process([ChildSpec(id="a", factory=Any_, name="a")], on_ready=ready) == 3
+
+
+@pytest.mark.parametrize("where", ["handler", "job"])
+def test_an_actor_that_waits_for_its_own_systems_shutdown_does_not_hold_it_up(where: str) -> None:
+    class Ender(TrioActor):
+        def on_receive(self, system: ActorSystem) -> Any:
+            if where == "handler":
+                return system.shutdown()
+            self.spawn(system.shutdown)
+            return None
+
+    async def main() -> None:
+        async with open_system([ChildSpec(id="e", factory=Ender, name="e")]) as system:
+            ref = system.directory.ref("e")
+            ref.tell(system)
+            assert await system.wait_stopped() == ExitReason(ExitKind.SHUTDOWN)
+            assert ref.exit_reason == ExitReason(ExitKind.SHUTDOWN), "it was not killed for it"
+            assert trio.current_time() == began
+
+    began = 0.0
+
+    async def on_a_clock() -> None:
+        nonlocal began
+        began = trio.current_time()
+        await main()
+
+    run_virtual(on_a_clock)
+
+
+def test_a_kill_reaches_a_stop_hook_below_a_supervisor_that_is_waiting_for_it() -> None:
+    async def main() -> None:
+        lasting = ChildSpec(id="w", factory=lambda: Service([], teardown_s=1e9), shutdown_s=float("inf"))
+        inner = ChildSpec(id="inner", factory=lambda: Supervisor([lasting]), name="inner")
+        outer = ChildSpec(id="outer", factory=lambda: Supervisor([inner]), name="outer")
+        async with open_system([outer]) as system, trio.open_nursery() as nursery:
+
+            async def terminate() -> None:
+                with pytest.raises(ActorDeadError):
+                    await system.directory.ref("inner").terminate_child("w")  # type: ignore[attr-defined]
+
+            nursery.start_soon(terminate)
+            await trio.sleep(1)
+            ref = system.directory.ref("outer")
+            ref._cell.kill()
+            assert (await ref.wait_stopped()).kind is ExitKind.KILLED
+            assert trio.current_time() == pytest.approx(1)
+
+    run_virtual(main)
+
+
+def test_what_breaks_a_supervisors_own_task_is_raised_and_holds_nothing_up() -> None:
+    def leave(report: Report) -> None:
+        if report.event is ReportEvent.EXITED:
+            raise SystemExit(3)
+
+    async def main() -> None:
+        async with open_system([service([])]) as system:
+            system.reports.subscribe("leaver", leave)
+            system.directory.ref("s").stop(block=False)
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        run_virtual(main)
+    assert caught.group_contains(SystemExit)

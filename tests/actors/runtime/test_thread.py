@@ -738,3 +738,55 @@ def test_without_tick_s_it_never_ticks() -> None:
     assert actor.tick_s is None
     actor.on_tick()
     assert isinstance(actor._create_future(), TrioFuture)
+
+
+def test_one_that_serves_and_ends_before_its_guardian_looks_has_started() -> None:
+    class Brief(ThreadActor):
+        def on_start(self) -> None:
+            self.actor_ref.tell("crash")
+
+        def on_receive(self, message: Any) -> Any:
+            raise ValueError(message)
+
+    async def main() -> None:
+        async with open_system([ChildSpec(id="d", factory=lambda: DynamicSupervisor("brief"), name="d")]) as system:
+            supervisor: DynamicSupervisorRef[Any] = system.directory.ref("d")  # type: ignore[assignment]
+            for number in range(100):
+                ref = await supervisor.spawn(Brief, id=str(number))
+                assert (await gone(system, ref)).kind is ExitKind.CRASH
+
+    run(main)
+
+
+def test_a_thread_that_has_answered_is_no_leak_when_it_is_killed_at_once() -> None:
+    async def main() -> None:
+        def make() -> DynamicSupervisor:
+            return DynamicSupervisor("worker", shutdown_s=BRUTAL_KILL)
+
+        async with open_system([ChildSpec(id="d", factory=make, name="d")]) as system:
+            supervisor: DynamicSupervisorRef[Any] = system.directory.ref("d")  # type: ignore[assignment]
+            for number in range(200):
+                ref = await supervisor.spawn(Worker, id="w")
+                if number % 2:
+                    await ref.call(Add(1))
+                await supervisor.terminate_child("w")
+            assert system.tally.snapshot()["threads_leaked"] == {}
+
+    run(main)
+
+
+def test_leaving_in_the_hook_after_a_crash_ends_the_system() -> None:
+    class Leaver(ThreadActor):
+        def on_receive(self, message: Any) -> Any:
+            raise ValueError(message)
+
+        def on_failure(self, *_: Any) -> None:
+            raise SystemExit(3)
+
+    async def main() -> None:
+        async with open_system([spec(Leaver)]) as system:
+            system.directory.ref("worker").tell("crash")
+            await trio.sleep(LONG_S)
+
+    with pytest.raises(SystemExit, match="3"):
+        run(main)

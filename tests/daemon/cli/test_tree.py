@@ -115,6 +115,21 @@ def test_the_latest_five_reports_are_shown_and_a_supervisor_that_gave_up_by_its_
     assert list(draw_reports([REPORT], width=12, unicode=True)) == ["T  root/ser…"]
 
 
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("crash: a_b.c.Ended: worker 'x.y' died", "crash: Ended: worker 'x.y' died"),
+        ("crash: ValueError: a.b", "crash: ValueError: a.b"),
+        ("crash", "crash"),
+        ("shutdown: reached a.b.c", "shutdown: reached a.b.c"),
+    ],
+)
+def test_a_reports_exception_is_named_without_its_module(message: str, shown: str) -> None:
+    assert list(draw_reports([{**REPORT, "message": message}], width=None, unicode=True)) == [
+        f"T  root/services/model  start failed  {shown}"
+    ]
+
+
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
     with fake_daemon(tmp_path) as daemon:
@@ -196,9 +211,9 @@ def test_watch_ends_as_any_command_when_the_daemon_is_gone(daemon: FakeDaemon) -
     assert err == "skillctl: error: stopping\n"
 
 
-def test_watch_redraws_a_terminal_and_clears_it_once(daemon: FakeDaemon) -> None:
+def test_watch_redraws_a_terminal_clears_it_once_and_keeps_the_reports_on_a_low_one(daemon: FakeDaemon) -> None:
     master, slave = pty.openpty()
-    environment = {**os.environ, "SKILLD_SOCKET": str(daemon.path), "TERM": "xterm", "LINES": "6", "COLUMNS": "80"}
+    environment = {**os.environ, "SKILLD_SOCKET": str(daemon.path), "TERM": "xterm", "LINES": "8", "COLUMNS": "80"}
     environment.pop("NO_COLOR", None)
     seen = b""
     try:
@@ -218,4 +233,9 @@ def test_watch_redraws_a_terminal_and_clears_it_once(daemon: FakeDaemon) -> None
     assert seen.count(b"\x1b[2J") == 1
     first = seen.partition(b"\x1b[H")[2].partition(b"\x1b[H")[0].decode()
     assert "├─ journal" in first
-    assert first.count("\n") == 5, "more lines than fit would scroll"
+    assert first.count("\n") == 7, "more lines than fit would scroll"
+    assert [line.removesuffix("\x1b[K\r") for line in first.split("\n")[4:7]] == [
+        f"({len(DRAWN.splitlines()) - 4} more lines)",
+        "",
+        "T  root/services/model  start failed  init: no",
+    ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, NoReturn
 
 import click
 
@@ -21,6 +21,14 @@ _HOME: Final = "\x1b[H"
 _CLEAR: Final = "\x1b[2J"
 _ERASE_LINE: Final = "\x1b[K"
 _ERASE_BELOW: Final = "\x1b[J"
+_LEAST_BODY: Final = 3  # lines of the body for which it is worth keeping the foot on a low screen
+
+
+class _Page(NamedTuple):
+    """What is printed: a body, which is cut where the screen is too low, and a foot, which is not."""
+
+    body: Sequence[str]
+    foot: Sequence[str] = ()
 
 
 @click.command("status")
@@ -56,29 +64,30 @@ def status_command(app: App, as_tree: bool, children: int, every_s: float | None
         def look() -> Mapping[str, Any]:
             return client.tree(children=children) if as_tree else client.status()
 
-        def lines(found: Mapping[str, Any]) -> list[str]:
-            return _tree_lines(found) if as_tree else _status_lines(client.socket, found)
+        def page(found: Mapping[str, Any]) -> _Page:
+            return _tree_page(found) if as_tree else _Page(_status_lines(client.socket, found))
 
         if every_s is None:
-            _show(look(), lines, as_json)
+            _show(look(), page, as_json)
             return EXIT.DONE
         try:
-            _watch(look, lines, every_s, as_json)
+            _watch(look, page, every_s, as_json)
         except KeyboardInterrupt:
             return EXIT.CANCELLED
 
 
-Lines = Callable[[Mapping[str, Any]], list[str]]
+Paged = Callable[[Mapping[str, Any]], _Page]
 
 
-def _show(found: Mapping[str, Any], lines: Lines, as_json: bool) -> None:
+def _show(found: Mapping[str, Any], page: Paged, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print("\n".join(lines(found)), flush=True)
+        body, foot = page(found)
+        print("\n".join([*body, *foot]), flush=True)
 
 
-def _watch(look: Callable[[], Mapping[str, Any]], lines: Lines, every_s: float, as_json: bool) -> NoReturn:
+def _watch(look: Callable[[], Mapping[str, Any]], page: Paged, every_s: float, as_json: bool) -> NoReturn:
     """Redraw on a terminal, append elsewhere; until Ctrl-C, or until the daemon does not answer."""
     redraw = not as_json and wants_style(sys.stdout)
     first = True
@@ -86,16 +95,25 @@ def _watch(look: Callable[[], Mapping[str, Any]], lines: Lines, every_s: float, 
         found = look()
         if redraw:
             height = shutil.get_terminal_size().lines - 1
-            shown = lines(found)[:height]
+            shown = _fitted(page(found), height)
             start = _CLEAR + _HOME if first else _HOME
             sys.stdout.write(start + "".join(f"{line}{_ERASE_LINE}\n" for line in shown) + _ERASE_BELOW)
             sys.stdout.flush()
         else:
             if not (first or as_json):
                 print()
-            _show(found, lines, as_json)
+            _show(found, page, as_json)
         first = False
         time.sleep(every_s)
+
+
+def _fitted(page: _Page, height: int) -> list[str]:
+    """At most `height` lines. What is left out of the body is counted, so that the foot can be seen."""
+    body, foot = page
+    room = height - len(foot)
+    if len(body) <= room or room < _LEAST_BODY:
+        return [*body, *foot][:height]
+    return [*body[: room - 1], f"({len(body) - room + 1} more lines)", *foot]
 
 
 def _status_lines(socket: str, status: Mapping[str, Any]) -> list[str]:
@@ -104,14 +122,14 @@ def _status_lines(socket: str, status: Mapping[str, Any]) -> list[str]:
     return [clean(f"{name.ljust(width)}  {value}") for name, value in rows]
 
 
-def _tree_lines(found: Mapping[str, Any]) -> list[str]:
+def _tree_page(found: Mapping[str, Any]) -> _Page:
     from skilld.cli.tree import draw_reports, draw_tree
 
     width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     lines = list(draw_tree(found["tree"], width=width, color=wants_style(sys.stdout), unicode=unicode))
     reports = list(draw_reports(found["reports"], width=width, unicode=unicode))
-    return [*lines, "", *reports] if reports else lines
+    return _Page(lines, ["", *reports] if reports else [])
 
 
 @click.command("health")
