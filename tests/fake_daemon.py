@@ -61,6 +61,10 @@ class Exchange:
             self._handler.wfile.write(b"0\r\n\r\n")
         self._handler.close_connection = True
 
+    def hang_up(self) -> None:
+        """Answer nothing."""
+        self._handler.close_connection = True
+
     def _chunk(self, data: bytes) -> None:
         self._handler.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self._handler.wfile.flush()

@@ -98,6 +98,17 @@ def test_thinking_goes_back_unchanged_and_later_turns_see_earlier_ones(started: 
     assert "restarted" in str(body["messages"][-1])
 
 
+def test_half_a_surrogate_pair_from_the_model_does_not_end_the_conversation(started: Service) -> None:
+    said = "half \ud83d of a pair"
+    call = ToolUse("bash_tool", {"command": "true \ude00", "description": "d"})
+    daemon = started.will_answer(Reply([Text(said), call]), Reply([Text(said)]), Reply([Text("fine")]))
+    session = daemon.create()
+    assert daemon.ask(session, "one")["result"]["text"] == said
+    assert daemon.ask(session, "two")["result"]["text"] == "fine"
+    assert next(event["data"]["text"] for event in daemon.events(session) if event["type"] == "model.delta") == said
+    assert daemon.skillctl("show", session).stdout.count("half ? of a pair") == 2
+
+
 def test_a_busy_api_is_tried_again_and_the_client_sees_one_answer(started: Service) -> None:
     daemon = started.will_answer(HttpError(429, retry_after_s=0.1), HttpError(529), Reply([Text("made it")]))
     session = daemon.create()

@@ -133,8 +133,8 @@ class AnthropicModel:
         """The key and the request's body. In a worker thread: a key is a file, and a long history takes a while."""
         key, body = self._api_key(), {**request_body(request), "stream": True}
         try:
-            return key, json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8")
-        except ValueError as error:  # a lone surrogate, or a number that JSON does not have
+            return key, _utf8(json.dumps(body, ensure_ascii=False, allow_nan=False))
+        except ValueError as error:  # a number that JSON does not have
             raise ModelError(f"the request cannot be sent as JSON: {error}", code="invalid_request") from error
 
     async def _open(
@@ -203,6 +203,14 @@ async def _unwind(source: AsyncIterator[object], grace_s: float) -> None:
     with trio.CancelScope(shield=True, deadline=deadline), suppress(httpx2.HTTPError, ValueError):
         async for _ in source:
             pass
+
+
+def _utf8(text: str) -> bytes:
+    """The text's bytes. Half a surrogate pair, which models do write, becomes U+FFFD: the API refuses it for ever."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def _reason(error: BaseException) -> str:

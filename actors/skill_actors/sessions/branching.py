@@ -24,7 +24,7 @@ from skill_actors.sessions.table import not_found
 from skill_actors.sessions.transcript import Transcript, end_line, event_line, head_line
 from skill_actors.sessions.uploads import remove_workspace
 from skill_actors.sessions.workspace_copy import CopyCount, copy_workspace
-from skill_actors.store.base import SessionRecord, StoreError
+from skill_actors.store.base import SessionMissing, SessionRecord, StoreError
 
 __all__ = ["Branching", "workspaces_in"]
 
@@ -43,7 +43,7 @@ class Branching:
 
     @asynccontextmanager
     async def alone(self, id: str) -> AsyncIterator[None]:
-        """One at a time makes the session of an id: requests under one key stand for one session, and one folder."""
+        """One at a time makes or deletes the session of an id: requests under one key stand for one, and one folder."""
         while (other := self._making.get(id)) is not None:
             await other.wait()
         done = self._making[id] = trio.Event()
@@ -100,7 +100,12 @@ class Branching:
         return record
 
     async def lines(self, record: SessionRecord) -> AsyncGenerator[str, None]:
-        """The session as it is stored now, line by line; see `transcript`."""
+        """The session as it is stored now, line by line; see `transcript`.
+
+        Raises:
+            SessionMissing: it was deleted meanwhile.
+
+        """
         yield head_line(record)
         told, after = 0, 0
         while page := await self._env.journal.read_events(
@@ -109,6 +114,8 @@ class Branching:
             for event in page:
                 yield event_line(event)
             told, after = told + len(page), page[-1].seq
+        if await self._env.journal.get_session(record.id) is None:
+            raise SessionMissing(f"session {record.id} was deleted while it was read")  # a file without an end line
         yield end_line(told)
 
     async def sweep(self, names: Sequence[str]) -> int:
@@ -120,10 +127,13 @@ class Branching:
         """
         removed = 0
         for name in names:
+            if not is_id(name, "ses") or name in self._making:  # its files come before it does
+                continue
             with suppress(StoreError):  # a session that cannot be read is there
-                if is_id(name, "ses") and await self._env.journal.get_session(name) is None:
-                    await remove_workspace(self._env.workspaces, name)
-                    removed += 1
+                async with self.alone(name):
+                    if await self._env.journal.get_session(name) is None:
+                        await remove_workspace(self._env.workspaces, name)
+                        removed += 1
         return removed
 
     def _record(self, id: str, owner_uid: int, settings: Mapping[str, Any], branch: Branch) -> SessionRecord:
@@ -143,7 +153,9 @@ class Branching:
     async def _copy_files(self, source: str, target: str) -> CopyCount:
         root = self._env.workspaces
         try:
-            return await trio.to_thread.run_sync(copy_workspace, root / source, root / target, limiter=self._copying)
+            return await trio.to_thread.run_sync(
+                copy_workspace, root / source, root / target, trio.from_thread.check_cancelled, limiter=self._copying
+            )
         except OSError as error:
             raise Refused("storage_full", f"the files cannot be copied: {error.strerror}", retry_after_s=10) from error
 

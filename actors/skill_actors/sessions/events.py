@@ -39,6 +39,11 @@ EVENT_TYPES: Final = TURN_ENDINGS | {
 }
 
 
+# Kept, since json.dumps makes a new encoder for every call that has options.
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ASCII_JSON: Final = json.JSONEncoder(separators=(",", ":"))
+
+
 def utc_now() -> str:
     """The time now, as RFC 3339 in UTC with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -97,5 +102,13 @@ class Event:
         }
 
     def to_json(self) -> str:
-        """The wire form as one line of JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, separators=(",", ":"))
+        """The wire form as one line of JSON. Lone surrogates, which models do write, are escaped."""
+        value = self.to_dict()
+        line = _JSON.encode(value)
+        if line.isascii():
+            return line
+        try:
+            line.encode()
+        except UnicodeEncodeError:
+            return _ASCII_JSON.encode(value)
+        return line

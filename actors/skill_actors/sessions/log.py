@@ -361,32 +361,40 @@ class _Follower:
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
+    @property
+    def buffered(self) -> int:
+        """How many events can be had without waiting."""
+        return len(self._batch)
+
     async def __anext__(self) -> Event:
-        while not self._ended:
-            while self._batch:
-                event = self._batch.popleft()
-                self._position = event.position
-                if self._turn is None:
-                    return event
-                if event.turn == self._turn:
-                    self._ended = event.type in TURN_ENDINGS
-                    return event
+        while not self._batch:
+            if self._ended:
+                raise StopAsyncIteration
             await self._fill()
-        raise StopAsyncIteration
+        event = self._batch.popleft()
+        if self._turn is not None and event.type in TURN_ENDINGS:
+            self._ended = True
+        return event
 
     async def _fill(self) -> None:
         log = self._log
         if log.deleted:
-            self._batch.extend(log.read_last(self._position))  # the ending of its last turn, for instance
+            self._take(log.read_last(self._position))  # the ending of its last turn, for instance
             self._ended = not self._batch
             return
         await trio.lowlevel.checkpoint()
         events, reached = await log.read(self._position)
         if events:
-            self._batch.extend(events)
+            self._take(events)
         elif reached != self._position:
             self._position = reached  # the rest of a block, or a number that was reserved and never used
         elif self._live:
             await log.wait_news(self._position)
         else:
             self._ended = True
+
+    def _take(self, events: Sequence[Event]) -> None:
+        """Go on behind these, and keep those that are wanted."""
+        if events:
+            self._position = events[-1].position
+        self._batch.extend(event for event in events if self._turn in (None, event.turn))

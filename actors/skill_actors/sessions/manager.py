@@ -10,7 +10,7 @@ import base64
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ from skill_actors.sessions.views import ending_view, session_view, tell_turn_sto
 from skill_actors.sessions.wanted import Wanted
 from skill_actors.store.base import (
     JournalClosed,
+    SessionExists,
     SessionMissing,
     SessionRecord,
     StorageFull,
@@ -46,7 +47,7 @@ from skill_actors.store.faults import DamagedRow
 __all__ = ["Accepted", "SessionManager", "Viewer"]
 
 _log = logging.getLogger(__name__)
-_DELETE_WAIT_S: Final = 10.0
+_END_WAIT_S: Final = 10.0  # for a cancelled turn to end: its processes may be slow to die, its disk full
 
 _Make = Callable[[str, Mapping[str, Any]], Awaitable[SessionRecord]]
 
@@ -159,6 +160,8 @@ class SessionManager:
                 record = await make(id, {} if key is None else {"key_digest": digest})
             except (StorageFull, JournalClosed) as error:
                 raise refusal(error) from error
+            except SessionExists as error:  # the one that had the key was deleted, and goes chunk by chunk
+                raise Refused("overloaded", f"{error}, or the same in a moment", retry_after_s=1) from error
         self._env.bus.emit("session.created", {"count": 1}, {"session": id})
         return self._view(record)
 
@@ -228,14 +231,21 @@ class SessionManager:
             workspace: also remove its files.
 
         Raises:
-            Refused: not_found, draining, storage_full.
+            Refused: not_found, draining, storage_full; overloaded: what ran was cancelled and has not ended yet.
 
         """
         self._intake.refuse_if_draining()
         async with self._table.use(session, viewer) as live, live.taking_in():
             await self._cancel(live, queued=True, reason="the session is being reset")
-            while live.turn is not None:
-                await live.wait_turn_ended()
+            with trio.move_on_after(_END_WAIT_S) as scope:
+                while live.turn is not None:
+                    await live.wait_turn_ended()
+            if scope.cancelled_caught:
+                raise Refused(
+                    "overloaded",
+                    f"the turns of session {session} were cancelled, and one has not ended yet; reset it in a moment",
+                    retry_after_s=5,
+                )
             if live.deleting:
                 raise not_found("session", session)
             try:
@@ -257,6 +267,10 @@ class SessionManager:
             DamagedRow: it cannot be read; only an admin may delete it then, since its owner is in doubt.
 
         """
+        async with self._branching.alone(session):  # or its files would go after those of the next one under its key
+            await self._delete(session, viewer)
+
+    async def _delete(self, session: str, viewer: Viewer) -> None:
         try:
             live = await self._table.load(session, viewer)
         except DamagedRow:
@@ -268,7 +282,7 @@ class SessionManager:
         try:
             async with live.taking_in():  # a message that was being taken in is in by now, and is cancelled
                 await self._cancel(live, queued=True, reason="the session is being deleted")
-                with trio.move_on_after(_DELETE_WAIT_S):
+                with trio.move_on_after(_END_WAIT_S):
                     while live.turn is not None:
                         await live.wait_turn_ended()
                 await self._env.journal.delete_session(session)
@@ -463,10 +477,11 @@ class SessionManager:
 
         Raises: as `delete`.
         """
-        live = self._table.get(session)
-        if live is not None and live.busy:
-            return False
-        await self.delete(session, Viewer(uid=0, admin=True))
+        async with self._branching.alone(session):
+            with suppress(DamagedRow):
+                if (await self._table.load(session, None)).busy:
+                    return False
+            await self._delete(session, Viewer(uid=0, admin=True))  # looks at what is loaded, without a pause
         return True
 
     async def sweep_workspaces(self, names: Sequence[str]) -> None:

@@ -210,7 +210,7 @@ class Session(TrioActor):
                 queued = replace(queued, again=False)  # waiting for room on the disk is no further attempt
             await turn.run()
         except Exception as error:
-            if _only(StorageFull, error) and not turn.started:
+            if _only(StorageFull, error) and not (turn.started or turn.cancelled):
                 _log.warning("turn %s cannot begin: %s", turn.id, error)
                 live.pending = {turn.id: queued, **live.pending}
                 return False

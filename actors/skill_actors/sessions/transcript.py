@@ -29,7 +29,7 @@ __all__ = ["FORMAT", "Transcript", "end_line", "event_line", "head_line", "read_
 
 FORMAT: Final = 1
 
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 _MAX_SEQ: Final = 2**53
 _MAX_DEPTH: Final = 64
 _MAX_COST_USD: Final = 1e12
@@ -181,6 +181,7 @@ class _Head:
         _names(number, line, {"kind", "format", "session", "created", "settings", "totals"})
         _wants(number, isinstance(line["session"], str) and is_id(line["session"], "ses"), "session: not an id")
         _wants(number, isinstance(line["settings"], dict), "settings: not an object")
+        _wants(number, _is_plain(line["settings"]), "settings: a text holds a NUL or half a surrogate pair")
         created = _time(number, "created", line["created"])
         return cls(line["session"], created, line["settings"], _totals(number, line["totals"]))
 
@@ -192,9 +193,7 @@ def _totals(number: int, value: Any) -> dict[str, Any]:
     known = isinstance(usage, dict) and set(usage) <= set(Usage().to_dict())
     _wants(number, known and all(map(_is_count, usage.values())), "totals.usage: expected counts of tokens")
     _wants(number, _is_count(value.get("turns", 0)), "totals.turns: expected a count")
-    cost = value.get("cost_usd", 0.0)
-    good = cost is None or (isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < _MAX_COST_USD)
-    _wants(number, good, "totals.cost_usd: expected a sum or null")
+    _wants(number, _is_sum(value.get("cost_usd", 0.0)), "totals.cost_usd: expected a sum or null")
     return value
 
 
@@ -233,6 +232,26 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_SEQ
 
 
+def _is_sum(value: Any) -> bool:
+    """US dollars, or None where a price is unknown."""
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MAX_COST_USD
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether all texts of a JSON value are such as a request may hold; see `_check_values` for its depth."""
+    match value:
+        case str():
+            return "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+        case dict():
+            return all(_is_plain(name) and _is_plain(inner) for name, inner in value.items())
+        case list():
+            return all(map(_is_plain, value))
+        case _:
+            return True
+
+
 def _wants(number: int, good: bool, fault: str) -> None:
     if not good:
         _refuse(number, fault)
@@ -255,8 +274,7 @@ def _message(data: dict[str, Any]) -> bool:
     content, usage = data.get("content"), data.get("usage")
     if not isinstance(content, list) or not isinstance(data.get("model"), str):
         return False
-    counted = usage is None or (isinstance(usage, dict) and all(map(_is_count, usage.values())))
-    return counted and all(isinstance(block, dict) and _block(block) for block in content)
+    return (usage is None or _is_usage(usage)) and all(isinstance(block, dict) and _block(block) for block in content)
 
 
 def _block(block: dict[str, Any]) -> bool:
@@ -278,13 +296,30 @@ def _tool(data: dict[str, Any]) -> bool:
 
 
 def _tool_finished(data: dict[str, Any]) -> bool:
-    return _tool(data) and isinstance(data.get("content"), str)
+    return _tool(data) and isinstance(data.get("content"), str) and _is_duration(data.get("duration_ms"))
 
 
 def _ending(data: dict[str, Any]) -> bool:
-    error = data.get("error", {})
-    texts = isinstance(data.get("text"), str) and isinstance(data.get("stop_reason"), str)
-    return texts and isinstance(error, dict) and isinstance(data.get("usage"), dict)
+    error, ambiguous = data.get("error", {}), data.get("ambiguous", [])
+    return (
+        isinstance(data.get("text"), str)
+        and isinstance(data.get("stop_reason"), str)
+        and isinstance(error, dict)
+        and all(isinstance(each, str) for each in error.values())
+        and isinstance(ambiguous, list)
+        and all(isinstance(each, str) for each in ambiguous)
+        and _is_usage(data.get("usage"))
+        and _is_sum(data.get("cost_usd"))
+        and _is_duration(data.get("duration_ms"))
+    )
+
+
+def _is_usage(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_count, value.values()))
+
+
+def _is_duration(value: Any) -> bool:
+    return value is None or _is_count(value)
 
 
 _DATA: Final[Mapping[str, Callable[[dict[str, Any]], bool]]] = {

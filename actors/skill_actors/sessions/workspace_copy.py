@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,12 +38,13 @@ class CopyCount:
     skipped: int = 0
 
 
-def copy_workspace(source: Path, target: Path) -> CopyCount:
+def copy_workspace(source: Path, target: Path, go_on: Callable[[], object] = lambda: None) -> CopyCount:
     """Copy a workspace, sharing blocks where the file system can; on disk when it returns.
 
     Args:
         source: may be missing, as the workspace of a session that never ran a tool is.
         target: must not exist.
+        go_on: called again and again, and raises to end the copying: it may take hours.
 
     Raises:
         OSError: the copy cannot be written; what is there of it is the caller's to remove.
@@ -57,7 +58,7 @@ def copy_workspace(source: Path, target: Path) -> CopyCount:
             return count
         os.mkdir(target, 0o700)
         copy = stack.enter_context(_opened(os.open(target, _FOLDER)))
-        _copy_folder(origin, copy, count, _MAX_DEPTH)
+        _copy_folder(origin, copy, _Work(count, go_on), _MAX_DEPTH)
         _sync(copy)
     return count
 
@@ -70,50 +71,65 @@ def _opened(fd: int) -> Iterator[int]:
         os.close(fd)
 
 
-def _copy_folder(source: int, target: int, count: CopyCount, depth: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Work:
+    count: CopyCount
+    go_on: Callable[[], object]
+
+
+def _copy_folder(source: int, target: int, work: _Work, depth: int) -> None:
     for name in sorted(os.listdir(source)):
+        work.go_on()
         try:
-            mode = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
+            with _reading(name):
+                mode = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
             if stat.S_ISDIR(mode) and depth > 0:
-                _copy_below(source, target, name, count, depth - 1)
+                _copy_below(source, target, name, work, depth - 1)
             elif stat.S_ISREG(mode):
-                count.files += _copy_file(source, target, name)
+                work.count.files += _copy_file(source, target, name, work)
             elif stat.S_ISLNK(mode):
-                os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+                with _reading(name):
+                    link = os.readlink(name, dir_fd=source)
+                os.symlink(link, name, dir_fd=target)
             else:
-                count.skipped += 1
+                work.count.skipped += 1
         except _Unreadable:
-            count.skipped += 1
-        except FileNotFoundError:  # its writer removed it meanwhile
-            count.skipped += 1
+            work.count.skipped += 1
 
 
 class _Unreadable(Exception):
     """The entry cannot be read, or is not any more what it was a moment ago."""
 
 
-def _open_source(name: str, flags: int, source: int) -> int:
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """What the workspace's side refuses is left out. What ours refuses is an error: the copy would lack it."""
     try:
-        return os.open(name, flags, dir_fd=source)
+        yield
     except OSError as error:
         raise _Unreadable(name) from error
 
 
-def _copy_below(source: int, target: int, name: str, count: CopyCount, depth: int) -> None:
+def _open_source(name: str, flags: int, source: int) -> int:
+    with _reading(name):
+        return os.open(name, flags, dir_fd=source)
+
+
+def _copy_below(source: int, target: int, name: str, work: _Work, depth: int) -> None:
     with _opened(_open_source(name, _FOLDER, source)) as below:
         os.mkdir(name, 0o700, dir_fd=target)
         with _opened(os.open(name, _FOLDER, dir_fd=target)) as copy:
-            _copy_folder(below, copy, count, depth)
+            _copy_folder(below, copy, work, depth)
             _copy_marks(below, copy)
 
 
-def _copy_file(source: int, target: int, name: str) -> int:
+def _copy_file(source: int, target: int, name: str, work: _Work) -> int:
     with _opened(_open_source(name, _READ, source)) as original:
         if not stat.S_ISREG(os.fstat(original).st_mode):
             raise _Unreadable(name)
         with _opened(os.open(name, _WRITE, 0o600, dir_fd=target)) as copy:
             if not _clone(original, copy):
-                _copy_data(original, copy)
+                _copy_data(original, copy, work)
             _copy_marks(original, copy)
     return 1
 
@@ -128,7 +144,7 @@ def _clone(original: int, copy: int) -> bool:
     return True
 
 
-def _copy_data(original: int, copy: int) -> None:
+def _copy_data(original: int, copy: int, work: _Work) -> None:
     """Data only: a hole stays a hole, so that a file of a terabyte that holds nothing costs nothing."""
     size = os.fstat(original).st_size
     os.ftruncate(copy, size)
@@ -142,6 +158,7 @@ def _copy_data(original: int, copy: int) -> None:
             raise
         end = min(os.lseek(original, start, os.SEEK_HOLE), size)
         while start < end:
+            work.go_on()
             piece = os.pread(original, min(_PIECE_BYTES, end - start), start)
             if not piece:
                 return  # it was cut meanwhile

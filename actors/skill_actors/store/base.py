@@ -23,6 +23,7 @@ __all__ = [
     "JournalClosed",
     "Page",
     "SequenceConflict",
+    "SessionExists",
     "SessionFull",
     "SessionMissing",
     "SessionRecord",
@@ -52,6 +53,10 @@ class StoreError(Exception):
 
 class SessionMissing(StoreError):
     """The session does not exist."""
+
+
+class SessionExists(ValueError):
+    """A session has this id, or one that had it was deleted and its events are still being removed."""
 
 
 class SequenceConflict(StoreError):

@@ -15,6 +15,7 @@ from skill_actors.store.base import (
     Append,
     Fenced,
     SequenceConflict,
+    SessionExists,
     SessionFull,
     SessionMissing,
     SessionRecord,
@@ -111,7 +112,7 @@ class CreateWrite:
         record = self.record
         taken = "SELECT EXISTS (SELECT 1 FROM session WHERE id = ?1 UNION ALL SELECT 1 FROM deleted WHERE session = ?1)"
         if db.execute(taken, (record.id,)).get:
-            return ValueError(f"session {record.id} exists already, or did; take a new id")
+            return SessionExists(f"session {record.id} exists already, or did; take a new id")
         head = head_sum(record.id, record.updated, record.last_seq, record.fence)
         db.execute(
             "INSERT INTO session (id, owner_uid, created, updated, last_seq, fence, head_sum, totals, totals_sum)"

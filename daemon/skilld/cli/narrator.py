@@ -19,7 +19,8 @@ class Narrator:
     """Writes answers as they arrive, and one line for each tool that starts or ends.
 
     Args:
-        with_messages: also tell what the user said and how each turn ended, as a transcript does.
+        with_messages: also tell what the user said and how each turn ended, as a transcript does, with the
+            numbers of endings.
 
     """
 
@@ -113,7 +114,8 @@ class Narrator:
             self._console.warn(f"[{name}] was interrupted; it may have taken effect, and was not run again")
         if self._with_messages:
             self._tell_ending(event)
-        self._console.note(summary(event.data, self._model))
+        place = f" · event {event.seq}" if self._with_messages else ""  # for fork --at, and attach --from
+        self._console.note(summary(event.data, self._model) + place)
 
     def _tell_ending(self, event: Event) -> None:
         if event.type != "turn.finished":

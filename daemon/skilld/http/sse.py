@@ -21,6 +21,7 @@ __all__ = ["JSON_LINES", "SSE", "EventStream", "as_json_line", "as_sse"]
 SSE: Final = "text/event-stream"
 JSON_LINES: Final = "application/x-ndjson"
 KEEP_ALIVE_S: Final = 15.0
+_PIECE_BYTES: Final = 64 << 10  # stored events go out together up to about this: a send costs more than an event
 
 Opened = AbstractAsyncContextManager[AsyncIterator[Event]]
 
@@ -41,7 +42,8 @@ class EventStream(Response):
     """An answer that lasts as long as its events, or as long as the client.
 
     Args:
-        opened: entered when the answer begins; left at once when the client leaves.
+        opened: entered when the answer begins; left at once when the client leaves. If what it gives has `buffered`,
+            how many events can be had without waiting, these are sent together.
         sse: server-sent events with a comment every 15 s of silence; else JSON lines.
         on_disconnect: awaited when the client left before the last event. Not called on a stop of the daemon.
 
@@ -108,8 +110,12 @@ class _Delivery:
     async def _deliver(self, events: AsyncIterator[Event], encode: Callable[[Event], bytes]) -> None:
         try:
             await self._write(b"")  # the head at once: the first event may be hours away
+            piece = bytearray()
             async for event in events:
-                await self._write(encode(event))
+                piece += encode(event)
+                if len(piece) >= _PIECE_BYTES or not getattr(events, "buffered", 0):
+                    await self._write(bytes(piece))
+                    piece.clear()
             await self._writing.acquire()  # a keep-alive comment half sent would garble the end; kept for good
         except ClientGone:
             self.left = True

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -422,11 +423,26 @@ def test_an_answer_that_is_no_event_stream_names_the_base_url() -> None:
     run(main)
 
 
-def test_text_that_is_not_unicode_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("said", "sent"), [("bad \ud800 end", "bad \ufffd end"), ("\udc00", "\ufffd"), ("\ud83d\ude00", "\U0001f600")]
+)
+def test_half_a_surrogate_pair_in_the_history_does_not_end_the_conversation(said: str, sent: str) -> None:
+    async def main() -> None:
+        async with connected() as (api, model):
+            done(await collect(model, ask(user(said))))
+            (request,) = api.requests
+            content = request.body["messages"][0]["content"]
+            assert content in (sent, [{"type": "text", "text": sent}])
+
+    run(main)
+
+
+def test_a_number_that_json_does_not_have_is_refused() -> None:
     async def main() -> None:
         async with connected() as (_, model):
-            with pytest.raises(ModelError, match="surrogates not allowed") as caught:
-                await collect(model, ask(user("bad \ud800")))
+            request = replace(ask(user("hello")), extra={"temperature": float("nan")})
+            with pytest.raises(ModelError, match="cannot be sent as JSON") as caught:
+                await collect(model, request)
             assert caught.value.code == "invalid_request"
 
     run(main)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 
 from session_kit import ME, Kit, open_kit
 from skill_actors.errors import Refused
@@ -17,7 +19,9 @@ from skill_actors.ids import new_id
 from skill_actors.sessions.events import Event
 from skill_actors.sessions.history import FORKED, IMPORTED
 from skill_actors.sessions.table import Viewer
+from skill_actors.sessions.uploads import remove_workspace
 from skill_actors.store import StorageFull
+from skill_actors.store.base import SessionMissing
 from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
 from support import run
 
@@ -381,5 +385,140 @@ def test_the_first_message_gives_a_title_where_there_is_none(tmp_path: Path) -> 
             assert (await kit.manager.update(plain, ME, {"title": None}))["title"] == ""
             await kit.ask(plain, "third")
             assert (await kit.manager.get(plain, ME))["title"] == ""
+
+    run(main)
+
+
+def test_an_export_of_a_session_that_is_deleted_meanwhile_is_cut_and_not_taken_for_whole(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_kit(tmp_path, echo()) as kit:
+            session = await kit.session()
+            await kit.ask(session, "one")
+            told = []
+
+            async def read() -> None:
+                async with kit.manager.export(session, ME) as lines:
+                    async for line in lines:
+                        told.append(json.loads(line))
+                        if len(told) == 1:
+                            await kit.manager.delete(session, ME)
+
+            with pytest.raises(SessionMissing):
+                await read()
+            assert "end" not in [line["kind"] for line in told]
+
+    run(main)
+
+
+async def once_there_is_room(make: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """What `make` gives when it is no longer refused as overloaded."""
+    with trio.fail_after(30):
+        while True:
+            try:
+                return await make()
+            except Refused as error:
+                if error.code != "overloaded" or not error.retry_after_s:
+                    raise
+            await trio.sleep(0.05)
+
+
+def test_a_key_whose_session_was_deleted_makes_another_as_soon_as_its_events_are_gone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_kit(tmp_path, echo()) as kit:
+            session = (await kit.manager.create(ME.uid, {}, "k"))["id"]
+            await kit.ask(session, "one")
+            await kit.manager.delete(session, ME)
+            made = await once_there_is_room(lambda: kit.manager.create(ME.uid, {}, "k"))
+            assert made["id"] == session
+            assert made["last_seq"] == 0
+
+    run(main)
+
+
+def test_files_of_a_session_that_is_being_made_are_not_swept(tmp_path: Path) -> None:
+    copied, go_on = trio.Event(), trio.Event()
+
+    class Slow:
+        def __init__(self, journal: Any) -> None:
+            self._journal = journal
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._journal, name)
+
+        async def create_session(self, record: Any, **rest: Any) -> None:
+            if "forked_from" in record.settings:
+                copied.set()
+                await go_on.wait()
+            await self._journal.create_session(record, **rest)
+
+    async def main() -> None:
+        model = ScriptedModel([Reply([bash("echo 1 > f")]), Reply([Text("x")])])
+        async with open_kit(tmp_path, model, wrap=Slow) as kit:
+            source = await kit.session()
+            await kit.ask(source, "one")
+            made: list[str] = []
+
+            async def fork() -> None:
+                made.append((await kit.manager.fork(source, ME))["id"])
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fork)
+                await copied.wait()
+                await kit.manager.sweep_workspaces(await kit.manager.ownerless_workspaces())
+                go_on.set()
+            assert (tmp_path / "workspaces" / made[0] / "f").read_text() == "1\n"
+
+    run(main)
+
+
+def test_the_files_of_a_fork_stay_where_the_session_that_had_its_key_is_deleted_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its events are gone before its files are: the next one under the key must not be made in between."""
+    deleting, go_on = trio.Event(), trio.Event()
+
+    async def slow_remove(root: Path, session: str) -> None:
+        deleting.set()
+        await go_on.wait()
+        await remove_workspace(root, session)
+
+    async def main() -> None:
+        model = ScriptedModel([Reply([bash("echo 1 > f")]), Reply([Text("x")])])
+        async with open_kit(tmp_path, model) as kit:
+            source = await kit.session()
+            await kit.ask(source, "one")
+            first = (await kit.manager.fork(source, ME, after=0, idempotency_key="k"))["id"]
+            monkeypatch.setattr("skill_actors.sessions.manager.remove_workspace", slow_remove)
+
+            async def again() -> None:
+                made = await once_there_is_room(lambda: kit.manager.fork(source, ME, idempotency_key="k"))
+                assert made["id"] == first
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(kit.manager.delete, first, ME)
+                await deleting.wait()
+                nursery.start_soon(again)
+                await trio.sleep(0.5)  # long enough for a fork that does not wait
+                go_on.set()
+            assert (tmp_path / "workspaces" / first / "f").read_text() == "1\n"
+
+    run(main)
+
+
+def test_a_fork_that_is_given_up_stops_copying_and_leaves_no_files(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_kit(tmp_path, ScriptedModel([Reply([bash("echo 1 > f")]), Reply([Text("x")])])) as kit:
+            source = await kit.session()
+            await kit.ask(source, "one")
+            for name in map(str, range(3000)):
+                (tmp_path / "workspaces" / source / name).write_bytes(b"x" * 4096)
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(kit.manager.fork, source, ME)
+                    while len(list((tmp_path / "workspaces").iterdir())) == 1:
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+            assert scope.cancelled_caught
+            assert [each.name for each in (tmp_path / "workspaces").iterdir()] == [source]
 
     run(main)

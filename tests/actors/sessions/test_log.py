@@ -211,3 +211,28 @@ def test_a_deleted_session_ends_its_readers(tmp_path: Path) -> None:
 def test_a_position_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="position"):
         Position.parse(text)
+
+
+def test_events_of_other_turns_are_never_counted_as_ready_for_a_reader_of_one(tmp_path: Path) -> None:
+    """Whoever sends what is ready before it waits would otherwise wait with something in its hand."""
+    other = "trn_" + "b" * 26
+
+    async def main() -> None:
+        async with opened(tmp_path) as (_, log):
+            await log.append([Draft("tool.output", turn, {"text": "x"}) for turn in (other, TURN, other, TURN, other)])
+            counts: list[tuple[int, int]] = []
+
+            async def read() -> None:
+                async with log.follow(Position(), turn=TURN) as events:
+                    async for event in events:
+                        counts.append((event.seq, events.buffered))  # type: ignore[attr-defined]
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                assert counts == [(2, 1), (4, 0)]
+                last = [("tool.output", other), ("turn.finished", TURN), ("turn.queued", other)]
+                await log.append([Draft(type, turn) for type, turn in last])
+            assert counts[2:] == [(7, 0)]
+
+    run(main)

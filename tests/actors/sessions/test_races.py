@@ -17,7 +17,7 @@ from skill_actors.errors import Refused
 from skill_actors.sessions.events import TURN_ENDINGS, Event, Position
 from skill_actors.sessions.intake import Accepted
 from skill_actors.sessions.uploads import write_files
-from skill_actors.store import Append, SqliteJournal
+from skill_actors.store import Append, SqliteJournal, StorageFull
 from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
 from support import run
 
@@ -495,5 +495,95 @@ def test_a_message_that_was_being_committed_when_the_drain_began_stays_queued(tm
             stored = await kit.journal.get_turn(accepted.turn)
             assert stored is not None
             assert stored.status == "queued"
+
+    run(main)
+
+
+# -- retention, resets and full disks ----------------------------------------------------------------------------
+
+
+def test_a_session_is_not_retired_while_a_message_for_it_is_taken_in(tmp_path: Path) -> None:
+    """It is not in memory when its time is over, and a message comes while it is read."""
+    opened = Gate()
+
+    class SlowToOpen:
+        def __init__(self, journal: SqliteJournal) -> None:
+            self._journal = journal
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._journal, name)
+
+        async def open_session(self, session: str) -> Any:
+            await opened()
+            return await self._journal.open_session(session)
+
+    async def main() -> None:
+        model = ScriptedModel([Reply([Text("still here")])])
+        async with open_kit(tmp_path, model, wrap=SlowToOpen) as kit:
+            session = await kit.session()
+            turns: list[str] = []
+
+            async def submit() -> None:
+                turns.append((await kit.manager.submit(session, ME, "hello")).turn)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(submit)
+                await opened.reached.wait()
+                nursery.start_soon(kit.manager.retire, session)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                opened.opened.set()
+            assert (await kit.manager.get_turn(turns[0], ME, wait_s=10))["status"] == "finished"
+
+    run(main)
+
+
+def test_a_reset_is_refused_where_what_runs_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skill_actors.sessions.manager._END_WAIT_S", 0.2)
+    ending = Gate()
+    wrap = HookedJournal("turn.cancelled", before=ending)
+
+    async def main() -> None:
+        model = ScriptedModel([Reply([bash("sleep 60")])])
+        async with open_kit(tmp_path, model, wrap=wrap) as kit:
+            session = await kit.session()
+            await kit.manager.submit(session, ME, "hello")
+            await see(kit, session, "tool.started")
+            with pytest.raises(Refused) as caught:
+                await kit.manager.reset(session, ME)
+            assert caught.value.code == "overloaded"
+            assert "session.reset" not in await kit.types(session)
+            ending.opened.set()
+            await see(kit, session, "turn.cancelled")
+
+    run(main)
+
+
+def test_a_turn_that_was_cancelled_while_the_disk_was_too_full_to_begin_it_never_runs(tmp_path: Path) -> None:
+    beginning = Gate()
+
+    async def full() -> None:
+        await beginning()
+        raise StorageFull("no room")
+
+    class Full(HookedJournal):
+        async def append(self, change: Append) -> None:
+            if "turn.cancelled" in [event.type for event in change.events] and not self.had:
+                self.had = True
+                raise StorageFull("no room")
+            await super().append(change)
+
+        had = False
+
+    async def main() -> None:
+        model = ScriptedModel([Reply([Text("never seen")])])
+        async with open_kit(tmp_path, model, wrap=Full("turn.started", before=full)) as kit:
+            session = await kit.session()
+            turn = (await kit.manager.submit(session, ME, "hello")).turn
+            await beginning.reached.wait()
+            assert (await kit.manager.cancel(session, ME))["cancelled"] == [turn]
+            beginning.opened.set()
+            ended = await kit.manager.get_turn(turn, ME, wait_s=20)
+            assert ended["status"] in ("cancelled", "failed")
+            assert "turn.started" not in await kit.types(session)
 
     run(main)

@@ -101,3 +101,43 @@ def test_folders_nested_too_deeply_are_left_out(tmp_path: Path) -> None:
     count = copy_workspace(source, tmp_path / "b")
     assert count.skipped == 1
     assert (tmp_path / "b" / "/".join("d" * 100)).is_dir()
+
+
+def test_a_copy_can_be_stopped_between_and_within_files(tmp_path: Path) -> None:
+    source = tmp_path / "a"
+    source.mkdir()
+    (source / "large").write_bytes(b"x" * (20 << 20))
+    (source / "small").write_bytes(b"x")
+    asked = 0
+
+    def count() -> None:
+        nonlocal asked
+        asked += 1
+
+    copy_workspace(source, tmp_path / "b", count)
+    assert asked >= 2
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy_workspace(source, tmp_path / "c", stop)
+    assert list((tmp_path / "c").iterdir()) == []
+
+
+def test_a_copy_that_is_removed_meanwhile_is_an_error_and_no_empty_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "a", tmp_path / "b"
+    (source / "d").mkdir(parents=True)
+    (source / "d" / "f").write_text("x")
+    look = os.stat
+
+    def remove(*args: object, **options: object) -> os.stat_result:
+        if args[0] == "f":
+            (target / "d").rmdir()
+        return look(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("skill_actors.sessions.workspace_copy.os.stat", remove)
+    with pytest.raises(FileNotFoundError):
+        copy_workspace(source, target)

@@ -284,7 +284,7 @@ def test_show_reads_like_a_conversation(daemon: FakeDaemon, run: Run) -> None:
         "",
         "> hello",
         "Hello",
-        "offline · 12 in / 40 out tokens · $0.00",
+        "offline · 12 in / 40 out tokens · $0.00 · event 5",
     ]
     lines = run("show", "--json", SESSION).stdout.splitlines()
     assert [json.loads(line)["seq"] for line in lines] == [1, 2, 3, 4, 5]
@@ -333,6 +333,47 @@ def test_wait_prints_the_answer_and_gives_up_in_time(daemon: FakeDaemon, run: Ru
     daemon.on_json("GET", f"/v1/turns/{TURN}", {"turn": TURN, "status": "running", "result": None})
     code, stderr = said(run("wait", "--timeout", "0", TURN))
     assert (code, stderr) == (124, f"skillctl: error: turn {TURN} is still running after 0 s\n")
+
+
+def test_rm_goes_on_behind_what_it_cannot_delete_but_not_without_a_daemon(daemon: FakeDaemon, run: Run) -> None:
+    daemon.on("DELETE", f"/v1/sessions/{SESSION}", lambda exchange: exchange.answer(204, b"", "text/plain"))
+    other = "ses_" + "c" * 26
+    daemon.on_error("DELETE", f"/v1/sessions/{other}", 404, "not_found", "there is no such session")
+    assert said(run("rm", other, SESSION)) == (1, "skillctl: error: there is no such session\n")
+    assert len(daemon.requests("DELETE", f"/v1/sessions/{SESSION}")) == 1
+    daemon.on("DELETE", f"/v1/sessions/{other}", lambda exchange: exchange.hang_up())
+    assert said(run("rm", other, SESSION))[0] == 4
+    assert len(daemon.requests("DELETE", f"/v1/sessions/{SESSION}")) == 1
+
+
+def test_wait_for_a_session_waits_for_all_its_turns_and_prints_the_last_answer(daemon: FakeDaemon, run: Run) -> None:
+    """A message that came while the model wrote is shown only when its block is complete."""
+    second = "trn_" + "c" * 26
+    daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"last_seq": 2_000})
+    none: list[dict[str, object]] = []
+    first, both = [event(1, "turn.queued")], [event(1, "turn.queued"), event(1_900, "turn.queued", turn=second)]
+    daemon.on_events("GET", EVENTS, (none, "clean"), (first, "clean"), (both, "clean"))
+    daemon.on_json("GET", f"/v1/turns/{TURN}", {"turn": TURN, "status": "finished", "result": {"text": "one"}})
+    failed = {"text": "two", "error": {"code": "x", "message": "broken"}}
+    daemon.on_json("GET", f"/v1/turns/{second}", {"turn": second, "status": "failed", "result": failed})
+    result = run("wait", SESSION)
+    assert (result.exit_code, result.stdout) == (1, "two\n")
+    assert [exchange.query["after"] for exchange in daemon.requests("GET", EVENTS)][:2] == ["1500", "0"]
+    assert len(daemon.requests("GET", f"/v1/turns/{TURN}")) == 1
+
+
+def test_wait_for_a_session_gives_up_in_time_and_has_nothing_to_say_of_an_empty_one(
+    daemon: FakeDaemon, run: Run
+) -> None:
+    daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"last_seq": 1})
+    daemon.on_events("GET", EVENTS, ([event(1, "turn.queued")], "clean"))
+    daemon.on_json("GET", f"/v1/turns/{TURN}", {"turn": TURN, "status": "queued", "result": None})
+    code, stderr = said(run("wait", "--timeout", "0", SESSION))
+    assert (code, stderr) == (124, f"skillctl: error: turn {TURN} is still queued after 0 s\n")
+    daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"last_seq": 0})
+    daemon.on_events("GET", EVENTS, ([], "clean"))
+    assert said(run("wait", SESSION)) == (0, "no message was ever sent to it\n")
+    assert run("wait", "--json", SESSION).stdout == "null\n"
 
 
 def test_status_health_and_metrics_say_what_the_daemon_says(daemon: FakeDaemon, run: Run) -> None:

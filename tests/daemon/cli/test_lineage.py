@@ -51,6 +51,10 @@ def test_a_fork_prints_the_new_id_for_scripts(daemon: FakeDaemon, run: Run) -> N
     assert json.loads(second.body) == {"after": 27, "title": "x"}
     assert second.headers["idempotency-key"] == "k"
     assert run("fork", "--at", "-1", SESSION).exit_code == 2
+    for at, stderr in (("27", ""), ("3", "no turn had ended by event 3: the new conversation is empty\n"), ("0", "")):
+        kept = {"id": OTHER, "forked_from": {"session": SESSION, "seq": 0 if int(at) < 19 else 19}}
+        daemon.on_json("POST", f"/v1/sessions/{SESSION}/fork", kept, 201)
+        assert run("fork", "--at", at, SESSION).stderr == stderr
     assert run("fork", "--key", "a b", SESSION).exit_code == 2
 
 

@@ -43,6 +43,59 @@ def test_a_line_of_json_carries_the_offset_too() -> None:
     assert json.loads(line)["offset"] == 7
 
 
+@pytest.mark.parametrize("text", ["half a pair \ud83d", "\udcff", "whole \U0001f600 and half \ude00"])
+def test_text_that_utf8_cannot_carry_is_escaped_and_does_not_end_the_stream(text: str) -> None:
+    event = Event(seq=1, type="tool.started", time="t", session="s", turn="x", data={"input": {"command": text}})
+    framed = as_sse(event).decode().split("data: ")[1]
+    for line in (framed, as_json_line(event).decode()):
+        assert json.loads(line)["data"]["input"]["command"] == text
+
+
+def test_events_that_are_there_already_go_out_together_and_the_last_of_them_at_once() -> None:
+    events = [Event(seq=n, type="tool.output", time="t", session="s", turn="x", data={"n": n}) for n in range(1, 4_001)]
+
+    class Stored:
+        """All of them at once, then a long wait."""
+
+        def __init__(self) -> None:
+            self.left = list(reversed(events))
+
+        @property
+        def buffered(self) -> int:
+            return len(self.left)
+
+        def __aiter__(self) -> AsyncIterator[Event]:
+            return self
+
+        async def __anext__(self) -> Event:
+            if not self.left:
+                assert b"".join(sent) == b"".join(map(as_json_line, events)), "something was held back"
+                await trio.sleep(60)
+                raise StopAsyncIteration
+            return self.left.pop()
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[AsyncIterator[Event]]:
+        yield Stored()
+
+    sent: list[bytes] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        await trio.sleep_forever()
+        return {}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message.get("body", b""))
+
+    async def main() -> None:
+        await EventStream(opened(), sse=False)({"type": "http"}, receive, send)
+
+    run_virtual(main)
+    assert b"".join(sent) == b"".join(map(as_json_line, events))
+    assert len(sent) < 20
+    assert max(map(len, sent)) < 128 << 10
+
+
 def test_a_message_streams_its_turn_to_the_ending(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as served:

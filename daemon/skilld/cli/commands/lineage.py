@@ -59,7 +59,7 @@ def fork_command(app: App, session: str, after: int | None, title: str | None, k
     """Go on from a copy of a conversation, and leave the conversation as it is. Prints the new one's id.
 
     The copy has everything up to the last turn that has ended (with --at: that had ended by then), the settings, and
-    the files as they are now. Nothing is shared between the two afterwards. Numbers of events are in 'show --json'.
+    the files as they are now. Nothing is shared between the two afterwards. 'show' tells the number of each turn's end.
 
     \b
     Examples:
@@ -68,6 +68,8 @@ def fork_command(app: App, session: str, after: int | None, title: str | None, k
     """
     with app.client() as client, _usage():
         made = client.fork_session(session, after=after, title=title, idempotency_key=key)
+    if after and not (made.get("forked_from") or {}).get("seq", after):
+        Console().warn(f"no turn had ended by event {after}: the new conversation is empty")
     _tell(made, as_json)
 
 

@@ -11,8 +11,10 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app, session_argument
+from skilld.cli.failure import EXIT, Failure
 from skilld.cli.narrator import cost_text
 from skilld.cli.output import print_json, print_table
+from skilld.client import SkilldError
 
 __all__ = ["rm_command", "sessions_command"]
 
@@ -77,13 +79,24 @@ def _row(item: dict[str, Any]) -> list[str]:
 @click.command("rm")
 @session_argument(many=True)
 @pass_app
-def rm_command(app: App, sessions: tuple[str, ...]) -> None:
+def rm_command(app: App, sessions: tuple[str, ...]) -> int:
     """Delete conversations with all their events and files. What runs in them is cancelled.
+
+    One that cannot be deleted does not keep the others: it is named, and the exit code is 1.
 
     \b
     Example:
       skillctl rm ses_vnlhrpcqpsm2fnysmm3zqqo7oy
     """
+    code = EXIT.DONE
     with app.client() as client:
         for session in sessions:
-            client.delete_session(session)
+            try:
+                client.delete_session(session)
+            except SkilldError as error:
+                if error.status is None:  # nobody answers: it would be the same with the others
+                    raise
+                failure = Failure.of(error)
+                failure.show()
+                code = failure.exit_code
+    return code

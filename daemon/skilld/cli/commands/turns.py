@@ -16,6 +16,7 @@ from skilld.client import Client
 __all__ = ["cancel_command", "wait_command"]
 
 _WAIT_S: Final = 30.0  # for one request; the daemon allows 600
+_LOOK_BACK_EVENTS: Final = 500  # at first
 _OPEN: Final = frozenset({"queued", "running"})
 
 
@@ -50,23 +51,31 @@ def cancel_command(app: App, id: str, queued: bool, as_json: bool) -> None:
 
 
 @click.command("wait")
-@click.argument("turn", metavar="TURN")
+@click.argument("id", metavar="TURN|SESSION", shell_complete=complete_sessions)
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="S", help="Give up after S seconds.")
 @json_option()
 @pass_app
-def wait_command(app: App, turn: str, timeout_s: float | None, as_json: bool) -> int:
-    """Wait for a turn to end. Prints its answer and exits as 'send' would have.
+def wait_command(app: App, id: str, timeout_s: float | None, as_json: bool) -> int:
+    """Wait for a turn to end, or for a session until nothing runs or waits in it.
 
-    The turn goes on if you give up. Ids of turns come from 'skillctl send --no-wait'.
+    Prints the answer, of a session the last one, and exits as 'send' would have. The turn goes on if you give up. Ids
+    of turns come from 'skillctl send --no-wait'.
 
     \b
-    Example:
+    Examples:
       skillctl wait --timeout 60 "$(skillctl send --no-wait 'analyze /var/log/dpkg.log')"
+      skillctl wait ses_vnlhrpcqpsm2fnysmm3zqqo7oy
     """
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     with app.client() as client:
-        found = _ended(client, turn, timeout_s)
+        found = _at_rest(client, id, deadline_s) if id.startswith("ses_") else _ended(client, id, deadline_s)
+    if found is None:
+        if as_json:
+            print_json(None)
+        Console().warn("no message was ever sent to it")
+        return EXIT.DONE
     if found["status"] in _OPEN:
-        raise Failure(f"turn {turn} is still {found['status']} after {timeout_s:g} s", EXIT.TIMED_OUT)
+        raise Failure(f"turn {found['turn']} is still {found['status']} after {timeout_s:g} s", EXIT.TIMED_OUT)
     result = found.get("result") or {}
     if as_json:
         print_json(found)
@@ -77,9 +86,33 @@ def wait_command(app: App, turn: str, timeout_s: float | None, as_json: bool) ->
     return _exit(found, result)
 
 
-def _ended(client: Client, turn: str, timeout_s: float | None) -> dict[str, Any]:
+def _at_rest(client: Client, session: str, deadline_s: float | None) -> dict[str, Any] | None:
+    """The session's last turn once none is open any more, or an open one when the time is over; None without any."""
+    found: dict[str, Any] | None = None
+    while True:
+        latest = _latest_turn(client, session)
+        if latest is None or (found is not None and found["turn"] == latest):
+            return found
+        found = _ended(client, latest, deadline_s)
+        if found["status"] in _OPEN:
+            return found
+        # Messages that came while the model wrote are shown only now.
+
+
+def _latest_turn(client: Client, session: str) -> str | None:
+    """The turn of the message that came last, of those that are shown."""
+    last, span = int(client.session(session)["last_seq"]), _LOOK_BACK_EVENTS
+    while True:
+        after = max(0, last - span)
+        events = client.events(session, after=after, follow=False)
+        turns = [event.turn for event in events if event.type == "turn.queued"]
+        if turns or after == 0:
+            return turns[-1] if turns else None
+        span *= 10
+
+
+def _ended(client: Client, turn: str, deadline_s: float | None) -> dict[str, Any]:
     """The turn once it has ended, or as it is when the time is over."""
-    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         left_s = _WAIT_S if deadline_s is None else max(0.0, min(_WAIT_S, deadline_s - time.monotonic()))
         found = client.turn(turn, wait_s=left_s)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from skilld.http.answer import JsonAnswer
 from skilld.http.lines import LineStream
 from skilld.http.route import Call, Route
 from skilld.http.routes.sessions import IDEMPOTENCY_KEY, idempotency_key, session_id
@@ -37,12 +38,12 @@ async def fork(call: Call) -> Response:
     made = await call.services.sessions.fork(
         session_id(call), call.viewer, after=request.after, title=request.title, idempotency_key=idempotency_key(call)
     )
-    return JSONResponse(made, status_code=201, headers={"location": f"/v1/sessions/{made['id']}"})
+    return JsonAnswer(made, status_code=201, headers={"location": f"/v1/sessions/{made['id']}"})
 
 
 async def reset(call: Call) -> Response:
     request: ResetRequest = call.body
-    return JSONResponse(await call.services.sessions.reset(session_id(call), call.viewer, workspace=request.workspace))
+    return JsonAnswer(await call.services.sessions.reset(session_id(call), call.viewer, workspace=request.workspace))
 
 
 async def export(call: Call) -> Response:
@@ -55,7 +56,7 @@ async def export(call: Call) -> Response:
 async def take_in(call: Call) -> Response:
     raw: bytes = call.body
     made = await call.services.sessions.import_session(call.peer.uid, raw, idempotency_key(call))
-    return JSONResponse(made, status_code=201, headers={"location": f"/v1/sessions/{made['id']}"})
+    return JsonAnswer(made, status_code=201, headers={"location": f"/v1/sessions/{made['id']}"})
 
 
 ROUTES: Final = (

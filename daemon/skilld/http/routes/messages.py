@@ -7,11 +7,12 @@ import binascii
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from skill_actors.errors import Refused
 from skill_actors.ids import is_id
 from skill_actors.sessions.events import Position
+from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
 from skilld.http.routes.sessions import IDEMPOTENCY_KEY, idempotency_key, session_id
 from skilld.http.services import Accepted
@@ -49,7 +50,7 @@ async def submit(call: Call) -> Response:
         return _turn_stream(call, accepted, sse=True)
     if call.accepts(JSON_LINES):
         return _turn_stream(call, accepted, sse=False)
-    return JSONResponse(accepted.to_dict(), status_code=202, headers={"location": f"/v1/turns/{accepted.turn}"})
+    return JsonAnswer(accepted.to_dict(), status_code=202, headers={"location": f"/v1/turns/{accepted.turn}"})
 
 
 def _turn_stream(call: Call, accepted: Accepted, *, sse: bool) -> Response:
@@ -82,11 +83,11 @@ def _turn_id(call: Call) -> str:
 async def show_turn(call: Call) -> Response:
     turn = _turn_id(call)
     wait_s = call.number("wait", 0.0, low=0.0, high=_MAX_WAIT_S)
-    return JSONResponse(await call.services.sessions.get_turn(turn, call.viewer, wait_s=wait_s))
+    return JsonAnswer(await call.services.sessions.get_turn(turn, call.viewer, wait_s=wait_s))
 
 
 async def cancel_turn(call: Call) -> Response:
-    return JSONResponse(await call.services.sessions.cancel_turn(_turn_id(call), call.viewer))
+    return JsonAnswer(await call.services.sessions.cancel_turn(_turn_id(call), call.viewer))
 
 
 ROUTES: Final = (

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from skill_actors.errors import Refused
 from skill_actors.ids import is_id
 from skill_actors.sessions.wanted import Wanted
+from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
 
 __all__ = ["IDEMPOTENCY_KEY", "ROUTES", "SessionSettings", "idempotency_key", "session_id"]
@@ -93,14 +94,14 @@ def idempotency_key(call: Call) -> str | None:
 async def create(call: Call) -> Response:
     settings: dict[str, Any] = call.body.model_dump(exclude_unset=True)
     made = await call.services.sessions.create(call.peer.uid, settings, idempotency_key(call))
-    return JSONResponse(made, status_code=201, headers={"location": f"/v1/sessions/{made['id']}"})
+    return JsonAnswer(made, status_code=201, headers={"location": f"/v1/sessions/{made['id']}"})
 
 
 async def listing(call: Call) -> Response:
     limit = call.number("limit", 100, low=1, high=_MAX_PAGE)
     if limit != int(limit):
         raise Refused("bad_request", f"limit={limit:g}: expected a whole number")
-    return JSONResponse(
+    return JsonAnswer(
         await call.services.sessions.list(
             call.viewer, limit=int(limit), cursor=call.query.get("cursor"), wanted=_wanted(call)
         )
@@ -144,14 +145,14 @@ def _since(text: str) -> str:
 
 
 async def show(call: Call) -> Response:
-    return JSONResponse(await call.services.sessions.get(session_id(call), call.viewer))
+    return JsonAnswer(await call.services.sessions.get(session_id(call), call.viewer))
 
 
 async def update(call: Call) -> Response:
     changes: dict[str, Any] = call.body.model_dump(exclude_unset=True)
     if not changes:
         raise Refused("bad_request", "nothing to change: the body names no field")
-    return JSONResponse(await call.services.sessions.update(session_id(call), call.viewer, changes))
+    return JsonAnswer(await call.services.sessions.update(session_id(call), call.viewer, changes))
 
 
 async def delete(call: Call) -> Response:
@@ -161,7 +162,7 @@ async def delete(call: Call) -> Response:
 
 async def cancel(call: Call) -> Response:
     queued: bool = call.body.queued
-    return JSONResponse(await call.services.sessions.cancel(session_id(call), call.viewer, queued=queued))
+    return JsonAnswer(await call.services.sessions.cancel(session_id(call), call.viewer, queued=queued))
 
 
 ROUTES: Final = (
