@@ -85,6 +85,11 @@ class Turn:
     def id(self) -> str:
         return self._record.id
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody was told that it is: then it must not begin any more."""
+        return self._cancel_reason is not None
+
     def cancel(self, reason: str) -> None:
         """End the turn as cancelled, as soon as its processes are gone."""
         self._cancel_reason = self._cancel_reason or reason
