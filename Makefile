@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 SKILL_SCRIPTS := $(sort $(dir $(wildcard skills/*/scripts/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test deep mutate lint types check bench build lock format clean
+.PHONY: help setup demo test deep fuzz mutate lint types check bench build lock format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,11 @@ test: setup ## run the tests, but for the long ones (PYTEST_ARGS=... adds option
 
 deep: setup ## run the long tests
 	@$(BIN)/pytest -m deep $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+fuzz: ## fuzz what reads skills and packages of strangers, FUZZ_S=60 seconds for each of four targets
+	@scripts/setup .venv-fuzz
+	@.venv-fuzz/bin/python -m pip install --quiet "atheris>=3,<4"
+	@scripts/fuzz .venv-fuzz
 
 mutate: ## change the runtime's sources in small ways and list what no test notices: takes long
 	@scripts/setup .venv-mutate
@@ -56,4 +61,4 @@ lock: setup ## pin the newest versions that pyproject.toml allows into requireme
 	    --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock
 
 clean: ## remove what the other targets made
-	@rm -rf $(VENV) .venv-wheel .venv-mutate dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-wheel .venv-mutate .venv-fuzz dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,16 +1,19 @@
 """Skills at scale: loading, reloading, the worst read meanwhile, and the way from an edit to the snapshot.
 
-    python benchmarks/skills.py [SKILLS] [EDITS]
+    python benchmarks/skills.py [SKILLS] [EDITS] [--install]
 
-Prints a table. The floor, in the same run: a bare loop of os.stat and read over the same files, by which loads are
-divided. The switch interval is the daemon's (0.5 ms). Reach: worst read during a reload of 1,000 skills < 1 ms;
-edit to snapshot < 1 s, p99.
+Prints two tables. The floor, in the same run: a bare loop of os.stat and read over the same files, by which loads
+are divided. Other loaders, each in a process of its own: a plain one with PyYAML, and skills-ref, the reference
+implementation, which --install puts into .venv-skills-ref. The switch interval is the daemon's (0.5 ms). Reach: worst
+read during a reload of 1,000 skills < 1 ms; edit to snapshot < 1 s, p99.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +27,7 @@ from skill_actors.skills import Library, PublishedSkills, Registry, Reload, Skil
 from skill_actors.telemetry import Bus
 
 _ROUNDS = 5
+_PEER = Path(__file__).resolve().parents[1] / ".venv-skills-ref"
 _SWITCH_INTERVAL_S = 0.0005
 _READ_PAUSE_S = 0.0002
 
@@ -165,27 +169,63 @@ async def actors(source: Path, edit_count: int) -> Iterable[Row]:
             factory=lambda: Registry(published, [Source(path=source)], bus),
             start_timeout_s=60,
         ),
-        ChildSpec(id="watcher", factory=lambda: Watcher([source], "registry"), isolated=True),
+        ChildSpec(id="watcher", factory=lambda: Watcher([source], "registry", published), isolated=True),
     ]
     async with open_system(specs[:1]) as system:
         rows = list(await reads(published, system.directory.ref("registry"), source))
     async with open_system(specs):
-        await trio.sleep(2)  # the watcher's own first look
+        await trio.sleep(2 + len(published.snapshot.skills) / 1_000)  # the watcher's own first look
         rows += await edits(published, source, edit_count)
     return rows
 
 
-def main(count: int, edit_count: int) -> None:
+def other_loaders(source: Path, install: bool) -> None:
+    """Ours beside others; prints a table of its own."""
+    peers = {"ours": sys.executable, "pyyaml": sys.executable, "skills-ref": str(_PEER / "bin/python")}
+    print(f"{'loader':14} {'load ms':>10} {'one ms':>10} {'memory MB':>10}")
+    for name, python in peers.items():
+        why = prepare_peer(install) if name == "skills-ref" else None
+        if why is not None:
+            print(f"{name:14} skipped: {why}")
+            continue
+        program = Path(__file__).with_name("_skill_loaders.py")
+        done = subprocess.run([python, str(program), name, str(source)], capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout)
+        print(f"{name:14} {found['load_ms']:10.1f} {found['one_ms']:10.3f} {found['memory_mb']:10.1f}")
+
+
+def prepare_peer(install: bool) -> str | None:
+    """Why skills-ref cannot be measured; None if it can."""
+    python = _PEER / "bin/python"
+    if install and not python.exists():
+        for command in (
+            [sys.executable, "-m", "venv", str(_PEER)],
+            [str(python), "-m", "pip", "install", "--quiet", "skills-ref==0.1.1"],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                return (done.stderr.strip() or "pip failed").splitlines()[-1]
+    if not python.exists():
+        return "not installed; --install installs it"
+    done = subprocess.run([str(python), "-c", "import skills_ref"], capture_output=True, text=True, check=False)
+    return done.stderr.strip().splitlines()[-1] if done.returncode else None
+
+
+def main(count: int, edit_count: int, install: bool) -> None:
     """Measure and print."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with tempfile.TemporaryDirectory() as name:
         source = Path(name, "skills")
         make_skills(source, count)
         rows = [*loads(source, Path(name, "copies")), *trio.run(actors, source, edit_count)]
-    print(f"{count} skills, {count * 3} files")
-    for what, took_ms, ratio in rows:
-        print(f"{what:58} {took_ms:10.3f} ms {'' if ratio is None else f'{ratio:6.2f} x'}")
+        print(f"{count} skills, {count * 3} files")
+        for what, took_ms, ratio in rows:
+            print(f"{what:58} {took_ms:10.3f} ms {'' if ratio is None else f'{ratio:6.2f} x'}")
+        print()
+        other_loaders(source, install)
 
 
 if __name__ == "__main__":
-    main(*(int(sys.argv[n]) if len(sys.argv) > n else default for n, default in ((1, 1_000), (2, 100))))
+    numbers = [int(argument) for argument in sys.argv[1:] if argument.isdigit()]
+    skills, edited = [*numbers, *(1_000, 100)[len(numbers) :]]
+    main(skills, edited, "--install" in sys.argv)

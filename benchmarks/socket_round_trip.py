@@ -33,8 +33,20 @@ class NoSkills:
 
     snapshot = SkillSnapshot()
 
+    async def unmet(self, snapshot: SkillSnapshot) -> Mapping[str, Any]:
+        return {}
+
     async def reload(self, name: str | None) -> Mapping[str, Any]:
         return {}
+
+    async def push(self, package: bytes) -> Mapping[str, Any]:
+        return {}
+
+    async def remove(self, name: str) -> Mapping[str, Any]:
+        return {}
+
+    def changes(self, after: int, *, live: bool) -> Any:
+        raise NotImplementedError
 
 
 def whole_app() -> Any:

@@ -3,7 +3,8 @@
     python benchmarks/worker_process.py [--rounds N] [--kills N]
 
 The floor is an echo loop in a bare child process on a socket pair, asked by trio with the same frames and no actor. The
-thread is a ThreadActor in this process. Kinds take turns of a few hundred requests.
+thread is a ThreadActor in this process. The native tool is a call of a native skill, as a turn makes it. Kinds take
+turns of a few hundred requests.
 """
 
 from __future__ import annotations
@@ -25,6 +26,18 @@ from typing import Any, Final, cast
 
 import trio
 
+from skill_actors.backends import (
+    Host,
+    NativeProcesses,
+    NativeRoom,
+    NativeTools,
+    ToolCall,
+    ToolContext,
+    Workers,
+    WorkersRef,
+    WorkspaceSpec,
+)
+from skill_actors.native import NativeCode
 from skill_actors.runtime import (
     Ask,
     ChildSpec,
@@ -50,6 +63,13 @@ def echo(request, emit):
     if request == "stall":
         time.sleep(60)
     return request
+"""
+SKILL: Final = """
+from skill_actors.native import Context, NativeSkill, SkillInfo
+class Echo(NativeSkill):
+    skill_info = SkillInfo(name="echo", description="Echoes.", allowed_tools=["execute"])
+    def execute(self, command: str, context: Context) -> str:
+        return command
 """
 BARE: Final = """
 import socket, struct, sys
@@ -90,6 +110,24 @@ async def bare_echo() -> AsyncIterator[Echo]:
     async with stream:
         yield echo
     await process.wait()
+
+
+@asynccontextmanager
+async def native_echo(folder: Path, find_workers: Callable[[], WorkersRef]) -> AsyncIterator[Echo]:
+    """A native skill's tool."""
+    (folder / "native.py").write_text(SKILL)
+    code = NativeCode(skill="echo", version="1", class_name="Echo", root=str(folder), file="native.py")
+    processes = NativeProcesses(Host(find_workers=find_workers))
+    described = await processes.describe(code)
+    spec = WorkspaceSpec(session="s", root=folder)
+    room = NativeRoom([NativeTools(code=code, tools=described.tools)], processes, spec)
+
+    async def echo(data: bytes) -> str:
+        call = ToolCall(id="1", name="echo_execute", input={"command": data.decode()})
+        return (await room.execute(call, ToolContext(max_output_chars=MAX_BYTES))).content
+
+    yield echo
+    await processes.aclose()
 
 
 async def timed_us(echo: Echo, data: bytes) -> list[float]:
@@ -134,14 +172,22 @@ async def measure(
     """Microseconds of round trips by size and kind, and milliseconds of each way back."""
     (folder / "targets.py").write_text(TARGETS)
     spec = WorkerSpec(name="echo", target="targets:echo", paths=[folder])
-    tree = [ChildSpec(id="d", name="d", factory=lambda: DynamicSupervisor("actor"))]
-    async with open_system(tree) as system, bare_echo() as bare:
+    tree = [
+        ChildSpec(id="d", name="d", factory=lambda: DynamicSupervisor("actor")),
+        ChildSpec(id="workers", name="workers", factory=Workers),
+    ]
+    async with (
+        open_system(tree) as system,
+        bare_echo() as bare,
+        native_echo(folder, lambda: cast("WorkersRef", system.directory.ref("workers"))) as native,
+    ):
         supervisor = cast("DynamicSupervisorRef[Any]", system.directory.ref("d"))
         worker = await supervisor.spawn(lambda: ProcessActor(spec), id="w")
         thread = await supervisor.spawn(EchoThread, id="t")
         kinds: dict[str, Echo] = {
             "bare process": bare,
             "ProcessActor": lambda data: worker.call(Perform(request=data, timeout_s=10), timeout=None),
+            "native tool": native,
             "ThreadActor": lambda data: thread.call(Say(data), timeout=None),
         }
         trips: dict[str, dict[str, list[float]]] = {size: {kind: [] for kind in kinds} for size in SIZES}

@@ -14,6 +14,7 @@ from skill_actors.ids import new_id
 from skill_actors.sessions.events import TURN_ENDINGS, Event, Position, utc_now
 from skill_actors.sessions.table import Viewer
 from skill_actors.sessions.wanted import Wanted
+from skill_actors.skills.base import SkillSnapshot
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ class FakeSessions:
         self.wanted = wanted
         items = [s.view for s in self.sessions.values() if viewer.admin or s.view["owner_uid"] == viewer.uid]
         return {"items": items[:limit], "next": None}
+
+    async def skills(self, session: str, viewer: Viewer) -> SkillSnapshot:
+        self._find(session, viewer)
+        return SkillSnapshot()
 
     async def update(self, session: str, viewer: Viewer, changes: Mapping[str, Any]) -> dict[str, Any]:
         kept = self._find(session, viewer)

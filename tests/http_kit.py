@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,8 @@ import httpx
 import trio
 
 from http_fakes import FakeSessions
+from skill_actors.errors import Refused
+from skill_actors.sessions.events import Event
 from skill_actors.skills.base import Diagnostic, Skill, SkillFailure, SkillSnapshot
 from skill_actors.telemetry import Bus
 from skilld.config import Config, RolesConfig
@@ -36,10 +38,30 @@ class FakeSkills:
         )
     )
     reloaded: list[str | None] = field(default_factory=list)
+    missing: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+
+    async def unmet(self, snapshot: SkillSnapshot) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        return self.missing
 
     async def reload(self, name: str | None) -> Mapping[str, Any]:
         self.reloaded.append(name)
         return {"reloaded": 1}
+
+    async def push(self, package: bytes) -> Mapping[str, Any]:
+        if not package.startswith(b"PK"):
+            raise Refused("invalid_skill_spec", "no zip")
+        return {"name": "tides", "replaced": package == b"PK again"}
+
+    async def remove(self, name: str) -> Mapping[str, Any]:
+        return {"removed": [name]}
+
+    @asynccontextmanager
+    async def changes(self, after: int, *, live: bool) -> AsyncIterator[AsyncIterator[Event]]:
+        async def events() -> AsyncIterator[Event]:
+            for number in range(after + 1, 4):
+                yield Event(seq=number, type="skill.changed", time="", session="", turn=None, data={"live": live})
+
+        yield events()
 
 
 @asynccontextmanager

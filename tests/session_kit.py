@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +69,9 @@ async def open_kit(
     defaults: SessionDefaults | None = None,
     slots: int = 32,
     wrap: Callable[[SqliteJournal], Any] = lambda journal: journal,
+    around: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Kit]:
-    """Everything a conversation needs, in one folder."""
+    """Everything a conversation needs, in one folder; `around` has more of its Surroundings."""
     prices, copies = load_prices(), SkillCopies(folder / "skills")
     loaded = [skill for skill in map(load_skill, skills) if isinstance(skill, Skill)]
     bus, numbers = Bus(), itertools.count()
@@ -96,6 +97,7 @@ async def open_kit(
             workspaces=folder / "workspaces",
             bus=bus,
             defaults=defaults or SessionDefaults(),
+            **(around or {}),
         )
 
         supervisor = cast("DynamicSupervisorRef[DynamicSupervisor]", system.directory.ref("sessions"))

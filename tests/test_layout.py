@@ -89,6 +89,14 @@ def test_the_runtime_knows_no_model_skill_session_backend_or_store(forbidden: st
     assert offences(files, "skill_actors", (f"skill_actors.{forbidden}",)) == []
 
 
+@pytest.mark.parametrize("package", ["runtime", "skills", "models", "backends", "store", "sessions", "testing"])
+def test_the_loop_of_other_programs_stands_above_everything_else(package: str) -> None:
+    folder = package_folder("skill_actors") / package
+    files = [path for path in sources("skill_actors") if path.is_relative_to(folder)]
+    assert files
+    assert offences(files, "skill_actors", ("skill_actors.loop",)) == []
+
+
 def test_python_daemon_lives_beside_our_import_names(tmp_path: Path) -> None:
     program = "import skilld, skill_actors, daemon; print(daemon.DaemonContext.__module__)"
     done = subprocess.run(

@@ -18,6 +18,11 @@ def echo(request: Any, emit: Emit) -> Any:
     return request
 
 
+def fork_and_echo(request: Any, emit: Emit) -> Any:
+    os.fork()
+    return request
+
+
 def facts(request: Any, emit: Emit) -> Any:
     import resource
 

@@ -75,7 +75,7 @@ and in another terminal:
         type=Path,
         metavar="DIR",
         action="append",
-        help="folder of skills; may repeat (default: those bundled)",
+        help="folder of skills, may repeat; then no others are read (default: [skills] of the configuration)",
     )
     parser.add_argument("--log-format", choices=("text", "json"), help="how log lines look (default: text)")
     parser.add_argument("--version", action="version", version=f"skilld {__version__}")

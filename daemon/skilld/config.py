@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from skilld import paths
@@ -26,9 +26,12 @@ __all__ = [
     "DaemonConfig",
     "LimitsConfig",
     "ModelConfig",
+    "PolicyConfig",
     "RetentionConfig",
     "RoleConfig",
     "RolesConfig",
+    "SecretConfig",
+    "SenderConfig",
     "SkillsConfig",
     "config_keys",
     "load_config",
@@ -40,6 +43,8 @@ Seconds = Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 AccountId = Annotated[int, Field(ge=0, le=4_294_967_294)]
 FilePath = Annotated[Path, Field(strict=False)]
+SkillNames = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
+ToolNames = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
 
 _MAX_FILE_BYTES: Final = 1 << 20
 _DEFAULT_BACKENDS: Final[Mapping[Mode, tuple[str, ...]]] = {
@@ -79,11 +84,50 @@ class DaemonConfig(_Section):
         return value
 
 
+class SecretConfig(_Section):
+    """Where one secret of a skill is. The secret itself is never written here."""
+
+    file: FilePath | None = None
+    credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,255}$")] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_place(self) -> SecretConfig:
+        if (self.file is None) == (self.credential is None):
+            raise ValueError('must be either { file = "PATH" } or { credential = "NAME" }')
+        return self
+
+
+SecretsOfSkills = dict[
+    Annotated[str, Field(min_length=1, max_length=200)],
+    dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")], SecretConfig],
+]
+
+
 class SkillsConfig(_Section):
-    """Where skills are found, and whether edits are followed."""
+    """Where skills are found, which of them are used and trusted, and whether edits are followed."""
 
     paths: tuple[FilePath, ...] = Field(default=(), strict=False)
+    user: bool = False
+    system: bool = True
+    bundled: bool = True
+    trusted: tuple[FilePath, ...] = Field(default=(), strict=False)
+    native: tuple[FilePath, ...] = Field(default=(), strict=False)
+    projects: tuple[FilePath, ...] = Field(default=(), strict=False)
+    allow: SkillNames = Field(default=("*",), strict=False)
+    deny: SkillNames = Field(default=(), strict=False)
     watch: bool = True
+    reload_s: Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)] = 0.0
+    catalogue_tokens: Annotated[int, Field(ge=500, le=1_000_000)] = 10_000
+    restrict_to_allowed_tools: bool = False
+    secrets: SecretsOfSkills = {}
+
+    @field_validator("secrets")
+    @classmethod
+    def _leave_our_variables(cls, value: SecretsOfSkills) -> SecretsOfSkills:
+        for name in (name for secrets in value.values() for name in secrets):
+            if name in ("HOME", "PATH", "TMPDIR") or name.startswith("SKILLD_"):
+                raise ValueError(f"{name} is set by skilld itself; choose another variable")
+        return value
 
 
 class ModelConfig(_Section):
@@ -141,6 +185,25 @@ class BackendsConfig(_Section):
     default: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(default=(), strict=False)
 
 
+class PolicyConfig(_Section):
+    """Which tools are not for everybody to call; names of Claude Code's tools become ours."""
+
+    deny: ToolNames = Field(default=(), strict=False)
+    ask: ToolNames = Field(default=(), strict=False)
+
+    @field_validator("deny", "ask")
+    @classmethod
+    def _are_tools(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # Imported where it is needed: the command line checks configurations, and this takes a while.
+        from skill_actors.skills.allowed_tools import TOOL_NAMES, tool_called
+
+        tools = [tool_called(name) for name in value]
+        if None in tools:
+            known = ", ".join(sorted({*TOOL_NAMES, *TOOL_NAMES.values(), "load_skill"}))
+            raise ValueError(f"{value[tools.index(None)]!r} is no tool; there are {known}, and those of native skills")
+        return tuple(tool for tool in tools if tool is not None)
+
+
 class RoleConfig(_Section):
     """Who has a role: user ids, and group ids (primary or supplementary)."""
 
@@ -148,16 +211,28 @@ class RoleConfig(_Section):
     gids: tuple[AccountId, ...] = Field(default=(), strict=False)
 
 
+class SenderConfig(RoleConfig):
+    """Who has a role in which one has sessions, and which skills these may use."""
+
+    skills_allow: SkillNames = Field(default=("*",), strict=False)
+    skills_deny: SkillNames = Field(default=(), strict=False)
+
+
 class RolesConfig(_Section):
     """Who may do what on the socket. With nobody named: root and the daemon's own user, and they may do all."""
 
     read: RoleConfig = RoleConfig()
-    send: RoleConfig = RoleConfig()
-    admin: RoleConfig = RoleConfig()
+    send: SenderConfig = SenderConfig()
+    admin: SenderConfig = SenderConfig()
 
     @property
     def configured(self) -> bool:
         return any(role.uids or role.gids for role in (self.read, self.send, self.admin))
+
+    def serve_others(self, uid: int) -> bool:
+        """Whether somebody else than root and this user may connect."""
+        roles = (self.read, self.send, self.admin)
+        return any(role.gids or not {uid, 0}.issuperset(role.uids) for role in roles)
 
 
 class Config(_Section):
@@ -169,6 +244,7 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     retention: RetentionConfig = RetentionConfig()
     backends: BackendsConfig = BackendsConfig()
+    policy: PolicyConfig = PolicyConfig()
     roles: RolesConfig = RolesConfig()
 
 
@@ -271,7 +347,8 @@ def _validate(tree: Mapping[str, Any], origin: str) -> Config:
 
 def _explain(item: ErrorDetails, origin: str) -> str:
     key = ".".join(str(part) for part in item["loc"])
-    value = mask(repr(item["input"]))
+    # Somebody may have written the secret itself where its file belongs.
+    value = "(not shown)" if item["loc"][:2] == ("skills", "secrets") else mask(repr(item["input"]))
     shown = value if len(value) <= 80 else f"{value[:77]}..."
     allowed = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if item["type"] == "tuple_type":
@@ -304,6 +381,7 @@ def _resolve(
             _put(merged, key, value)
     _resolve_paths(merged, parsed, tree, base, env, flags, uid)
     result = _validate(merged, origin)
+    _check_skills(result, flags.get("skills.paths"), uid, origin)
     if result.backends.default:
         return result
     backends = BackendsConfig(default=_DEFAULT_BACKENDS[result.daemon.mode])
@@ -339,18 +417,35 @@ def _resolve_paths(
         merged["daemon"]["state_dir"] = paths.state_dir(_path(flags["daemon.state_dir"]), env, uid, state)
     except paths.PathError as error:
         raise ConfigError(str(error)) from error
-    merged["skills"]["paths"] = _skill_paths(flags.get("skills.paths"), parsed.skills.paths, base)
+    _resolve_skills(merged["skills"], flags.get("skills.paths"), base)
     if parsed.model.api_key_file is not None and "model.api_key_file" not in flags:
         merged["model"]["api_key_file"] = _absolute(parsed.model.api_key_file, base)
 
 
-def _skill_paths(given: Sequence[Path] | None, configured: Sequence[Path], base: Path) -> tuple[Path, ...]:
+def _resolve_skills(skills: dict[str, Any], given: Sequence[Path] | None, base: Path) -> None:
+    """Folders become absolute; those of a flag are the only ones."""
+    for key in ("paths", "trusted", "native", "projects"):
+        skills[key] = tuple(_absolute(Path(item), base) for item in skills[key])
+    skills["secrets"] = {
+        skill: {name: _absolute_secret(secret, base) for name, secret in secrets.items()}
+        for skill, secrets in skills["secrets"].items()
+    }
     if given:
-        return tuple(_absolute(Path(item), Path()) for item in given)
-    if configured:
-        return tuple(_absolute(item, base) for item in configured)
-    bundled = paths.data_dir("skills")
-    return (bundled,) if bundled is not None else ()
+        skills["paths"] = tuple(_absolute(Path(item), Path()) for item in given)
+        skills.update(user=False, system=False, bundled=False)
+
+
+def _check_skills(config: Config, given: Sequence[Path] | None, uid: int, origin: str) -> None:
+    """Raise ConfigError for what would silently have no effect, or show one user's skills to others."""
+    for folder in () if given else config.skills.trusted:
+        if not any(path.is_relative_to(folder) for path in config.skills.paths):
+            raise ConfigError(f"{origin}: skills.trusted: {folder} is none of skills.paths, and none lies in it")
+    if config.skills.user and config.roles.serve_others(uid):
+        raise ConfigError(f"{origin}: skills.user = true is for a daemon that serves its own user only; see [roles]")
+
+
+def _absolute_secret(secret: SecretConfig, base: Path) -> SecretConfig:
+    return secret if secret.file is None else SecretConfig(file=_absolute(secret.file, base))
 
 
 def _absolute(path: Path, base: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from skill_actors.sessions.surroundings import SessionDefaults, Surroundings
 from skill_actors.skills.base import Skill
 from skill_actors.skills.copies import CopyError
 from skilld.parts import Parts, Slot
+from skilld.role_skills import RoleSkills
 
 __all__ = ["Conversations"]
 
@@ -114,7 +116,15 @@ def surroundings(parts: Parts) -> Surroundings:
             queued_total=limits.queued_total,
             max_tokens=parts.config.model.max_tokens,
             idle_unload_s=limits.idle_unload_s,
+            catalogue_tokens=parts.config.skills.catalogue_tokens,
+            restrict_to_allowed_tools=parts.config.skills.restrict_to_allowed_tools,
+            denied_tools=frozenset(parts.config.policy.deny),
+            asked_tools=frozenset(parts.config.policy.ask),
         ),
+        secrets=parts.secrets,
+        natives=parts.natives,
+        projects=parts.projects,
+        role_permits=RoleSkills(parts.config.roles, os.getuid()).permits,
     )
 
 

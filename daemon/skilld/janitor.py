@@ -1,10 +1,12 @@
 """Keeps the state from growing for ever and from rotting unseen: retention, what nobody owns, a look at every row.
 
 Rounds begin `retention.check_every_s` after the start and after each other. Each does, one thing at a time:
-- sessions that have outlived `retention.session_age_days`, or the oldest while all events together take more than
-  `retention.total_bytes`, are deleted with their files, unless something goes on in them;
+- sessions that have outlived `retention.session_age_days` (unless the clock was set since the last round), or the
+  oldest while all events together take more than `retention.total_bytes`, are deleted with their files, unless
+  something goes on in them;
 - folders of files that belonged to no session in this round and the one before are removed;
-- copies of skills that no snapshot holds, and that no turn can use any more, are removed;
+- copies of skills that no snapshot holds, and that no turn can use any more, are removed, and what was unpacked of
+  packages that are no skill now;
 - copies of the journal that a killed backup left are removed;
 - once a day every row of every session is read and its checksum compared, with pauses.
 """
@@ -13,7 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -26,12 +29,13 @@ from skill_actors.store import DamagedRow, JournalClosed, SqliteJournal, StoreEr
 from skilld.config import RetentionConfig
 from skilld.parts import Parts
 
-__all__ = ["Janitor", "overdue"]
+__all__ = ["ClockWatch", "Janitor", "overdue"]
 
 _VERIFY_EVERY_S: Final = 86_400.0
 _VERIFY_PAUSE_S: Final = 0.01  # between two sessions: a look at ten thousand takes minutes, and nobody notices
 _PAGE: Final = 200
 _COPY_SPARE_S: Final = 3_600.0  # beyond the longest turn
+_CLOCK_SET_S: Final = 60.0  # what a clock that is only being corrected never moves by in a round
 
 _log = logging.getLogger(__name__)
 
@@ -60,11 +64,41 @@ def overdue(
     return found
 
 
-class Janitor(TrioActor):
-    """Looks after the state directory while the daemon runs."""
+class ClockWatch:
+    """Notices that somebody has set the clock: then ages say nothing, and what seems to be years old may be of today.
 
-    def __init__(self, parts: Parts) -> None:
+    Args:
+        now: the time of the day, in UTC.
+        steady_s: seconds that nobody can set, those of a suspended machine included.
+
+    """
+
+    def __init__(self, now: Callable[[], datetime], steady_s: Callable[[], float]) -> None:
+        self._now = now
+        self._steady_s = steady_s
+        self._ahead_s = self._look()
+
+    def was_set(self) -> bool:
+        """Whether it was set since this was asked last, or since the beginning."""
+        before_s, self._ahead_s = self._ahead_s, self._look()
+        return abs(self._ahead_s - before_s) > _CLOCK_SET_S
+
+    def _look(self) -> float:
+        return self._now().timestamp() - self._steady_s()
+
+
+class Janitor(TrioActor):
+    """Looks after the state directory while the daemon runs.
+
+    Args:
+        now: the time of the day, in UTC.
+
+    """
+
+    def __init__(self, parts: Parts, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__()
+        self._now = now
+        self._clock = ClockWatch(now, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
         self._parts = parts
         self._retention = parts.config.retention
         self._ownerless: frozenset[str] = frozenset()
@@ -96,12 +130,16 @@ class Janitor(TrioActor):
 
     async def _retire(self, journal: SqliteJournal, sessions: SessionManager) -> None:
         """Delete what is overdue. What is in use is passed over, and stays until the next round."""
-        if not self._retention.session_age_days and not self._retention.total_bytes:
+        retention = self._retention
+        if self._clock.was_set() and retention.session_age_days:
+            _log.warning("the clock was set: no conversation is deleted for its age before the next round")
+            retention = retention.model_copy(update={"session_age_days": 0.0})
+        if not retention.session_age_days and not retention.total_bytes:
             return
         retired, skip = 0, 0
         while True:
             oldest, total_bytes = await journal.oldest_sessions(skip=skip, limit=_PAGE)
-            due = overdue(oldest, total_bytes, self._retention, datetime.now(UTC))
+            due = overdue(oldest, total_bytes, retention, self._now())
             for session in due:
                 gone = await self._retire_one(sessions, session)
                 retired += gone
@@ -129,9 +167,17 @@ class Janitor(TrioActor):
         copies, snapshot = self._parts.copies, self._parts.published.snapshot
         in_use_s = self._parts.config.limits.turn_timeout_s + _COPY_SPARE_S
         keep = {skill.digest for skill in snapshot.skills.values()} | copies.used_within(in_use_s)
+        keep |= self._parts.projects.digests()
         removed = await trio.to_thread.run_sync(copies.collect, keep)
         if removed:
             _log.info("removed %d copies of skills that are not in use any more", removed)
+        await self._collect_packages(in_use_s)
+
+    async def _collect_packages(self, in_use_s: float) -> None:
+        unpacked = self._parts.published.packaged | self._parts.projects.packaged()
+        removed = await trio.to_thread.run_sync(self._parts.packages.collect, unpacked, in_use_s)
+        if removed:
+            _log.info("removed %d unpacked packages that are not in use any more", removed)
 
     async def _verify(self, journal: SqliteJournal) -> None:
         """Read everything. What is damaged is reported and put aside by the journal itself."""

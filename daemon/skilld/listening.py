@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -12,14 +13,26 @@ import trio
 
 from skill_actors.errors import Refused
 from skill_actors.runtime import ExitReason, NamedRef, TrioActor
+from skill_actors.sessions.events import Event
 from skill_actors.skills.base import SkillSnapshot
+from skill_actors.skills.changes import SkillChange
 from skill_actors.skills.library import ReloadSummary
-from skill_actors.skills.registry import Reload, UnknownSkill
+from skill_actors.skills.registry import (
+    NotPushed,
+    Push,
+    PushFailed,
+    PushRejected,
+    PushResult,
+    Reload,
+    RemovePushed,
+    UnknownSkill,
+)
 from skilld.http import HttpServer, Listener, ServerLimits, Services, build_app, open_listener
 from skilld.http.services import Viewer
 from skilld.live_tree import describe_tree
 from skilld.metrics import Metrics
 from skilld.parts import Parts
+from skilld.skill_needs import SkillNeeds
 
 __all__ = ["DRAIN_EXTRA_S", "Gate", "Socket"]
 
@@ -109,26 +122,73 @@ class _Skills:
     def __init__(self, parts: Parts, registry: NamedRef) -> None:
         self._parts = parts
         self._registry = registry
+        self._needs = SkillNeeds(parts.config.backends.default, parts.secrets)
 
     @property
     def snapshot(self) -> SkillSnapshot:
         return self._parts.published.snapshot
+
+    async def unmet(self, snapshot: SkillSnapshot) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        return await self._needs.unmet(snapshot)
 
     async def reload(self, name: str | None) -> Mapping[str, Any]:
         try:
             summary: ReloadSummary = await self._registry.call(Reload(name), timeout=_RELOAD_S, wait_s=5.0)
         except UnknownSkill as error:
             raise Refused("not_found", str(error)) from error
-        return {
-            "outcome": summary.outcome,
-            "generation": summary.generation,
-            "skills": summary.skills,
-            "added": list(summary.added),
-            "changed": list(summary.changed),
-            "removed": list(summary.removed),
-            "failed": summary.failed,
-            "duration_ms": round(summary.duration_s * 1000, 1),
-        }
+        return _summary(summary)
+
+    async def push(self, package: bytes) -> Mapping[str, Any]:
+        try:
+            pushed = await self._registry.call(Push(package), timeout=_RELOAD_S, wait_s=5.0)
+        except PushRejected as error:
+            raise Refused("invalid_skill_spec", f"the package is not taken: {error}") from error
+        except PushFailed as error:
+            raise Refused("storage_full", str(error)) from error
+        facts = {"name": pushed.name, "digest": pushed.digest, "replaced": pushed.replaced}
+        return {**facts, "used": self._uses(pushed), **_summary(pushed.summary)}
+
+    def _uses(self, pushed: PushResult) -> bool:
+        skill = self.snapshot.skills.get(pushed.name)
+        return skill is not None and skill.digest == pushed.digest
+
+    async def remove(self, name: str) -> Mapping[str, Any]:
+        try:
+            return _summary(await self._registry.call(RemovePushed(name), timeout=_RELOAD_S, wait_s=5.0))
+        except NotPushed as error:
+            raise Refused("not_found", str(error)) from error
+        except PushFailed as error:
+            raise Refused("storage_full", str(error)) from error
+
+    @asynccontextmanager
+    async def changes(self, after: int, *, live: bool) -> AsyncIterator[AsyncIterator[Event]]:
+        async with aclosing(self._parts.published.changes.follow(after, live=live)) as changes:
+            yield (_event(change) async for change in changes)
+
+
+def _summary(summary: ReloadSummary) -> dict[str, Any]:
+    return {
+        "outcome": summary.outcome,
+        "generation": summary.generation,
+        "skills": summary.skills,
+        "added": list(summary.added),
+        "changed": list(summary.changed),
+        "removed": list(summary.removed),
+        "failed": summary.failed,
+        "duration_ms": round(summary.duration_s * 1000, 1),
+    }
+
+
+def _event(change: SkillChange) -> Event:
+    """On the wire as the events of sessions are, numbered by generation."""
+    data = {
+        "added": dict(change.added),
+        "changed": dict(change.changed),
+        "removed": list(change.removed),
+        "failed": [os.fsencode(path).decode("utf-8", "replace") for path in change.failed],
+        "missed": change.missed,
+    }
+    return Event(seq=change.generation, type="skill.changed", time=change.time, session="", turn=None, data=data)
 
 
 def is_ready(parts: Parts) -> bool:

@@ -5,23 +5,34 @@ Reading a slot before its actor has served is a bug and raises `NotStarted`; the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
 from skill_actors.backends.base import Executor
+from skill_actors.backends.native_processes import NativeProcesses
+from skill_actors.backends.workers import WorkersRef
 from skill_actors.models.prices import PriceTable
 from skill_actors.runtime import ActorSystem, Reports
 from skill_actors.skills.copies import SkillCopies
+from skill_actors.skills.native import NativeLoader
+from skill_actors.skills.packages import PackageCache
+from skill_actors.skills.projects import Projects
+from skill_actors.skills.pushed import PushedPackages
 from skill_actors.skills.registry import PublishedSkills
+from skill_actors.skills.secrets import SkillSecrets
 from skill_actors.store import SqliteJournal, StateLock
 from skill_actors.telemetry import Bus
 from skilld.backup import Backups
 from skilld.config import Config
 from skilld.model_choice import ModelChoice
+from skilld.natives import native_loader, native_processes
 from skilld.notify import Notifier
+from skilld.skill_secrets import skill_secrets
+from skilld.skill_sources import skill_rules
 from skilld.slot import NotStarted, Slot
 from skilld.watchdog import Pulse, Stage
 
@@ -55,11 +66,18 @@ class Parts:
     reports: Reports = field(default_factory=Reports)
     published: PublishedSkills = field(default_factory=PublishedSkills)
     copies: SkillCopies
+    packages: PackageCache = field(init=False)
+    pushed: PushedPackages = field(init=False)
+    projects: Projects = field(init=False)
+    secrets: SkillSecrets = field(init=False)
+    natives: NativeProcesses = field(init=False)
+    native_loader: NativeLoader = field(init=False)
     backups: Backups = field(init=False)
     executors: dict[str, Slot[Executor]] = field(default_factory=dict)
     journal: Slot[SqliteJournal] = field(default_factory=lambda: Slot("the journal"))
     sessions: Slot[SessionManager] = field(default_factory=lambda: Slot("the session manager"))
     server: Slot[HttpServer] = field(default_factory=lambda: Slot("the socket"))
+    workers: Slot[Callable[[], WorkersRef]] = field(default_factory=lambda: Slot("worker processes"))
     system: Slot[ActorSystem] = field(default_factory=lambda: Slot("the actor system"))
     ready: trio.Event = field(default_factory=trio.Event)
     closed: trio.Event = field(default_factory=trio.Event)
@@ -67,6 +85,15 @@ class Parts:
     stopping: bool = False
 
     def __post_init__(self) -> None:
+        skills = self.config.skills
+        self.packages = PackageCache(self.config.daemon.state_dir / "packages")
+        self.pushed = PushedPackages(self.config.daemon.state_dir / "pushed", self.packages)
+        self.projects = Projects(
+            skills.projects, os.geteuid(), copies=self.copies, packages=self.packages, rules=skill_rules(skills)
+        )
+        self.secrets = skill_secrets(skills, self.environ, self.published)
+        self.natives = native_processes(self)
+        self.native_loader = native_loader(skills, self.natives)
         self.backups = Backups(self.config.daemon.state_dir, self.journal, self.version)
 
     def stage(self) -> Stage:

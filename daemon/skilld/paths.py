@@ -21,6 +21,7 @@ __all__ = [
     "data_dir",
     "find_config",
     "find_socket",
+    "home",
     "is_live",
     "state_dir",
 ]
@@ -121,7 +122,7 @@ def state_dir(flag: Path | None, env: Mapping[str, str], uid: int, configured: P
         return Path(env["STATE_DIRECTORY"].split(":")[0])
     if uid == 0:
         return Path("/var/lib/skilld")
-    base = _absolute(env.get("XDG_STATE_HOME")) or _home(env) / ".local/state"
+    base = _absolute(env.get("XDG_STATE_HOME")) or home(env) / ".local/state"
     return base / "skilld"
 
 
@@ -130,7 +131,7 @@ def find_config(env: Mapping[str, str], uid: int) -> Path | None:
     if uid == 0:
         candidate = Path("/etc/skilld/skilld.toml")
     else:
-        candidate = (_absolute(env.get("XDG_CONFIG_HOME")) or _home(env) / ".config") / "skilld/skilld.toml"
+        candidate = (_absolute(env.get("XDG_CONFIG_HOME")) or home(env) / ".config") / "skilld/skilld.toml"
     return candidate if candidate.is_file() else None
 
 
@@ -153,5 +154,6 @@ def _absolute(value: str | None) -> Path | None:
     return Path(value) if value and os.path.isabs(value) else None
 
 
-def _home(env: Mapping[str, str]) -> Path:
+def home(env: Mapping[str, str]) -> Path:
+    """The folder of the user whose environment this is."""
     return _absolute(env.get("HOME")) or Path(os.path.expanduser("~"))

@@ -10,6 +10,7 @@
       services (one_for_one)
         skills (rest_for_one)
           workers          one process each, for executors' code        isolated; its children temporary
+          native           ends workers that no native skill needs      isolated
           registry         publishes the snapshot                       isolated, required
           watcher          follows edits on disk                        isolated
         backends (one_for_one)
@@ -34,7 +35,6 @@ from functools import partial
 
 from skill_actors.backends.workers import Workers
 from skill_actors.runtime import Backoff, ChildSpec, Strategy, Supervisor, TrioActor
-from skill_actors.skills.discovery import Source
 from skill_actors.skills.registry import Registry
 from skill_actors.skills.watcher import Watcher
 from skill_actors.store import SqliteJournal
@@ -45,8 +45,10 @@ from skilld.janitor import Janitor
 from skilld.keepers import ExecutorKeeper, ModelKeeper
 from skilld.listening import DRAIN_EXTRA_S, Gate, Socket
 from skilld.metrics import Metrics
+from skilld.natives import NativeKeeper
 from skilld.observability import observability
 from skilld.parts import Parts
+from skilld.skill_sources import skill_rules, skill_sources
 
 __all__ = ["build_tree"]
 
@@ -87,23 +89,36 @@ def _services(parts: Parts) -> list[ChildSpec]:
 
 
 def _skills(parts: Parts) -> list[ChildSpec]:
-    paths = parts.config.skills.paths
-    sources = [Source(path=path) for path in paths]
+    sources = skill_sources(parts.config.skills, parts.environ)
     specs = [
         # First, so that a registry that is made again takes no running tool call along.
         ChildSpec(id="workers", name="workers", factory=lambda: Workers(parts.bus), isolated=True),
+        ChildSpec(id="native", factory=lambda: NativeKeeper(parts), isolated=True),
         ChildSpec(
             id="registry",
             name="registry",
-            factory=lambda: Registry(parts.published, sources, parts.bus, copies=parts.copies),
+            factory=lambda: Registry(
+                parts.published,
+                sources,
+                parts.bus,
+                copies=parts.copies,
+                packages=parts.packages,
+                rules=skill_rules(parts.config.skills),
+                natives=parts.native_loader,
+                pushed=parts.pushed,
+                reload_s=parts.config.skills.reload_s or None,
+            ),
             start_timeout_s=_FIRST_LOAD_S,
             isolated=True,
             required=True,
             backoff=_SOON,
         ),
     ]
+    paths = [source.path for source in sources]
     if parts.config.skills.watch and paths:
-        specs.append(ChildSpec(id="watcher", factory=lambda: Watcher(paths, "registry"), isolated=True))
+        specs.append(
+            ChildSpec(id="watcher", factory=lambda: Watcher(paths, "registry", parts.published), isolated=True)
+        )
     return specs
 
 

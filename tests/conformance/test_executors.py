@@ -201,6 +201,36 @@ def test_the_environment_of_a_command_holds_no_secrets(on: Fixture, monkeypatch:
     on(body)
 
 
+def test_hidden_texts_are_in_no_answer_also_where_it_is_cut_and_in_no_file(on: Fixture) -> None:
+    async def body(bench: Bench) -> None:
+        token = "s3cr3t-0123456789-qwxyz"
+        given: dict[str, Any] = {"environment": {"TOKEN": token}, "hidden": [token]}
+        result = await bench.bash('echo "a${TOKEN}b"; echo "$TOKEN" >&2', **given)
+        assert (result.content, result.exit_code) == ("a***b\n[stderr]\n***", 0)
+        for shift in range(1, len(token), 3):
+            flood = f'printf %{shift}s; for i in {{1..9999}}; do printf %s "$TOKEN"; done; printf %{shift}s'
+            result = await bench.bash(flood, max_output_chars=5_000, **given)
+            assert "the output is cut" in result.content
+            assert not [at for at in range(len(token) - 4) if token[at : at + 5] in result.content], shift
+            assert result.output_file is None
+        left = [path for path in bench.workspace.root.rglob("*") if path.is_file()]
+        assert left == []
+
+    on(body)
+
+
+def test_hidden_texts_that_a_call_was_not_given_are_cut_out_and_the_whole_is_kept(on: Fixture) -> None:
+    async def body(bench: Bench) -> None:
+        token = "s3cr3t-0123456789-qwxyz"
+        flood = f"printf 1; for i in {{1..9999}}; do printf %s {token}; done; printf 1"
+        result = await bench.bash(flood, max_output_chars=5_000, hidden=[token])
+        assert "the output is cut" in result.content
+        assert not [at for at in range(len(token) - 4) if token[at : at + 5] in result.content]
+        assert result.output_file is not None
+
+    on(body)
+
+
 def test_a_flood_of_output_is_cut_and_kept_in_a_file(on: Fixture) -> None:
     async def body(bench: Bench) -> None:
         result = await bench.bash("echo first; seq 200000; echo last", max_output_chars=5_000)

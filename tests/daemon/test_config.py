@@ -66,7 +66,7 @@ def test_the_shipped_file_names_the_defaults() -> None:
     for key, (value, _) in shipped_keys().items():
         written = tomllib.loads(f"x = {value}")["x"]
         if key not in chosen_by_the_start:
-            assert written == (list(defaults[key]) if defaults[key] == () else defaults[key]), key
+            assert written == (list(defaults[key]) if isinstance(defaults[key], tuple) else defaults[key]), key
 
 
 def test_the_shipped_file_is_valid_as_it_is_and_with_every_key_uncommented(tmp_path: Path) -> None:
@@ -91,6 +91,9 @@ def test_the_shipped_file_is_valid_as_it_is_and_with_every_key_uncommented(tmp_p
         ("[skills]\npaths = 'a'", "skills.paths = 'a': must be a list"),
         ("[roles.read]\nuids = [-1]", "roles.read.uids.0 = -1: "),
         ("[model]\nbase_url = 'ftp://x'", "must be a URL"),
+        ("[policy]\ndeny = ['Wriet']", "policy.deny = ['Wriet']: 'Wriet' is no tool; there are Bash, Edit, "),
+        ("[policy]\nask = ['Bash(git:*)']", "'Bash(git:*)' is no tool"),
+        ("[skills]\ncatalogue_tokens = 10", "skills.catalogue_tokens = 10: must be greater than or equal to 500"),
         ("a = ", "not TOML"),
         ("[a]\n" + "x=" + "[" * 5000, "not TOML"),
     ],
@@ -156,3 +159,10 @@ def test_paths_of_the_file_are_relative_to_the_file(tmp_path: Path) -> None:
 def test_values_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config().limits.iterations = 3
+
+
+def test_tools_of_the_policy_are_known_by_claude_codes_names_and_by_ours(tmp_path: Path) -> None:
+    text = "[policy]\ndeny = ['Write', 'str_replace']\nask = ['Bash', 'load_skill', 'x_execute']"
+    policy = load(tmp_path, text).policy
+    assert policy.deny == ("create_file", "str_replace")
+    assert policy.ask == ("bash_tool", "load_skill", "x_execute")

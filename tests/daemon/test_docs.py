@@ -19,6 +19,9 @@ from skill_actors.sessions.intake import Accepted
 from skill_actors.sessions.settings import CHANGEABLE, SETTINGS
 from skill_actors.sessions.surroundings import SessionDefaults
 from skill_actors.sessions.views import session_view, turn_view
+from skill_actors.skills._text_yaml import MAX_DEPTH, MAX_NODES
+from skill_actors.skills.front_matter import USUAL_BYTES
+from skill_actors.skills.inventory import InventoryLimits
 from skill_actors.store.base import SessionRecord, TurnRecord
 from skilld.config import config_keys
 from skilld.http import ServerLimits
@@ -196,3 +199,45 @@ def test_the_targets_that_the_readme_names_exist() -> None:
     for page in ("README.md", "docs/install.md"):
         for target in re.findall(r"\bmake ([a-z]+)\b", (ROOT / page).read_text()):
             assert f"\n{target}: " in makefile, f"{page}: make {target}"
+
+
+def diagnostic_codes(module: Path) -> set[str]:
+    """What a module of skills gives as the code of a diagnostic."""
+    makers = r"(?:code=|\b(?:_error|_warn|_doubt|_Unusable|NameFault|YamlRefused|InventoryError|_leave_out)\(\s*)"
+    found = set(re.findall(makers + r'"([a-z]\w+)"', module.read_text()))
+    return found | set(re.findall(r'_error\(front, \S+, "(\w+)"', module.read_text())) - {"front"}
+
+
+def test_the_bounds_of_a_skill_are_the_ones_in_force() -> None:
+    limits = InventoryLimits()
+    mib = 1024 * 1024
+    for said in (
+        f"{limits.max_files:,} files, {limits.max_folders:,} folders, {limits.max_depth} levels",
+        f"{limits.max_total_bytes // mib} MiB. Left out",
+        f"{limits.max_skill_file_bytes // mib} MiB of SKILL.md",
+        f"{MAX_DEPTH} levels of nesting, {MAX_NODES:,} keys and values",
+        f"values above {USUAL_BYTES:,} characters are cut",
+    ):
+        assert said in (ROOT / "docs/skills.md").read_text(), said
+
+
+def test_every_diagnostic_of_a_skill_is_explained() -> None:
+    skills = ROOT / "actors/skill_actors/skills"
+    names = ("_text_yaml", "front_matter", "inventory", "loader", "names", "validate", "validate_rules")
+    given = set().union(*(diagnostic_codes(skills / f"{name}.py") for name in names))
+    assert len(given) > 50
+    page = ROOT / "docs/skills.md"
+    explained = {code for row in table(page, "## Diagnostics") for code in CODE.findall(row[0])}
+    assert given - explained == set()
+    cleaned = ("name", "description", "license", "compatibility", "metadata")
+    assert {f"{field}_invisible" for field in cleaned} <= explained
+
+
+def test_everything_against_a_source_or_a_package_is_explained() -> None:
+    page, actors = ROOT / "docs/skills.md", ROOT / "actors/skill_actors"
+    modules = [actors / f"skills/{name}.py" for name in ("discovery", "library", "package", "packages", "projects")]
+    text = "".join(module.read_text() for module in [*modules, actors / "sessions/offered.py"])
+    given = set(re.findall(r'(?:code=|_report\([^"\n]*|PackageError\(|_failed\(path, )"(\w+)"', text))
+    assert {"package_unsafe", "source_missing", "link_leaves_root", "project_refused", "unreadable"} <= given
+    tables = (table(page, "## Where skills come from"), table(page, "### Packages"), table(page, "## Diagnostics"))
+    assert given - {code for rows in tables for row in rows for code in CODE.findall(row[0])} == set()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import apsw
 import pytest
 import trio
 
+from package_kit import tides
 from skill_actors.errors import Refused
 from skill_actors.sessions.table import Viewer
 from skilld.config import RetentionConfig
-from skilld.janitor import Janitor, overdue
+from skilld.janitor import ClockWatch, Janitor, overdue
 from support import run
 from tree_kit import Tree, open_tree
 
@@ -92,6 +94,47 @@ def test_a_conversation_that_outlived_its_time_is_deleted_with_its_files_and_one
     run(main)
 
 
+def test_a_clock_that_was_set_is_told_from_one_that_runs_fast_and_from_a_machine_that_slept() -> None:
+    wall, steady = [NOON], [1000.0]
+    clock = ClockWatch(lambda: wall[0], lambda: steady[0])
+    for wall_s, steady_s, was_set in (
+        (3600, 3600, False),
+        (3630, 3600, False),  # being corrected
+        (86_400 * 365, 3600, True),
+        (3600, 3600, False),  # once only
+        (-86_400, 3600, True),
+        (3600, 86_400, True),
+    ):
+        wall[0] += timedelta(seconds=wall_s)
+        steady[0] += steady_s
+        assert clock.was_set() == was_set, wall_s
+
+
+def test_a_clock_that_is_set_forward_deletes_nothing_before_it_could_be_set_right(tmp_path: Path) -> None:
+    """By a broken battery, say, or a typing error: everything seems to be years old at once."""
+    ahead = timedelta()
+
+    async def main() -> None:
+        nonlocal ahead
+        async with open_tree(tmp_path, retention_session_age_days=30.0) as tree:
+            session = (await tree.ask("hello"))["session"]
+            janitor = Janitor(tree.parts, now=lambda: datetime.now(UTC) + ahead)
+            journal = tree.parts.journal.get()
+            ahead = timedelta(days=10_000)
+            await janitor.look_after(journal, tree.sessions)
+            ahead = timedelta(days=-10_000)
+            for _ in range(2):
+                await janitor.look_after(journal, tree.sessions)
+            assert (await tree.sessions.get(session, ANYBODY))["id"] == session
+            ahead = timedelta(days=31)
+            for _ in range(2):  # it stays so: then it is true
+                await janitor.look_after(journal, tree.sessions)
+            with pytest.raises(Refused, match="no session"):
+                await tree.sessions.get(session, ANYBODY)
+
+    run(main)
+
+
 def test_leftovers_of_killed_processes_are_removed_and_damage_is_found_by_itself(tmp_path: Path) -> None:
     state = tmp_path / "state"
     orphan = state / "workspaces" / f"ses_{'a' * 26}"
@@ -119,6 +162,37 @@ def test_leftovers_of_killed_processes_are_removed_and_damage_is_found_by_itself
                 return [damage.session for damage in tree.parts.journal.get().damage()] == [hurt]
 
             await rounds(tree, found)
+
+    run(main)
+
+
+def test_packages_that_are_no_skill_any_more_are_removed_and_the_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, source, repo = tmp_path / "state/packages", tmp_path / "skills", tmp_path / "repo/.agents/skills"
+    for folder in (source, repo):
+        folder.mkdir(parents=True)
+    for path, text in ((source / "a.skill", "one"), (source / "b.skill", "two"), (repo / "c.skill", "three")):
+        path.write_bytes(tides(description=text))  # of one name: the second is shadowed
+
+    async def main() -> None:
+        flags: dict[str, Any] = {"skills_paths": [source], "skills_projects": [tmp_path], "skills_watch": False}
+        async with open_tree(tmp_path, **flags) as tree:
+            janitor, journal = Janitor(tree.parts), tree.parts.journal.get()
+            session = (await tree.sessions.create(os.geteuid(), {"cwd": str(tmp_path / "repo")}))["id"]
+            assert list((await tree.sessions.skills(session, ANYBODY)).skills) == ["tides"]
+            assert len(list(cache.iterdir())) == 3
+            (source / "a.skill").write_bytes(tides(description="four"))
+            async with tree.http() as http:
+                assert (await http.post("/v1/skills/reload")).json()["changed"] == ["tides"]
+            await janitor.look_after(journal, tree.sessions)
+            assert len(list(cache.iterdir())) == 4  # it may be in use
+            spare_s = -tree.parts.config.limits.turn_timeout_s
+            monkeypatch.setattr("skilld.janitor._COPY_SPARE_S", spare_s)
+            await janitor.look_after(journal, tree.sessions)
+            assert len(list(cache.iterdir())) == 3
+            kept = tree.parts.published.snapshot.skills["tides"]
+            assert (kept.description, kept.root.is_dir()) == ("four", True)
 
     run(main)
 

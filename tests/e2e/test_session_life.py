@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from e2e.harness import Daemon, running, write_skill
+from e2e.harness import Daemon, clean_environment, program, running, write_skill
 
 pytestmark = [
     pytest.mark.e2e,
@@ -19,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-DUPLICATES = int(os.environ.get("SKILLD_TEST_DUPLICATES", "200"))
+DUPLICATES = int(os.environ.get("SKILLD_TEST_DUPLICATES", "1000"))
 
 SCRIPT = "import sys\nopen('made.txt', 'a').write(sys.argv[1] + '\\n')\nprint('did', sys.argv[1])\n"
 
@@ -53,6 +56,60 @@ def test_a_conversation_is_forked_exported_imported_reset_and_removed_by_skillct
         assert not (daemon.state / "workspaces" / fork).exists()
         assert daemon.skillctl("rm", session, fork, taken_in).returncode == 0
         assert list((daemon.state / "workspaces").iterdir()) == []
+
+
+def test_attached_clients_see_each_event_once_over_a_crash_and_wait_tells_how_it_ended(tmp_path: Path) -> None:
+    write_skill(tmp_path / "skills", "job", SCRIPT)
+    with running(tmp_path, skills=[tmp_path / "skills"]) as daemon:
+        session = daemon.create()
+        assert daemon.ask(session, "/job one")["status"] == "finished"
+        first = daemon.events(session)[-1]["seq"]
+        clients = [
+            (after, attach(daemon, session, after, tmp_path / f"seen-{after}")) for after in (0, first - 2, first)
+        ]
+        try:
+            for after, _ in clients:
+                wait_for_lines(tmp_path / f"seen-{after}", first - after)
+            daemon.ask(session, "/job two")
+            daemon.kill()
+            daemon.start()
+            assert daemon.post(session, "/job three").status_code == 202
+            waited = daemon.skillctl("wait", session)
+            assert (waited.returncode, "did three" in waited.stdout) == (0, True), waited.stderr
+            stored = [event["seq"] for event in daemon.events(session)]
+            for after, client in clients:
+                lines = wait_for_lines(tmp_path / f"seen-{after}", len(stored) - after)
+                assert [json.loads(line)["seq"] for line in lines] == stored[after:]
+                client.send_signal(signal.SIGINT)
+                assert client.wait(20) == 130
+        finally:
+            for _, client in clients:
+                client.kill()
+                client.wait(10)
+        assert daemon.post(session, "/job").status_code == 202
+        failed = daemon.skillctl("wait", session)  # the script takes an argument
+        assert "IndexError" in failed.stdout
+
+
+def attach(daemon: Daemon, session: str, after: int, out: Path) -> subprocess.Popen[bytes]:
+    """skillctl attach, whose output goes into a file."""
+    with out.open("wb") as file:
+        return subprocess.Popen(
+            [*program("skillctl"), "attach", "--from", str(after), "--json", session],
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            env=clean_environment(SKILLD_SOCKET=str(daemon.socket)),
+        )
+
+
+def wait_for_lines(file: Path, count: int) -> list[str]:
+    """Wait until so many whole lines are there."""
+    deadline = time.monotonic() + 20
+    while (text := file.read_text()).count("\n") < count:
+        assert time.monotonic() < deadline, text[-2000:]
+        time.sleep(0.02)
+    return text.splitlines()
 
 
 def test_messages_sent_again_and_again_over_crashes_are_one_turn_each(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ root                Supervisor       rest_for_one
   services          Supervisor       permanent one_for_one
     skills          Supervisor       permanent rest_for_one
       workers       Workers          permanent isolated dynamic
+      native        NativeKeeper     permanent isolated
       registry      Registry         permanent isolated
       watcher       Watcher          permanent isolated
     backends        Supervisor       permanent one_for_one

@@ -13,6 +13,8 @@ from .base import (
 )
 from .link import Limits
 from .local import LocalOptions, open_local
+from .native import NativeExecutor, NativeRoom, NativeTools, open_native
+from .native_processes import NativeProcesses
 from .registry import factory, known
 from .workers import Host, Workers, WorkersRef, failed_result
 
@@ -23,6 +25,10 @@ __all__ = [
     "Host",
     "Limits",
     "LocalOptions",
+    "NativeExecutor",
+    "NativeProcesses",
+    "NativeRoom",
+    "NativeTools",
     "OutputChunk",
     "ToolCall",
     "ToolContext",
@@ -35,4 +41,5 @@ __all__ = [
     "failed_result",
     "known",
     "open_local",
+    "open_native",
 ]

@@ -70,6 +70,9 @@ class ToolContext:
         readable: folders outside the workspace that `view` may read (the pinned copies of the session's skills).
         timeout_s: after it the call's whole process tree is killed and the result says so.
         max_output_chars: what the model gets; the rest goes to a file in the workspace, which the result names.
+        environment: added to that of the call's processes, and of nothing else.
+        hidden: texts that the result must not hold, such as secrets in `environment`: they appear as `***`, also
+            where the output is cut; with an `environment` no file is made of the whole. What is emitted is as it came.
         emit: awaited with output as it comes; a slow consumer slows the tool.
 
     """
@@ -77,7 +80,8 @@ class ToolContext:
     readable: Sequence[Path] = ()
     timeout_s: float = 120.0
     max_output_chars: int = 30_000
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    hidden: Sequence[str] = field(default=(), repr=False)
     emit: Callable[[OutputChunk], Awaitable[None]] | None = None
 
 

@@ -62,6 +62,7 @@ class Request:
     Args:
         folders: made before the call starts, in this order, if they are missing.
         spill: where the whole output goes when it is more than `spill_after_chars`: path parts below `cwd`.
+        may_spill: whether it may go there at all.
         max_chars: of the beginning, and of the end, of each stream that `Done` holds.
 
     """
@@ -73,6 +74,7 @@ class Request:
     max_chars: int
     spill: Sequence[str]
     spill_after_chars: int
+    may_spill: bool = True
     folders: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
     stream: bool = False
@@ -316,7 +318,7 @@ def _encode(request: Request) -> bytes:
             "spill": {
                 "folders": folders,
                 "name": name,
-                "max_bytes": _SPILL_MAX_BYTES,
+                "max_bytes": _SPILL_MAX_BYTES if request.may_spill else 0,
                 "after_chars": request.spill_after_chars,
             },
         }

@@ -12,9 +12,7 @@ backend with a sandbox.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -28,14 +26,13 @@ import trio
 from . import files, tools
 from .base import BackendUnavailable, Capabilities, ToolCall, ToolContext, ToolResult, WorkspaceSpec
 from .link import Done, Limits, Link, Request, RunnerBroken
-from .output import NOTE_CHARS, clean, compose, outcome_of
+from .output import NOTE_CHARS, OWN_FOLDER, clean, compose, file_name, file_of_output, hide, outcome_of
 from .paths import PathRefused
 from .resident import Nest, Resident, find_nest
 
 __all__ = ["LocalExecutor", "LocalOptions", "LocalWorkspace", "open_local"]
 
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_OWN_FOLDER: Final = ".skilld"  # in the workspace: temporary files, and outputs too long for the model
 _STOP_S: Final = 5.0  # for a runner to end its calls and itself
 _BACKSTOP_S: Final = 8.0  # beyond a call's timeout: its runner hangs
 _FILE_THREADS: Final = 8
@@ -255,12 +252,14 @@ class LocalWorkspace:
     # Commands
 
     async def _run(self, argv: Sequence[str], call: ToolCall, context: ToolContext) -> ToolResult:
-        spill = (_OWN_FOLDER, "output", f"{_file_name(call.id)}.txt")
+        spill = file_of_output(call.id).split("/")
         try:
             request = self._request(argv, call, context, spill)
         except ValueError as error:
             return ToolResult(content=f"the command was not started: {error}", outcome="error")
         done = await self._call(request, context)
+        if context.hidden:
+            done = hide(done, context.hidden)
         output_file = "/".join(spill) if done.spill is not None else None
         content = compose(
             done, timeout_s=context.timeout_s, max_chars=context.max_output_chars, output_file=output_file
@@ -284,7 +283,7 @@ class LocalWorkspace:
 
     def _request(self, argv: Sequence[str], call: ToolCall, context: ToolContext, spill: Sequence[str]) -> Request:
         root = str(self._root)
-        own = f"{root}/{_OWN_FOLDER}"
+        own = f"{root}/{OWN_FOLDER}"
         environment = {
             "PATH": self._options.path,
             "HOME": root,
@@ -293,7 +292,7 @@ class LocalWorkspace:
             "TMPDIR": f"{own}/tmp",
             **self._options.environment,
             **context.environment,
-            "SKILLD_CALL": _file_name(call.id),
+            "SKILLD_CALL": file_name(call.id),
         }
         for name, value in environment.items():
             if not name or "=" in name or "\0" in name + value:
@@ -305,6 +304,7 @@ class LocalWorkspace:
             timeout_s=context.timeout_s,
             max_chars=context.max_output_chars,
             spill=spill,
+            may_spill=not (context.hidden and context.environment),
             spill_after_chars=max(0, context.max_output_chars - NOTE_CHARS),
             folders=(root, own, f"{own}/tmp"),
             limits=self._options.limits,
@@ -342,10 +342,3 @@ class LocalWorkspace:
 def _make_root(root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     return root.resolve(strict=True)
-
-
-def _file_name(call: str) -> str:
-    """The call's id, if it can be a file name, else a digest of it: ids come from the model's side."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", call):
-        return call
-    return hashlib.sha256(call.encode(errors="replace")).hexdigest()[:32]

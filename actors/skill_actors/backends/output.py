@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import signal
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Final, Literal
 
 from .link import Done, Output
+from .redaction import Redactor
 
-__all__ = ["NOTE_CHARS", "clean", "compose", "outcome_of"]
+__all__ = ["NOTE_CHARS", "OWN_FOLDER", "clean", "compose", "file_name", "file_of_output", "hide", "outcome_of"]
 
+OWN_FOLDER: Final = ".skilld"  # in the workspace: temporary files, and outputs too long for the model
 NOTE_CHARS: Final = 600  # at most, of notes; output longer than the limit less these goes to a file
 
 
@@ -41,6 +47,33 @@ def compose(done: Done, *, timeout_s: float, max_chars: int, output_file: str | 
 def clean(text: str) -> str:
     """Text that every store and every API takes: valid UTF-8 without NUL."""
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
+def file_name(call: str) -> str:
+    """The call's id, if it can be a file name, else a digest of it: ids come from the model's side."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", call):
+        return call
+    return hashlib.sha256(call.encode(errors="replace")).hexdigest()[:32]
+
+
+def file_of_output(call: str) -> str:
+    """Where the whole output of this call goes if it is too long for the model, relative to the workspace."""
+    return f"{OWN_FOLDER}/output/{file_name(call)}.txt"
+
+
+def hide(done: Done, values: Collection[str]) -> Done:
+    """The same without these values, and without what a cut has left of one."""
+    redactor = Redactor(values)
+    return replace(done, stdout=_hide(done.stdout, redactor), stderr=_hide(done.stderr, redactor))
+
+
+def _hide(output: Output, redactor: Redactor) -> Output:
+    held = len(output.head) + len(output.tail)
+    if held == output.chars:
+        text = redactor.text(output.head + output.tail)
+        return Output(head=text, chars=len(text))
+    head, tail = redactor.cut(output.head, output.tail)
+    return Output(head=head, tail=tail, chars=output.chars - held + len(head) + len(tail))
 
 
 def _share(room: int, out_chars: int, err_chars: int) -> tuple[int, int]:

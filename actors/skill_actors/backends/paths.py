@@ -13,6 +13,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -51,15 +52,14 @@ def locate(path: str, *, workspace: str, readable: Sequence[Path] = ()) -> Locat
     _check_text(path)
     try:
         real = os.path.realpath(os.path.join(workspace, path))
-        roots = [workspace, *(os.path.realpath(folder) for folder in readable)]
+        for root in chain([workspace], map(os.path.realpath, readable)):  # of thousands, no more than it takes
+            if real == root or real.startswith(root.rstrip("/") + "/"):
+                parts = tuple(part for part in real[len(root) :].split("/") if part)
+                return Located(root=root, parts=parts, shown=path)
     except OSError as error:
         raise PathRefused(f"{path}: {error.strerror}") from None
-    for root in roots:
-        if real == root or real.startswith(root.rstrip("/") + "/"):
-            parts = tuple(part for part in real[len(root) :].split("/") if part)
-            return Located(root=root, parts=parts, shown=path)
-    allowed = "the workspace" + (" and the folders of its skills" if len(roots) > 1 else "")
-    raise PathRefused(f"{path} is outside of what this tool may use: {allowed} ({', '.join(roots)})")
+    allowed = f"the workspace ({workspace})" + (" and the folders of its skills" if readable else "")
+    raise PathRefused(f"{path} is outside of what this tool may use: {allowed}")
 
 
 def _check_text(path: str) -> None:

@@ -382,6 +382,8 @@ class _Spill:
         self._cut = False
 
     def take(self, data: bytes, *, needed: bool) -> None:
+        if not self._spec["max_bytes"]:
+            return  # nothing of it may be kept
         if self._fd is None and not needed:
             self._early.append(data)
             return

@@ -24,7 +24,7 @@ from skill_actors.models.base import (
 )
 from skill_actors.models.failures import connection_failure, protocol_failure, stream_failure
 
-__all__ = ["MessageAssembly"]
+__all__ = ["MessageAssembly", "count_usage"]
 
 # With these a tool call may have been cut in the middle of its input; it is then no call at all.
 _CUT_SHORT: Final = frozenset({"max_tokens", "model_context_window_exceeded", "refusal"})
@@ -107,7 +107,7 @@ class MessageAssembly:
             raise ValueError("a second message begins")
         message = event["message"]
         self._model = str(message["model"])
-        self.usage = _counted(message.get("usage"), self.usage)
+        self.usage = count_usage(message.get("usage"), self.usage)
         return (UsageSoFar(self.usage),)
 
     def _block_start(self, event: Mapping[str, Any]) -> Sequence[ModelEvent]:
@@ -157,7 +157,7 @@ class MessageAssembly:
     def _message_delta(self, event: Mapping[str, Any]) -> Sequence[ModelEvent]:
         delta = event.get("delta") or {}
         self._ending = {**self._ending, **{key: value for key, value in delta.items() if value is not None}}
-        self.usage = _counted(event.get("usage"), self.usage)
+        self.usage = count_usage(event.get("usage"), self.usage)
         return ()
 
     def _message_stop(self, event: Mapping[str, Any]) -> Sequence[ModelEvent]:
@@ -197,8 +197,14 @@ def _text(value: object) -> str:
     raise TypeError(f"text expected, not {str(value)[:80]!r}")
 
 
-def _counted(reported: object, before: Usage) -> Usage:
-    """Usage after a report. Counts are cumulative: each field that is there replaces what was known."""
+def count_usage(reported: object, before: Usage) -> Usage:
+    """Usage after a report. Counts are cumulative: each field that is there replaces what was known.
+
+    Raises:
+        TypeError: if the report is no object, nor null.
+        ValueError: if a field of it is no count.
+
+    """
     if reported is None:
         return before
     if not isinstance(reported, dict):

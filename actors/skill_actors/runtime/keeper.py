@@ -226,7 +226,7 @@ class Worker:
         with contextlib.suppress(trio.ClosedResourceError):
             while data := await self._outputs[which].receive_some(_READ_BYTES):
                 self._printed += len(data)
-                if which == 1:
+                if which == 1 and self._spec.keep_stderr:
                     self._tail = (self._tail + bytes(data))[-_TAIL_BYTES:]
                 if self._printed > self._spec.max_output_bytes and self.verdict is None:
                     limit = self._spec.max_output_bytes

@@ -51,6 +51,8 @@ class WorkerSpec:
         max_frame_bytes: of one request, answer or piece of output. JSON of this size is parsed on the trio thread:
             a megabyte takes milliseconds.
         max_output_bytes: what it may print (stdout and stderr) during one request; beyond that it is killed.
+        keep_stderr: whether the end of its stderr stands in the report of its end, which is logged. Not where what it
+            is given may be secret.
         nice: added to its niceness, so that it yields to the daemon where both want the processor.
         grace_s: seconds between SIGTERM and SIGKILL.
         start_timeout_s: seconds for its start, the import of the target included.
@@ -68,6 +70,7 @@ class WorkerSpec:
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     max_frame_bytes: int = 1 << 20
     max_output_bytes: int = 64 << 20
+    keep_stderr: bool = True
     nice: int = 10
     grace_s: float = 0.3
     start_timeout_s: float = 10.0

@@ -347,6 +347,7 @@ class _Worker:
         self._lock = _thread.allocate_lock()
         self._frames = Frames(1 << 30)  # the other side is the daemon
         self._max_bytes = 0
+        self._pid = os.getpid()
         self._cpu_s: int | None = None
 
     def run(self) -> None:
@@ -389,6 +390,8 @@ class _Worker:
             answer = frame(EXHAUSTED, call)
         except Exception as error:
             answer = frame(ERROR, call, _described(error))
+        if os.getpid() != self._pid:
+            os._exit(1)  # the target forked, and this is the copy: a second answer would be taken for another request's
         self._send(answer)
 
     def _allow_cpu(self) -> None:

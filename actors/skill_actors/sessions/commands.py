@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
+from skill_actors.skills.names import normal_name
+
 __all__ = ["SlashCommand", "parse_command"]
 
 
@@ -17,10 +19,17 @@ class SlashCommand:
 
 
 def parse_command(text: str, skills: Container[str]) -> SlashCommand | None:
-    """Read a message; None if it is an ordinary one, also when it begins with `/` but names no skill."""
+    """Read a message; None if it is an ordinary one, also when it begins with `/` but names no skill.
+
+    Args:
+        text: of the message.
+        skills: their names, in the spelling of `normal_name`; another spelling in the message is the same name.
+
+    """
     if not text.startswith("/"):
         return None
     words = text[1:].split(maxsplit=1)
-    if not words or text[1].isspace() or words[0] not in skills:
+    if not words or text[1].isspace():
         return None
-    return SlashCommand(words[0], words[1] if len(words) == 2 else "")
+    name = normal_name(words[0])
+    return SlashCommand(name, words[1] if len(words) == 2 else "") if name in skills else None

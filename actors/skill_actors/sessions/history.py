@@ -8,12 +8,13 @@ in the next user message, roles alternate, and a restart or an unknown outcome i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from skill_actors.models.base import Block, Message
 from skill_actors.sessions.events import TURN_ENDINGS, Event
 
-__all__ = ["AMBIGUOUS", "FORKED", "IMPORTED", "READ_AGAIN", "RESTARTED", "History"]
+__all__ = ["AMBIGUOUS", "FORKED", "IMPORTED", "READ_AGAIN", "RESTARTED", "History", "Instructions"]
 
 AMBIGUOUS: Final = (
     "Interrupted: the daemon stopped while this ran. Its outcome is unknown; it may or may not have taken effect. "
@@ -38,11 +39,40 @@ _NOTES: Final[Mapping[str, str]] = {
     "session.imported": IMPORTED,
     "session.restarted": RESTARTED,
 }
+_SKILL_GONE: Final = "[skilld: the skill {name!r}, which was loaded above, cannot be used any more.]"
+_SKILL_CHANGED: Final = (
+    "[skilld: the skill {name!r} was changed since it was loaded above: load it again before you use it. "
+    "Its folder is now {folder}.]"
+)
+_SKILL_MOVED: Final = (
+    "[skilld: files of the skill {name!r}, which was loaded above, were changed or moved; its instructions are as they "
+    "were. Its folder is now {folder}.]"
+)
 _NEVER_RAN: Final = "Not run: the turn ended before this call was started."
 
 
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """Of a skill, as a message holds them.
+
+    Args:
+        call: the tool_use whose result they are.
+        content: the key of what was given.
+        told: key and folder of the skill as the model knows it, also from notes; both are None if it knows it as gone.
+
+    """
+
+    call: str
+    content: str
+    told: tuple[str | None, str | None]
+
+
 class History:
-    """Messages so far. Feed it every event of the session in order; deltas and outputs are ignored."""
+    """Messages so far. Feed it every event of the session in order; deltas and outputs are ignored.
+
+    `instructions` are those of skills that the messages hold, the latest of each, by name. Whoever shortens messages
+    has to leave the results of these calls in place, or to forget what they held.
+    """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._messages: list[Message] = []
@@ -50,6 +80,7 @@ class History:
         self._open: dict[str, str | None] = {}  # tool_use ids without a result -> what the result is if none comes
         self._results: dict[str, Block] = {}
         self._notes: list[str] = []  # told at the start of the next user message
+        self.instructions: dict[str, Instructions] = {}
         self.seen_seq = 0
         for event in events:
             self.add(event)
@@ -69,6 +100,8 @@ class History:
                     self._open[event.data["id"]] = READ_AGAIN if event.data.get("read_only") else AMBIGUOUS
             case "tool.finished":
                 self._finished(event.data)
+            case "skill.changed":
+                self._skill_changed(event.data)
             case "session.reset":
                 self._forget()
             case type if type in _NOTES:
@@ -91,6 +124,7 @@ class History:
         """The conversation begins anew; messages that wait are its first ones."""
         self._messages, self._notes = [], []
         self._open, self._results = {}, {}
+        self.instructions.clear()
 
     def _begin(self, data: Mapping[str, Any]) -> None:
         notes, self._notes = self._notes, []
@@ -115,8 +149,27 @@ class History:
         if data.get("is_error"):
             result["is_error"] = True
         self._results[id] = result
+        loaded = data.get("skill_loaded")
+        if isinstance(loaded, Mapping):
+            content = str(loaded.get("content"))
+            told = (content, str(loaded.get("folder")))
+            self.instructions[str(loaded.get("name"))] = Instructions(id, content, told)
         if len(self._results) == len(self._open):
             self._settle()
+
+    def _skill_changed(self, data: Mapping[str, Any]) -> None:
+        """Tell it in the message of the turn that has just begun, if instructions of the skill are in the messages."""
+        name, content, folder = str(data.get("name")), data.get("content"), data.get("folder")
+        held = self.instructions.get(name)
+        if held is None:
+            return
+        self.instructions[name] = replace(held, told=(content, folder))
+        text = _SKILL_CHANGED if content != held.content else _SKILL_MOVED
+        note = (text if folder else _SKILL_GONE).format(name=name, folder=folder)
+        if self._open:  # no message of ours: results have to come first
+            self._notes.append(note)
+        else:
+            self._say("user", [_text(note)])
 
     def _settle(self) -> None:
         """Write the results of the last assistant message, in the order of its calls."""

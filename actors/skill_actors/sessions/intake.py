@@ -16,6 +16,8 @@ from skill_actors.sessions.crashes import Crashes
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.lineage import first_title
 from skill_actors.sessions.log import Draft
+from skill_actors.sessions.offered import offered_skills
+from skill_actors.sessions.room import WaitingRoom
 from skill_actors.sessions.session import LiveSession, QueuedTurn, RunTurn
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import not_found
@@ -57,8 +59,7 @@ class Intake:
         self._env = env
         self._start = start
         self.crashes = Crashes(env)
-        self._waiting: dict[str, LiveSession] = {}  # sessions that had turns waiting when they were looked at last
-        self._entering = 0  # messages between the check of the bound and the line they join
+        self._room = WaitingRoom(env.defaults.queued_total)
         self.draining = False
 
     def refuse_if_draining(self) -> None:
@@ -94,15 +95,12 @@ class Intake:
                 known = await self._env.journal.find_turn(live.id, idempotency_key)
                 if known is not None:
                     return self._same_turn(known, digest)
-            self._check_message(live, text, files)
+            await self._check_message(live, text, files)
             self._check_queue(live)
-            self._entering += 1
-            try:
+            with self._room.place(live.log.record.owner_uid):
                 return await self._queue(live, text, files, idempotency_key, digest)
-            finally:
-                self._entering -= 1
 
-    def _check_message(self, live: LiveSession, text: str, files: Sequence[tuple[str, bytes]]) -> None:
+    async def _check_message(self, live: LiveSession, text: str, files: Sequence[tuple[str, bytes]]) -> None:
         limit = self._env.defaults.max_message_chars
         if len(text) > limit:
             raise Refused("too_large", f"the text has {len(text)} characters; at most {limit}. Put it into a file")
@@ -111,7 +109,10 @@ class Intake:
         if "\0" in text:
             raise Refused("bad_request", "text: contains a NUL character")
         check_files(files)
-        allowed = self._env.skills().select(live.log.record.settings.get("skills"))
+        if not text.startswith("/"):
+            return
+        record = live.log.record
+        allowed = (await offered_skills(self._env, record.owner_uid, record.settings)).skills
         command = parse_command(text, allowed)
         if command is not None:
             entry_argv(allowed[command.skill], "", command.arguments)
@@ -127,19 +128,6 @@ class Intake:
                 f"session {live.id} has {bound} messages waiting already; send again when a turn has ended",
                 retry_after_s=5,
             )
-
-        total = self._env.defaults.queued_total
-        if self._queued() + self._entering >= total:
-            raise Refused(
-                "overloaded",
-                f"{total} messages wait in all sessions together; send again when some of them have been answered",
-                retry_after_s=5,
-            )
-
-    def _queued(self) -> int:
-        """How many turns wait in all sessions."""
-        self._waiting = {id: live for id, live in self._waiting.items() if live.pending}
-        return sum(len(live.pending) for live in self._waiting.values())
 
     def _same_turn(self, known: TurnRecord, digest: str) -> Accepted:
         if known.digest != digest:
@@ -185,7 +173,7 @@ class Intake:
     def run(self, live: LiveSession, queued: QueuedTurn) -> None:
         """Have a durable turn run, starting the session's actor if there is none."""
         live.pending[queued.record.id] = queued
-        self._waiting[live.id] = live
+        self._room.note(live)
         self.wake(live, queued.record.id)
 
     def wake(self, live: LiveSession, *turns: str) -> None:

@@ -29,6 +29,7 @@ __all__ = ["Draft", "OpenBlock", "SessionLog"]
 
 _TAIL_EVENTS: Final = 64  # kept in memory for readers that keep up
 _PAGE_EVENTS: Final = 500
+_RESET_SEQ: Final = "reset_seq"  # among the settings, but none that anybody may choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,13 @@ class SessionLog:
                 (event,) = await self._commit([draft], [numbered], titled, None)
         return event
 
+    async def reset(self, draft: Draft) -> None:
+        """Store the event with which the conversation begins anew, and where it is. Raises what `append` raises."""
+        async with self._lock:
+            with trio.CancelScope(shield=True):
+                settings = {**self.record.settings, _RESET_SEQ: self.record.last_seq + 1}
+                await self._commit([draft], (), settings, None)
+
     async def _commit(
         self,
         drafts: Sequence[Draft],
@@ -231,6 +239,9 @@ class SessionLog:
         if self.history is not None:
             return self.history
         history = History()
+        history.seen_seq = max(
+            0, int(self.record.settings.get(_RESET_SEQ, 0)) - 1
+        )  # what was before is forgotten there
         async with self._lock:  # nothing is appended meanwhile
             while history.seen_seq < self.record.last_seq:
                 events = await self._journal.read_events(self.record.id, after=history.seen_seq, limit=_PAGE_EVENTS)

@@ -23,6 +23,7 @@ from skill_actors.sessions.branching import Branching, workspaces_in
 from skill_actors.sessions.events import Event, Position, utc_now
 from skill_actors.sessions.intake import Accepted, Intake, StartSession, check_key, digest_of, refusal
 from skill_actors.sessions.log import Draft
+from skill_actors.sessions.offered import check_project, check_skill_choice, offered_skills
 from skill_actors.sessions.poison import try_again
 from skill_actors.sessions.recovery import close_interrupted, close_poisoned
 from skill_actors.sessions.session import LiveSession, QueuedTurn
@@ -33,6 +34,7 @@ from skill_actors.sessions.transcript import read_transcript
 from skill_actors.sessions.uploads import remove_workspace
 from skill_actors.sessions.views import ending_view, session_view, tell_turn_stop, turn_view
 from skill_actors.sessions.wanted import Wanted
+from skill_actors.skills.base import SkillSnapshot
 from skill_actors.store.base import (
     JournalClosed,
     SessionExists,
@@ -89,7 +91,7 @@ class SessionManager:
         """
 
         async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
-            checked = self._check_choices(settings)
+            checked = await self._check_choices(settings, owner_uid)
             now = utc_now()
             record = SessionRecord(id=id, owner_uid=owner_uid, created=now, updated=now, settings={**chosen, **checked})
             await self._env.journal.create_session(record)
@@ -134,7 +136,8 @@ class SessionManager:
 
         async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
             transcript = await trio.to_thread.run_sync(read_transcript, raw)
-            checked = self._check_choices(transcript.settings)
+            elsewhere = {name: value for name, value in transcript.settings.items() if name != "cwd"}
+            checked = await self._check_choices(elsewhere, owner_uid)
             return await self._branching.take_in(transcript, owner_uid, id, {**chosen, **checked})
 
         return await self._make(owner_uid, idempotency_key, hashlib.sha256(raw).hexdigest(), make)
@@ -162,16 +165,19 @@ class SessionManager:
                 raise refusal(error) from error
             except SessionExists as error:  # the one that had the key was deleted, and goes chunk by chunk
                 raise Refused("overloaded", f"{error}, or the same in a moment", retry_after_s=1) from error
+        self._table.made(id)
         self._env.bus.emit("session.created", {"count": 1}, {"session": id})
         return self._view(record)
 
-    def _check_choices(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+    async def _check_choices(self, settings: Mapping[str, Any], owner_uid: int) -> dict[str, Any]:
         checked = check_settings(settings, backends=self._env.executors)
         for name in checked.get("backends", self._env.default_backends):
             if name not in self._env.executors:
                 raise Refused("backend_unavailable", f"the default backend {name!r} is not configured")
         self._env.resolve_model(checked.get("model"))
-        self._check_skills(checked.get("skills"))
+        if "cwd" in checked:
+            checked["cwd"] = await check_project(self._env, owner_uid, checked["cwd"])
+        await check_skill_choice(self._env, owner_uid, checked)
         return checked
 
     def _same_session(self, record: SessionRecord, digest: str, key: str) -> dict[str, Any]:
@@ -181,17 +187,14 @@ class SessionManager:
             )
         return self._view(record)
 
-    def _check_skills(self, names: Sequence[str] | None) -> None:
-        known = self._env.skills().skills
-        for name in names or ():
-            if ":" in name:
-                raise Refused("invalid_skill_spec", f"skill {name!r}: hosted skills need the hosted backend; not here")
-            if name not in known:
-                raise Refused("invalid_skill_spec", f"there is no skill {name!r}; GET /v1/skills lists those there are")
-
     async def get(self, session: str, viewer: Viewer) -> dict[str, Any]:
         """A session's JSON form. Raises Refused("not_found")."""
         return self._view(await self._table.record(session, viewer))
+
+    async def skills(self, session: str, viewer: Viewer) -> SkillSnapshot:
+        """The skills that the session's next turn may use, and what kept others out. Raises Refused("not_found")."""
+        record = await self._table.record(session, viewer)
+        return await offered_skills(self._env, record.owner_uid, record.settings)
 
     async def list(
         self, viewer: Viewer, *, limit: int = 100, cursor: str | None = None, wanted: Wanted | None = None
@@ -249,7 +252,7 @@ class SessionManager:
             if live.deleting:
                 raise not_found("session", session)
             try:
-                await live.log.append([Draft("session.reset", None, {"workspace": workspace})])
+                await live.log.reset(Draft("session.reset", None, {"workspace": workspace}))
             except (StorageFull, JournalClosed, SessionMissing) as error:
                 raise refusal(error) from error
             live.restarted = False

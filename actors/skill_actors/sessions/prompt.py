@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from skill_actors.backends.base import Workspace
 from skill_actors.models.base import SkillHint
 from skill_actors.sessions.surroundings import PinnedSkill
-from skill_actors.skills.catalogue import catalogue
+from skill_actors.skills.catalogue import Catalogue, write_catalogue
 from skill_actors.skills.entry import entry_argv
+from skill_actors.skills.inventory import SKILL_FILE
 
-__all__ = ["command_of", "hints_of", "system_prompt"]
+__all__ = ["command_of", "hints_of", "skills_of", "system_prompt"]
 
 _WORKSPACE = """\
 You work in the folder {root}. Relative paths start there, and files you write there are kept between messages. \
 You run unattended: nobody can answer a prompt of a command, so use non-interactive flags."""
+_PROJECT = "The user's project is the folder {root}. It lies outside of yours: work on it with commands."
 
 
-def system_prompt(system: str | None, pinned: Sequence[PinnedSkill], workspace: Workspace) -> str:
-    """The session's own instructions, where it works, and the catalogue of skills (if there are any)."""
-    located = [(pin.skill, f"{workspace.path_of_skill(pin.copy)}/SKILL.md") for pin in pinned]
-    parts = [system or "", _WORKSPACE.format(root=workspace.root), catalogue(located)]
+def skills_of(
+    pinned: Sequence[PinnedSkill], workspace: Workspace, *, budget_tokens: int, uses: Mapping[str, int]
+) -> Catalogue:
+    """The catalogue of these skills, with locations as the tools see them."""
+    located = [(pin.skill, f"{workspace.path_of_skill(pin.copy)}/{SKILL_FILE}") for pin in pinned]
+    return write_catalogue(located, budget_tokens=budget_tokens, uses=uses)
+
+
+def system_prompt(system: str | None, workspace: Workspace, skills: str, project: str | None = None) -> str:
+    """The session's own instructions, where it works, its project, and the catalogue of skills, as far as there are."""
+    told = "" if project is None else _PROJECT.format(root=project)
+    parts = [system or "", _WORKSPACE.format(root=workspace.root), told, skills]
     return "\n\n".join(part for part in parts if part)
 
 

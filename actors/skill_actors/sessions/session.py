@@ -160,6 +160,7 @@ class Session(TrioActor):
         self._env = env
         names: Sequence[str] = live.log.record.settings.get("backends") or env.default_backends
         self._place = Place(live.id, names[0], env)
+        self._ranks = env.skill_uses.ranks()  # kept, so that use changes no prompt that a provider has in its cache
 
     async def on_receive(self, message: object) -> None:
         match message:
@@ -199,7 +200,8 @@ class Session(TrioActor):
     async def _perform(self, queued: QueuedTurn) -> bool:
         """Whether the turn has ended; else it waits again, since nothing of it could be stored."""
         live = self._live
-        turn = Turn(live.log, queued.record, queued.text, env=self._env, place=self._place)  # if it fails, it waits
+        # If this fails, it waits.
+        turn = Turn(live.log, queued.record, queued.text, env=self._env, place=self._place, ranks=self._ranks)
         del live.pending[turn.id]
         live.turn = turn
         try:

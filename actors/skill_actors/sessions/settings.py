@@ -10,13 +10,19 @@ from skill_actors.errors import Refused
 
 __all__ = ["CHANGEABLE", "SETTINGS", "check_settings"]
 
-SETTINGS: Final = frozenset({"title", "system", "model", "backends", "skills", "limits", "labels", "on_disconnect"})
+SETTINGS: Final = frozenset(
+    {"title", "system", "model", "backends", "skills", "limits", "labels", "cwd", "on_disconnect"}
+)
 CHANGEABLE: Final = frozenset({"title", "labels"})
 _LATER: Final = frozenset({"budget", "policy"})  # known names that nothing here would enforce: refused, not ignored
 
 _MAX_TITLE: Final = 200
 _MAX_SYSTEM: Final = 200_000
 _MAX_LABELS: Final = 32
+_MAX_SKILLS: Final = 1_000
+_MAX_PATTERNS: Final = 100  # all of them together become one expression, and that takes its time
+_MAX_WILD: Final = 8
+_MAX_PATH: Final = 4_096
 _LIMITS: Final[Mapping[str, tuple[float, float]]] = {
     "iterations": (1, 1000),
     "tool_timeout_s": (0.1, 86_400),
@@ -35,7 +41,7 @@ def check_settings(
         backends: names of the backends that exist.
 
     Raises:
-        Refused: bad_request naming field, value and what is expected; cwd_not_allowed; backend_unavailable.
+        Refused: bad_request naming field, value and what is expected; backend_unavailable.
 
     """
     checked = {name: value for name, value in settings.items() if value is not None}
@@ -52,8 +58,6 @@ def check_settings(
 
 
 def _check_name(name: str, allowed: Collection[str]) -> None:
-    if name == "cwd":
-        raise Refused("cwd_not_allowed", "cwd is for a daemon run by the user who owns the folder; this one takes none")
     if name in allowed:
         return
     if name in _LATER:
@@ -81,6 +85,24 @@ def _names(name: str, value: Any) -> None:
     good = isinstance(value, Sequence) and not isinstance(value, str)
     if not good or not all(isinstance(item, str) and 0 < len(item) <= 200 for item in value):
         raise Refused("bad_request", f"{name}: expected a list of names")
+
+
+def _skills(name: str, value: Any) -> None:
+    lists = {name: value}
+    if isinstance(value, Mapping):
+        lists = {f"{name}.{key}": listed for key, listed in value.items() if listed is not None}
+        if not value or not set(value) <= {"allow", "deny"}:
+            raise Refused("bad_request", f"{name}: expected a list of names, or an object with allow, deny or both")
+    for field, listed in lists.items():
+        _names(field, listed)
+        if len(listed) > _MAX_SKILLS:
+            raise Refused(
+                "bad_request", f"{field}: expected at most {_MAX_SKILLS} names; a pattern such as pdf* does more"
+            )
+        wild = [sum(map(item.count, "*?[")) for item in listed]
+        if sum(map(bool, wild)) > _MAX_PATTERNS or max(wild, default=0) > _MAX_WILD:
+            limit = f"at most {_MAX_PATTERNS} patterns, each with at most {_MAX_WILD} of * ? ["
+            raise Refused("bad_request", f"{field}: expected {limit}")
 
 
 def _labels(name: str, value: Any) -> None:
@@ -113,8 +135,9 @@ _CHECKS: Final[Mapping[str, Any]] = {
     "system": _text(_MAX_SYSTEM),
     "model": _text(200),
     "backends": _names,
-    "skills": _names,
+    "skills": _skills,
     "limits": _limits,
     "labels": _labels,
+    "cwd": _text(_MAX_PATH),
     "on_disconnect": _on_disconnect,
 }

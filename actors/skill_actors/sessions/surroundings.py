@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from skill_actors.backends.base import Executor
+from skill_actors.backends.native_processes import NativeProcesses
 from skill_actors.models.base import Model, Usage
 from skill_actors.sessions.slots import TurnSlots
 from skill_actors.skills.base import Skill, SkillSnapshot
+from skill_actors.skills.projects import Projects
+from skill_actors.skills.secrets import SkillSecrets
 from skill_actors.store.base import Journal
 from skill_actors.telemetry import Bus
 
-__all__ = ["PinnedSkill", "SessionDefaults", "Surroundings"]
+__all__ = ["PinnedSkill", "SessionDefaults", "SkillUses", "Surroundings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,10 @@ class SessionDefaults:
     max_tokens: int = 8192
     max_message_chars: int = 4 * 1024 * 1024
     idle_unload_s: float = 600.0
+    catalogue_tokens: int = 10_000
+    restrict_to_allowed_tools: bool = False
+    denied_tools: frozenset[str] = frozenset()
+    asked_tools: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,24 @@ class PinnedSkill:
 
     skill: Skill
     copy: Path
+
+
+class SkillUses:
+    """In how many turns each skill was used since the start, in powers of two, so that ranks seldom change."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, int] = {}
+        self._ranks: Mapping[str, int] = {}
+
+    def add(self, name: str) -> None:
+        """One more turn has used it."""
+        turns = self._turns[name] = self._turns.get(name, 0) + 1
+        if turns.bit_length() != self._ranks.get(name):
+            self._ranks = {**self._ranks, name: turns.bit_length()}
+
+    def ranks(self) -> Mapping[str, int]:
+        """By name; what is absent was not used. It never changes: whoever keeps it shares it with others."""
+        return self._ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +81,11 @@ class Surroundings:
         default_backends: what a session gets that names none.
         slots: how many turns run at once in all, and who is next.
         workspaces: the folder of all workspaces.
+        natives: runs the tools of native skills; None where there are none.
+        skill_uses: counted here, so that the catalogue knows what to keep whole.
+        secrets: what the commands of single skills get besides.
+        projects: where skills of a session's `cwd` are found; None: no session has one.
+        role_permits: which skills a user's roles permit, by the user's uid; None: all.
 
     """
 
@@ -70,4 +100,9 @@ class Surroundings:
     workspaces: Path
     bus: Bus
     defaults: SessionDefaults = field(default_factory=SessionDefaults)
+    natives: NativeProcesses | None = None
     random: random.Random = field(default_factory=random.Random)
+    skill_uses: SkillUses = field(default_factory=SkillUses)
+    secrets: SkillSecrets = field(default_factory=SkillSecrets)
+    projects: Projects | None = None
+    role_permits: Callable[[int], Awaitable[Callable[[str], bool] | None]] | None = None

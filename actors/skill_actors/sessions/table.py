@@ -10,7 +10,6 @@ import trio
 
 from skill_actors.errors import Refused
 from skill_actors.ids import is_id
-from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.log import SessionLog
 from skill_actors.sessions.session import LiveSession
 from skill_actors.store.base import Journal, SessionRecord, TurnRecord
@@ -38,8 +37,8 @@ class SessionTable:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._booted = utc_now()
         self._live: dict[str, LiveSession] = {}
+        self._up_to_date: set[str] = set()  # not in memory, and nothing to be told of a restart; about 150 B each
         self._loading: dict[str, trio.Event] = {}
 
     def __iter__(self) -> Iterator[LiveSession]:
@@ -57,9 +56,14 @@ class SessionTable:
         live = self._live.get(session)
         return None if live is None else live.log.record.owner_uid
 
+    def made(self, session: str) -> None:
+        """It has come into being since this daemon was started, perhaps with a history."""
+        self._up_to_date.add(session)
+
     def drop(self, session: str) -> None:
-        """Forget it; the store has everything."""
+        """Forget it: it was deleted."""
         self._live.pop(session, None)
+        self._up_to_date.discard(session)
 
     def newest(self, record: SessionRecord) -> SessionRecord:
         """The same session as it is now, if it is in memory."""
@@ -89,7 +93,8 @@ class SessionTable:
                 record = await self._journal.open_session(session)
                 if record is None:
                     raise not_found("session", session)
-                restarted = record.last_seq > 0 and record.updated < self._booted
+                # Remembered, not read off the times of its events: the clock may have been set back.
+                restarted = record.last_seq > 0 and session not in self._up_to_date
                 self._live[session] = LiveSession(SessionLog(self._journal, record), restarted=restarted)
             finally:
                 self._loading.pop(session).set()
@@ -137,6 +142,8 @@ class SessionTable:
                 ref.stop(block=False)
                 await ref.wait_stopped()
             if live.unused:
-                self.drop(live.id)
+                del self._live[live.id]  # the store has everything
+                if not live.restarted:
+                    self._up_to_date.add(live.id)
                 gone += 1
         return gone

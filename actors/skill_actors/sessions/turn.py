@@ -11,32 +11,41 @@ import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Literal
 
 import trio
 
-from skill_actors.backends.base import BackendUnavailable, Executor, ToolCall, Workspace
+from skill_actors.backends.base import BackendUnavailable, Executor, ToolCall, Workspace, WorkspaceSpec
+from skill_actors.backends.native import NativeRoom
 from skill_actors.errors import Refused
 from skill_actors.models.base import MessageDone, Model, ModelError, ModelRequest, Usage
 from skill_actors.models.retry import CIRCUIT_OPEN
 from skill_actors.runtime.exit import split_cancelled
+from skill_actors.sessions.active_skills import ActiveSkills
 from skill_actors.sessions.bill import Bill
 from skill_actors.sessions.commands import SlashCommand, parse_command
 from skill_actors.sessions.engine import CallModel, Ending, RunTools, Step, TurnEngine, TurnLimits
 from skill_actors.sessions.events import Event, utc_now
+from skill_actors.sessions.grants import Grants
 from skill_actors.sessions.history import History
 from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.natives import native_room
+from skill_actors.sessions.offered import offered_skills
 from skill_actors.sessions.place import Place
 from skill_actors.sessions.policy import Policy
-from skill_actors.sessions.prompt import command_of, hints_of, system_prompt
+from skill_actors.sessions.prompt import command_of, hints_of, skills_of, system_prompt
 from skill_actors.sessions.stream import ModelCall
 from skill_actors.sessions.surroundings import PinnedSkill, Surroundings
 from skill_actors.sessions.toolrun import ToolRun
 from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
+from skill_actors.skills.activation import LOAD_SKILL, load_skill_tool
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.store.base import TurnRecord, TurnStatus
 
 __all__ = ["Turn"]
+
+_FEW_SKILLS: Final = 200  # the catalogue of more is written in a thread: it takes 16 ms for a thousand
 
 _STATUS: Final[Mapping[str, TurnStatus]] = {
     "turn.finished": "finished",
@@ -53,15 +62,26 @@ class Turn:
         record: the queued turn.
         text: the user's message.
         place: where its tools run.
+        ranks: how much each skill is used: of those used least the model is told less.
 
     """
 
-    def __init__(self, log: SessionLog, record: TurnRecord, text: str, *, env: Surroundings, place: Place) -> None:
+    def __init__(
+        self,
+        log: SessionLog,
+        record: TurnRecord,
+        text: str,
+        *,
+        env: Surroundings,
+        place: Place,
+        ranks: Mapping[str, int],
+    ) -> None:
         self._log = log
         self._record = record
         self._text = text
         self._env = env
         self._place = place
+        self._ranks = ranks
         self._settings = log.record.settings
         limits = self._settings.get("limits", {})
         self._engine = TurnEngine(
@@ -75,6 +95,11 @@ class Turn:
         self._executor: Executor
         self._workspace: Workspace
         self._pinned: Sequence[PinnedSkill] = ()
+        self._skills: ActiveSkills
+        self._natives: NativeRoom | None = None
+        self._entry: PinnedSkill | None = None  # whose entry command this turn runs
+        self._catalogue = ""  # the same for every model call of the turn
+        self._tools: Sequence[Mapping[str, Any]] = ()
         self._began = time.monotonic()
         self._scope = trio.CancelScope()
         self._cancel_reason: str | None = None
@@ -142,8 +167,8 @@ class Turn:
     async def _start(self) -> Step:
         self._began = time.monotonic()
         self._history = await self._log.load_history()
-        snapshot = self._env.skills()
-        allowed = snapshot.select(self._settings.get("skills"))
+        snapshot = await offered_skills(self._env, self._log.record.owner_uid, self._settings)
+        allowed = snapshot.skills
         await self._write_started(snapshot, len(allowed))
         command = parse_command(self._text, allowed)
         self._executor = self._place.executor()
@@ -151,6 +176,7 @@ class Turn:
         skills = list(allowed.values())
         copies = await self._env.pin(skills)
         self._pinned = [PinnedSkill(skill, copy) for skill, copy in zip(skills, copies, strict=True)]
+        await self._offer_skills()
         if command is not None:
             return await self._begin_command(command)
         return self._engine.begin()
@@ -161,6 +187,7 @@ class Turn:
             "backend": self._place.backend,
             "skills": skills,
             "skills_generation": snapshot.generation,
+            "skills_digest": snapshot.digest,
         }
         running = replace(self._record, status="running", updated=utc_now())
         await self._write([Draft("turn.started", self.id, data)], [running])
@@ -168,9 +195,41 @@ class Turn:
         self.started = True
         self._env.bus.emit("turn.started", {"system_time": time.time()}, {"session": self._log.record.id})
 
+    async def _offer_skills(self) -> None:
+        """What the model is told of the skills, and how it gets at them."""
+        limits = self._env.defaults
+        spec = WorkspaceSpec(session=self._log.record.id, root=self._workspace.root)
+        own_tools = self._executor.tools()
+        taken = {LOAD_SKILL, *(str(tool["name"]) for tool in own_tools)}
+        self._natives = native_room(self._env, self._pinned, spec, taken)
+        self._skills = ActiveSkills(
+            self._pinned,
+            self._workspace,
+            self._history,
+            self._env.skill_uses,
+            max_chars=limits.tool_output_chars,
+            owners={} if self._natives is None else self._natives.owners,
+        )
+        changes = [Draft("skill.changed", self.id, change) for change in self._skills.changes()]
+        if changes:
+            await self._write(changes)
+        write = partial(
+            skills_of, self._pinned, self._workspace, budget_tokens=limits.catalogue_tokens, uses=self._ranks
+        )
+        told = write() if len(self._pinned) <= _FEW_SKILLS else await trio.to_thread.run_sync(write)
+        self._catalogue = told.text
+        if told.shortened or told.left_out:
+            cut = {"shortened": len(told.shortened), "left_out": len(told.left_out)}
+            self._env.bus.emit("skill.catalogue_cut", cut, {"session": self._log.record.id})
+        load = load_skill_tool(pin.skill for pin in self._pinned)
+        native = () if self._natives is None else self._natives.tools
+        self._tools = [*own_tools, *([load] if load is not None else []), *native]
+
     async def _begin_command(self, command: SlashCommand) -> Step:
         pin = next(pin for pin in self._pinned if pin.skill.name == command.skill)
         argv = command_of(pin, self._workspace, command.arguments)
+        self._skills.activate(command.skill)
+        self._entry = pin
         call = ToolCall(
             id=f"toolu_{secrets.token_hex(12)}",
             name="bash_tool",
@@ -215,8 +274,10 @@ class Turn:
         return ModelRequest(
             model=name,
             messages=self._history.messages(),
-            system=system_prompt(self._settings.get("system"), self._pinned, self._workspace),
-            tools=self._executor.tools(),
+            system=system_prompt(
+                self._settings.get("system"), self._workspace, self._catalogue, self._settings.get("cwd")
+            ),
+            tools=[tool for tool in self._tools if tool["name"] not in self._env.defaults.denied_tools],
             max_tokens=self._env.defaults.max_tokens,
             skills=hints_of(self._pinned, self._workspace) if model.provider == "offline" else (),
         )
@@ -228,8 +289,17 @@ class Turn:
             self.id,
             workspace=self._workspace,
             backend=self._executor.name,
-            policy=Policy(tools=frozenset(str(tool["name"]) for tool in self._executor.tools())),
+            policy=self._policy(),
             pinned=self._pinned,
+            skills=self._skills,
+            grants=Grants(
+                self._env.secrets,
+                self._pinned,
+                self._workspace,
+                entry=self._entry,
+                tools={} if self._natives is None else self._natives.owners,
+            ),
+            natives=self._natives,
             timeout_s=self._tool_timeout_s,
             output_chars=self._env.defaults.tool_output_chars,
             bus=self._env.bus,
@@ -245,6 +315,18 @@ class Turn:
             for call in calls:
                 nursery.start_soon(one, call)
         return self._engine.tools_finished(outputs)
+
+    def _policy(self) -> Policy:
+        """For calls that were made with the skills that are active now."""
+        limits = self._env.defaults
+        return Policy(
+            tools=frozenset(str(tool["name"]) for tool in self._tools),
+            deny=limits.denied_tools,
+            ask=limits.asked_tools,
+            active=self._skills.active,
+            skill_roots=self._skills.roots,
+            restrict=limits.restrict_to_allowed_tools,
+        )
 
     async def _write_last(self, step: Step, ending: Ending) -> None:
         """Results for calls that will never run, and what an entry command printed as the answer."""

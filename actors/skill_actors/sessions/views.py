@@ -40,6 +40,7 @@ def session_view(
         "usage": totals.get("usage", Usage().to_dict()),
         "cost_usd": totals.get("cost_usd", 0.0),
         "labels": settings.get("labels", {}),
+        "cwd": settings.get("cwd"),
         "limits": settings.get("limits", {}),
         "on_disconnect": settings.get("on_disconnect", "continue"),
         "forked_from": settings.get("forked_from"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Diagnostic", "Skill", "SkillFailure", "SkillSnapshot"]
+from skill_actors.native import NativeCode
+
+__all__ = ["Diagnostic", "NativePart", "Skill", "SkillFailure", "SkillSnapshot"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,14 @@ class Diagnostic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NativePart:
+    """The class of a native skill, and by callback the tools that it offers."""
+
+    code: NativeCode
+    tools: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Skill:
     """A loaded skill. Nothing here is read from disk again; `digest` names exactly this content.
 
@@ -33,6 +44,8 @@ class Skill:
             regular file in scripts/.
         files: relative POSIX paths of its regular files, sorted.
         trusted: whether its source may pre-approve tools.
+        package: the `.skill` file that `root` was unpacked from, None if the author's folder is `root` itself.
+        native: its class, where it is a native skill and its folder is trusted with code.
 
     """
 
@@ -49,6 +62,8 @@ class Skill:
     entry: tuple[str, ...] | None = None
     files: tuple[str, ...] = ()
     trusted: bool = False
+    package: Path | None = None
+    native: NativePart | None = None
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
@@ -70,8 +85,10 @@ class SkillSnapshot:
     failures: Sequence[SkillFailure] = ()
     loaded_at: str = ""
 
-    def select(self, names: Sequence[str] | None) -> Mapping[str, Skill]:
-        """The skills a session may use: all with None, else those named. Unknown names are simply absent."""
-        if names is None:
-            return self.skills
-        return {name: self.skills[name] for name in names if name in self.skills}
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) over the names and digests of all skills: the same skills have the same."""
+        total = hashlib.sha256()
+        for name, skill in self.skills.items():
+            total.update(f"{name}\0{skill.digest}\n".encode())
+        return total.hexdigest()

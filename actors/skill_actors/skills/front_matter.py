@@ -1,22 +1,29 @@
 """The front matter of a SKILL.md: found by lines, read as text, repaired where authors commonly slip.
 
-Lines end at `\\n` only (after a BOM is dropped and CRLF folded): other separators may stand inside values, and a
-`---` inside a value or in the body is not a delimiter.
+Lines end at `\\n` only (after a BOM is dropped and CRLF folded, or CR where there is no `\\n` at all): other separators
+may stand inside values, and a `---` inside a value or in the body is not a delimiter.
+
+The work is bounded by the number of keys and values, not by bytes: one value of megabytes is cut, cheaply.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from skill_actors.skills._text_yaml import TextMapping, YamlRefused, parse_mapping
+from skill_actors.skills._text_yaml import MAX_NODES, TextMapping, YamlRefused, parse_mapping
+from skill_actors.skills._yaml_repairs import QUOTING, RESPELLING, Repair
 from skill_actors.skills.base import Diagnostic
 
-__all__ = ["MAX_FRONT_MATTER_BYTES", "FrontMatter", "FrontMatterError", "read_front_matter"]
+__all__ = ["FrontMatter", "FrontMatterError", "read_front_matter", "read_strictly"]
 
-MAX_FRONT_MATTER_BYTES: Final = 64 * 1024
+USUAL_BYTES: Final = 64 * 1024  # above it nothing is repaired, and the loader cuts values to as many characters
+_MAX_STRICT_NODES: Final = 1_000_000  # the specification has no limit: this one only bounds the work
+_MAX_REPORTED: Final = 20
+
+_T = TypeVar("_T")
 
 
 class FrontMatterError(Exception):
@@ -48,17 +55,37 @@ class FrontMatter:
 
 
 def read_front_matter(data: bytes) -> FrontMatter:
-    """Read a SKILL.md.
+    """Read a SKILL.md, repairing what authors commonly get wrong.
 
     Raises:
-        FrontMatterError: if the text is not UTF-8, has no closed front matter of at most 64 KiB, or its YAML is
-            malformed beyond repair or uses aliases, merge keys, foreign tags or deep nesting.
+        FrontMatterError: if the text is not UTF-8, has no closed front matter, or its YAML is malformed beyond repair,
+            uses aliases, merge keys, foreign tags or deep nesting, or holds more than 32,768 keys and values.
 
     """
-    header, body = _split(_decode(data))
+    return _read(data, strict=False)
+
+
+def read_strictly(data: bytes) -> FrontMatter:
+    """As `read_front_matter`, but of YAML only what is legal, whole, and up to a million keys and values.
+
+    Legal YAML that the parser does not know (blanks at the end of a line, half a surrogate pair) is read all the same.
+    """
+    return _read(data, strict=True)
+
+
+def _read(data: bytes, *, strict: bool) -> FrontMatter:
     found: list[Diagnostic] = []
-    mapping = _parse(header, found)
-    found += (_duplicate(key, line) for key, line in mapping.duplicates)
+    header, body = _split(_decode(data, found))
+    size = len(header.encode())
+    if size > USUAL_BYTES:
+        message = f"the front matter has {size} bytes; {USUAL_BYTES} are plenty"
+        found.append(_doubt("front_matter_large", message, "Move text into the body or into references/."))
+    if strict:
+        mapping = _parse(header, _MAX_STRICT_NODES, None, (RESPELLING,), found)
+    else:
+        repairs = (RESPELLING, QUOTING) if size <= USUAL_BYTES else ()
+        mapping = _parse(header, MAX_NODES, USUAL_BYTES, repairs, found)
+    found += _doubts(mapping)
     return FrontMatter(
         values=mapping.values,
         lines={key: _in_file(line) for key, line in mapping.lines.items()},
@@ -78,51 +105,76 @@ def _error(code: str, message: str, remedy: str, line: int | None = None) -> Fro
     )
 
 
-def _duplicate(key: str, line: int) -> Diagnostic:
-    message = f"key {key[:64]!r} stands more than once; the last one holds"
-    return Diagnostic(code="duplicate_key", message=message, line=_in_file(line), remedy="Keep one of them.")
+def _doubt(code: str, message: str, remedy: str, line: int | None = None) -> Diagnostic:
+    return Diagnostic(code=code, message=message, line=None if line is None else _in_file(line), remedy=remedy)
 
 
-def _decode(data: bytes) -> str:
+def _doubts(mapping: TextMapping) -> Iterator[Diagnostic]:
+    for key, line in _first(mapping.duplicates):
+        message = f"key {key[:64]!a} stands more than once; the last one holds"
+        yield _doubt("duplicate_key", message, "Keep one of them.", line)
+    for tag, line in _first(mapping.odd_tags):
+        message = f"tag {tag} is not the core tag of its value; it is passed over"
+        yield _doubt("yaml_tag", message, "Leave the tag out.", line)
+    for line in _first(mapping.tabs):
+        yield _doubt("yaml_tab", "a tab outside of quotes, which many readers refuse", "Write blanks.", line)
+    for line in _first(mapping.anchors):
+        yield _doubt(
+            "yaml_anchor", "an anchor (&) has no use here; it is passed over", "Put the value in quotes.", line
+        )
+    for line in _first(mapping.cut):
+        yield _doubt("value_cut", f"the value is longer than {USUAL_BYTES} characters; it is cut", "Shorten it.", line)
+
+
+def _first(items: Sequence[_T]) -> Sequence[_T]:
+    return items[:_MAX_REPORTED]  # of a kind: who wrote thousands needs no longer list
+
+
+def _decode(data: bytes, found: list[Diagnostic]) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         message = f"byte {error.start} is not UTF-8 ({error.reason})"
         raise _error("not_utf8", message, "Save the file as UTF-8.", line) from None
-    return text.replace("\r\n", "\n")
+    text = text.replace("\r\r\n", "\n").replace("\r\n", "\n")  # the first: converted twice
+    if "\r" in text and "\n" not in text:
+        found.append(_doubt("line_ends", "lines end with CR alone, which many readers refuse", "Save it with LF."))
+        return text.replace("\r", "\n")
+    return text
+
+
+_OPENING: Final = re.compile(r"---[ \t]*(?:\n|\Z)")
+_CLOSING_LINE: Final = re.compile(r"^---[ \t]*$", re.MULTILINE)
 
 
 def _split(text: str) -> tuple[str, str]:
-    lines = text.split("\n")
-    if lines[0].rstrip(" \t") != "---":
+    opening = _OPENING.match(text)
+    if opening is None:
         message = "the first line must be exactly ---"
         raise _error("no_front_matter", message, "Begin the file with --- and close the front matter with ---.", 1)
-    for number, line in enumerate(lines[1:], start=1):
-        if line.rstrip(" \t") == "---":
-            header = "\n".join(lines[1:number])
-            _check_size(header)
-            return header, "\n".join(lines[number + 1 :])
-    remedy = "Put a line --- below the last key, at the very start of the line."
-    raise _error("front_matter_open", "the front matter is never closed", remedy, 1)
+    closing = _CLOSING_LINE.search(text, opening.end())
+    if closing is None:
+        remedy = "Put a line --- below the last key, at the very start of the line."
+        raise _error("front_matter_open", "the front matter is never closed", remedy, 1)
+    header = text[opening.end() : max(closing.start() - 1, opening.end())]
+    return header, text[closing.end() + 1 :]
 
 
-def _check_size(header: str) -> None:
-    size = len(header.encode())
-    if size > MAX_FRONT_MATTER_BYTES:
-        message = f"the front matter has {size} bytes; {MAX_FRONT_MATTER_BYTES} are allowed"
-        raise _error("front_matter_too_large", message, "Move text into the body or into references/.")
-
-
-def _parse(header: str, found: list[Diagnostic]) -> TextMapping:
+def _parse(
+    header: str, max_nodes: int, max_value_chars: int | None, repairs: Sequence[Repair], found: list[Diagnostic]
+) -> TextMapping:
     try:
-        return parse_mapping(header)
+        return parse_mapping(header, max_nodes=max_nodes, max_value_chars=max_value_chars)
     except YamlRefused as refusal:
-        repaired = _repaired(header) if refusal.repairable else None
-        if repaired is None:
-            raise _refused(refusal) from None
-        found.append(_repair_note(refusal))
-        return repaired
+        for repair in repairs if refusal.repairable else ():
+            try:
+                repaired = parse_mapping(repair.respell(header), max_nodes=max_nodes, max_value_chars=max_value_chars)
+            except YamlRefused:
+                continue
+            found.append(_repair_note(refusal, repair))
+            return repaired
+        raise _refused(refusal) from None
 
 
 def _refused(refusal: YamlRefused) -> FrontMatterError:
@@ -131,83 +183,7 @@ def _refused(refusal: YamlRefused) -> FrontMatterError:
     return _error(refusal.code, refusal.message, remedy, line)
 
 
-def _repair_note(refusal: YamlRefused) -> Diagnostic:
-    message = f"malformed YAML ({refusal.message}); read again with its values quoted"
+def _repair_note(refusal: YamlRefused, repair: Repair) -> Diagnostic:
+    message = f"{repair.judgement} ({refusal.message}); read again with {repair.change}"
     line = None if refusal.line is None else _in_file(refusal.line)
-    return Diagnostic(code="yaml_repaired", message=message, line=line, remedy="Put the value in quotes.")
-
-
-def _repaired(header: str) -> TextMapping | None:
-    try:
-        return parse_mapping(quote_values(header))
-    except YamlRefused:
-        return None
-
-
-# The repair. A key whose value begins on its line owns the more indented lines below it: they can only be the rest
-# of that value. So the value can be taken as the text it was meant to be.
-
-_KEYED: Final = re.compile(r"(?P<indent> *)(?P<key>\w[\w.-]*):[ \t]+(?P<value>[^\s#].*)")
-_BLOCK_SCALAR: Final = re.compile(r"[|>][-+0-9]{0,2}\s*(?:#.*)?")
-_COMMENT: Final = re.compile(r"(?:^|[ \t])#.*")
-_LONE_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_CLOSING: Final = {'"': '"', "'": "'", "[": "]", "{": "}"}
-
-
-def quote_values(header: str) -> str:
-    """The same front matter with every plain value in double quotes, and tabs in the indentation made spaces."""
-    lines = [_LONE_SURROGATE.sub(r"\\uFFFD", _untab(line.rstrip(" \t"))) for line in header.split("\n")]
-    return "\n".join(_quoted_lines(lines))
-
-
-def _untab(line: str) -> str:
-    text = line.lstrip(" \t")
-    return line[: len(line) - len(text)].replace("\t", "  ") + text
-
-
-def _quoted_lines(lines: list[str]) -> Iterator[str]:
-    position = 0
-    while position < len(lines):
-        match = _KEYED.fullmatch(lines[position])
-        end = position + 1
-        if match is not None:
-            end = _end_of_value(lines, end, len(match["indent"]))
-        block = lines[position:end]
-        position = end
-        if match is None or _reads_well(match["value"], block):
-            yield from block
-        else:
-            value = " ".join([match["value"], *(line.strip() for line in block[1:])]).strip()
-            yield f"{match['indent']}{match['key']}: {_quote(value)}"
-            yield from [""] * (len(block) - 1)  # so that later lines keep their numbers
-
-
-def _end_of_value(lines: list[str], start: int, indent: int) -> int:
-    end = start
-    for number in range(start, len(lines)):
-        line = lines[number]
-        if line and len(line) - len(line.lstrip(" ")) <= indent:
-            break
-        if line:
-            end = number + 1
-    return end
-
-
-def _reads_well(value: str, block: list[str]) -> bool:
-    """Whether the value is a block scalar, or closes what it opens (a quote, a bracket): then it stays as it is."""
-    if _BLOCK_SCALAR.fullmatch(value):
-        return True
-    closing = _CLOSING.get(value[0])
-    if closing is None or (len(block) == 1 and len(value) == 1):
-        return False
-    last = block[-1].rstrip()
-    return last.endswith(closing) or _COMMENT.sub("", last).rstrip().endswith(closing)
-
-
-def _quote(value: str) -> str:
-    if value[0] in "\"'" and value.count(value[0]) == 1:
-        value = value[1:]  # opened and never closed
-    elif value[0] not in _CLOSING:
-        value = _COMMENT.sub("", value).rstrip()
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
-    return f'"{escaped}"'
+    return Diagnostic(code="yaml_repaired", message=message, line=line, remedy=repair.remedy)

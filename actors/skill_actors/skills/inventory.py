@@ -4,13 +4,18 @@ Rules. A folder is opened by a descriptor and everything below it relative to th
 links, so that swapping a folder for a link while it is read leads nowhere. A link to a regular file inside the same
 folder counts as that file; every other link, and everything that is neither file nor folder, is left out and
 reported, and never opened. A file whose stat is as remembered is not read again, unless it was changed so shortly
-before it was read that a later change could show the same times.
+before it was read that a later change could show the same times. A file that somebody is writing is not taken: the
+kernel grants no read lease on it. (Where leases cannot be had, on network file systems or on files of others for who
+is not root, only quiet tells that a file is whole: see watcher.)
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
+import signal
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -24,10 +29,12 @@ from skill_actors.skills.ignored import is_ignored
 
 __all__ = [
     "SKILL_FILE",
+    "UNSETTLED",
     "FileEntry",
     "Inventory",
     "InventoryError",
     "InventoryLimits",
+    "is_being_written",
     "is_skill_file",
     "take_inventory",
 ]
@@ -39,6 +46,9 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # non
 _FOLDER: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _CHUNK_BYTES: Final = 256 * 1024
 _SETTLED_NS: Final = 100_000_000  # file times advance in ticks of up to 10 ms
+_WRITER_NS: Final = 30_000_000_000  # open for writing, but as it is for so long: somebody keeps it open for no reason
+
+UNSETTLED: Final = frozenset({"being_written", "changed_while_reading"})  # codes: look again in a moment
 
 
 class InventoryError(Exception):
@@ -59,7 +69,7 @@ class InventoryLimits:
     max_folders: int = 1_000
     max_depth: int = 16
     max_total_bytes: int = 256 * 1024 * 1024
-    max_skill_file_bytes: int = 1024 * 1024
+    max_skill_file_bytes: int = 10 * 1024 * 1024  # from 1 MiB on there is a warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +86,14 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """All that counts of a folder: regular files by path, sorted, and what was left out and why, by path."""
+    """All that counts of a folder: regular files by path, sorted, and what was left out and why, by path.
+
+    `open_to_all` is the first file or folder in it that everybody may write to, "" if there is none.
+    """
 
     files: Mapping[str, FileEntry]
     left_out: Mapping[str, Diagnostic] = field(default_factory=dict)
+    open_to_all: str = ""
 
     @property
     def digest(self) -> str:
@@ -153,6 +167,20 @@ def open_folder(root: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def is_being_written(descriptor: int) -> bool:
+    """Whether a process has this file open for writing; False where the kernel does not say."""
+    try:
+        # Whoever opens the file in this moment makes the kernel signal us: by one that nobody heeds.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # somebody else's file, or a file system without leases
+    return False
+
+
 def read_entry(root: Path, entry: FileEntry) -> bytes:
     """The content that `entry` describes.
 
@@ -179,15 +207,17 @@ class _Walk:
         self._limits = limits
         self._files: dict[str, FileEntry] = {}
         self._left_out: dict[str, Diagnostic] = {}
+        self._open_to_all = ""
         self._folders = 0
         self._total_bytes = 0
-        self._settled_before_ns = time.time_ns() - _SETTLED_NS
+        self._began_ns = time.time_ns()
 
     def run(self) -> Inventory:
         with open_folder(self._root) as folder:
             self._folder(folder, folder, "", 1)
         self._take_lower_case_skill_file()
-        return Inventory(files=dict(sorted(self._files.items())), left_out=self._left_out)
+        files = dict(sorted(self._files.items()))
+        return Inventory(files=files, left_out=self._left_out, open_to_all=self._open_to_all)
 
     def _take_lower_case_skill_file(self) -> None:
         if SKILL_FILE in self._files or SKILL_FILE in self._left_out:
@@ -217,6 +247,8 @@ class _Walk:
 
     def _entry(self, top: int, folder: int, entry: os.DirEntry[str], path: str, depth: int) -> None:
         info = entry.stat(follow_symlinks=False)
+        if info.st_mode & stat.S_IWOTH and not stat.S_ISLNK(info.st_mode):
+            self._open_to_all = self._open_to_all or _shown(path)
         if stat.S_ISREG(info.st_mode):
             self._file(top, path, path, info)
         elif stat.S_ISDIR(info.st_mode):
@@ -252,6 +284,8 @@ class _Walk:
 
     def _file(self, top: int, path: str, source: str, info: os.stat_result) -> None:
         self._check("max_files", len(self._files) + 1, "files")
+        if is_skill_file(path) and not info.st_mode & 0o444:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # for root as for everybody else
         seen = (info.st_dev, info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
         entry = self._known.get(path)
         if entry is None or entry.source != source or entry.seen != seen:
@@ -266,6 +300,8 @@ class _Walk:
             allowed = min(allowed, self._limits.max_skill_file_bytes)
         with open_beneath(top, source) as descriptor:
             info = os.fstat(descriptor)
+            if info.st_mtime_ns > self._began_ns - _WRITER_NS and is_being_written(descriptor):
+                raise _being_written(path)
             hasher = hashlib.sha256()
             size = 0
             for chunk in read_chunks(descriptor):
@@ -273,7 +309,7 @@ class _Walk:
                 size += len(chunk)
                 if size > allowed:
                     raise _too_large(path, allowed)
-        settled = max(changed_ns, info.st_ctime_ns) < self._settled_before_ns
+        settled = max(changed_ns, info.st_ctime_ns) < self._began_ns - _SETTLED_NS
         executable = bool(info.st_mode & 0o111)
         return FileEntry(path, source, executable, size, hasher.digest(), seen if settled else ())
 
@@ -285,8 +321,15 @@ class _Walk:
             )
 
     def _leave_out(self, code: str, path: str, message: str, remedy: str) -> None:
-        shown = ascii(path)[1:-1] if not path.isprintable() else path
-        self._left_out[path] = Diagnostic(code=code, message=f"{shown} {message}", remedy=remedy)
+        self._left_out[path] = Diagnostic(code=code, message=f"{_shown(path)} {message}", remedy=remedy)
+
+
+def _shown(path: str) -> str:
+    return path if path.isprintable() else ascii(path)[1:-1]
+
+
+def _being_written(path: str) -> InventoryError:
+    return InventoryError("being_written", f"{path} is being written", "It is looked at again when it is closed.")
 
 
 def _too_large(path: str, allowed: int) -> InventoryError:

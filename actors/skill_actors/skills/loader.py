@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import unicodedata
 from dataclasses import dataclass, field
@@ -15,8 +16,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from skill_actors.skills._clean import clean_text
+from skill_actors.skills.allowed_tools import read_rules
 from skill_actors.skills.base import Diagnostic, Skill, SkillFailure
 from skill_actors.skills.entry import find_entry
+from skill_actors.skills.fields import (
+    KNOWN_FIELDS,
+    MAX_COMPATIBILITY_CHARS,
+    MAX_DESCRIPTION_CHARS,
+    counted_chars,
+    has_comma_between_tools,
+)
 from skill_actors.skills.front_matter import FrontMatter, FrontMatterError, read_front_matter
 from skill_actors.skills.inventory import (
     SKILL_FILE,
@@ -26,32 +35,36 @@ from skill_actors.skills.inventory import (
     read_entry,
     take_inventory,
 )
+from skill_actors.skills.names import name_faults, normal_name
 
 __all__ = ["LoadedFolder", "load_folder", "load_skill"]
 
-MAX_NAME_CHARS: Final = 64
-MAX_DESCRIPTION_CHARS: Final = 1024
-MAX_COMPATIBILITY_CHARS: Final = 500
 MAX_BODY_LINES: Final = 500
-_MAX_LEFT_OUT_REPORTED: Final = 20
+_USUAL_NAME_BYTES: Final = 64
+_USUAL_FILE_BYTES: Final = 1024 * 1024
+_MAX_REPORTED: Final = 20
 
-_KNOWN_FIELDS: Final = frozenset({"name", "description", "license", "compatibility", "metadata", "allowed-tools"})
+# Controls, bidirectional overrides and isolates, and tag characters: text that is not what a reader of the file sees.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_HIDDEN: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
 _UNSAFE_IN_NAMES: Final = re.compile(r"[/\\<>\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _TOOL: Final = re.compile(r"[^\s,()]+\([^()]*\)(?=[\s,]|$)|[^\s,]+")  # half a pattern is never a bare name
-_KNOWN_TOOL: Final = re.compile(
-    r"Bash|Read|Write|Edit|view|bash_tool|create_file|str_replace|\*|.+_(?:execute|read|write|modify)"
-)
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedFolder:
-    """What came of one folder, and what makes loading it again cheap. Exactly one of skill and failure is set."""
+    """What came of one folder, and what makes loading it again cheap.
+
+    Either skill or failure is set, or both: the last good version, and why it is not the newest. `trusted` is what
+    was said of the source.
+    """
 
     skill: Skill | None = None
     failure: SkillFailure | None = None
     inventory: Inventory | None = None
+    trusted: bool = False
 
 
 class _Rejected(Exception):
@@ -63,7 +76,14 @@ class _Rejected(Exception):
 
 
 def load_skill(root: Path, *, trusted: bool = False, limits: InventoryLimits | None = None) -> Skill | SkillFailure:
-    """Load the skill in the folder `root`, or say why not. Blocks; never raises for what is on disk."""
+    """Load the skill in the folder `root`, or that this link leads to, or say why not.
+
+    Blocks; never raises for what is on disk.
+    """
+    if os.path.islink(root):
+        root = Path(os.path.realpath(root))
+    elif root.name in ("", ".."):
+        root = Path(os.path.abspath(root))  # which has a name
     loaded = load_folder(root, trusted=trusted, limits=limits)
     outcome = loaded.skill or loaded.failure
     assert outcome is not None
@@ -82,8 +102,8 @@ def load_folder(
         diagnostics = (_error(error.code, error.message, error.remedy),)
     except FrontMatterError as error:
         diagnostics = (error.diagnostic,)
-    except OSError as error:
-        message = f"cannot be read: {error.strerror or error}"
+    except (OSError, ValueError) as error:  # ValueError: a path with NUL in it
+        message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         diagnostics = (_error("unreadable", message, "Check the permissions of the folder and of SKILL.md."),)
     except Exception as error:
         _log.exception("loading the skill in %s failed unexpectedly", root)
@@ -92,18 +112,21 @@ def load_folder(
 
 
 def _load(root: Path, trusted: bool, previous: LoadedFolder | None, limits: InventoryLimits | None) -> LoadedFolder:
+    if root.name.startswith("."):
+        raise _Rejected(_error("hidden_folder", "hidden folders hold no skills", "Rename the folder."))
     before = previous.inventory if previous is not None else None
     inventory = take_inventory(root, known=before.files if before is not None else None, limits=limits)
     if previous is not None and before is not None:
         if inventory == before:
             return previous
-        if inventory.left_out == before.left_out and inventory.digest == before.digest:
-            return LoadedFolder(skill=previous.skill, inventory=inventory)
+        known = (before.left_out, before.open_to_all, before.digest)
+        if (inventory.left_out, inventory.open_to_all, inventory.digest) == known:
+            return LoadedFolder(skill=previous.skill, inventory=inventory, trusted=trusted)
     entry = inventory.files.get(SKILL_FILE)
     if entry is None:
         raise _Rejected(_missing(inventory))
     front = read_front_matter(read_entry(root, entry))
-    return LoadedFolder(skill=_Reading(root, trusted, front, inventory).skill(), inventory=inventory)
+    return LoadedFolder(skill=_Reading(root, trusted, front, inventory).skill(), inventory=inventory, trusted=trusted)
 
 
 def _missing(inventory: Inventory) -> Diagnostic:
@@ -150,7 +173,7 @@ class _Reading:
             extra=self._extra(),
             entry=entry,
             files=files,
-            trusted=self.trusted,
+            trusted=self.trusted and not self.inventory.open_to_all,
             diagnostics=tuple(self._all_found()),
         )
 
@@ -159,11 +182,14 @@ class _Reading:
         self.found.append(Diagnostic(code=code, message=message, line=line, remedy=remedy))
 
     def _all_found(self) -> list[Diagnostic]:
+        if self.inventory.open_to_all:
+            message = f"everybody may write to {self.inventory.open_to_all}, so the skill is not trusted"
+            self._warn("open_to_all", message, "Take the right to write from others: chmod o-w.")
         left_out = list(self.inventory.left_out.values())
-        found = self.found + left_out[:_MAX_LEFT_OUT_REPORTED]
-        if len(left_out) > _MAX_LEFT_OUT_REPORTED:
-            message = f"{len(left_out) - _MAX_LEFT_OUT_REPORTED} more entries of the folder are left out"
-            found.append(Diagnostic(code="left_out", message=message))
+        found = self.found + left_out[:_MAX_REPORTED]
+        if len(left_out) > _MAX_REPORTED:
+            message = f"{len(left_out) - _MAX_REPORTED} more entries of the folder are left out"
+            found.append(Diagnostic(code="left_out", message=message, remedy="Keep only what the skill needs."))
         return found
 
     # fields
@@ -179,14 +205,15 @@ class _Reading:
         if not value.strip():
             raise _Rejected(_error("description_missing", "the description is blank", remedy, line))
         text = value.strip()
-        if len(text) > MAX_DESCRIPTION_CHARS:
-            message = f"the description has {len(text)} characters; the model sees the first {MAX_DESCRIPTION_CHARS}"
+        length = counted_chars(value)
+        if length > MAX_DESCRIPTION_CHARS:
+            message = f"the description has {length} characters; the model sees the first {MAX_DESCRIPTION_CHARS}"
             self._warn("description_too_long", message, "Shorten it.", "description")
         return self._cleaned("description", text)
 
     def _cleaned(self, field_name: str, text: str) -> str:
         clean = clean_text(text)
-        if clean != text or not clean.strip("\u200c\u200d"):
+        if clean != text or (text and not clean.strip("\u200c\u200d")):
             message = f"{field_name} holds characters that do not show; they are taken out"
             self._warn(f"{field_name}_invisible", message, "Remove them.", field_name)
         return clean
@@ -200,7 +227,7 @@ class _Reading:
             message = f"the skill has no usable name; its folder's name {written!a} is taken"
             self._warn("name_missing", message, f"Add name: {written}", "name")
         self._refuse_unsafe(written)
-        name = unicodedata.normalize("NFKC", self._cleaned("name", written))
+        name = normal_name(self._cleaned("name", written))
         self._refuse_unsafe(name)
         self._judge_name(written, name)
         return name
@@ -214,16 +241,11 @@ class _Reading:
     def _judge_name(self, written: str, name: str) -> None:
         if name != unicodedata.normalize("NFC", written):
             self._warn("name_normalized", f"name is read as {name!r}", f"Write name: {name}", "name")
-        if len(name) > MAX_NAME_CHARS:
-            message = f"the name has {len(name)} characters; {MAX_NAME_CHARS} are allowed"
-            self._warn("name_too_long", message, "Shorten it.", "name")
-        if not is_proper_name(name):
-            message = f"name {name!r} is not made of lower-case letters, digits and single hyphens between them"
-            self._warn("name_form", message, "Use a name such as tide-table.", "name")
-        folder = unicodedata.normalize("NFKC", self.root.name)
-        if name != folder:
-            message = f"name {name!r} differs from the folder's name {folder!a}"
-            self._warn("name_folder", message, "Give both the same name.", "name")
+        for fault in name_faults(name, self.root.name):
+            self._warn(*fault, field_name="name")
+        if len(name.encode()) > _USUAL_NAME_BYTES >= len(name):
+            message = f"the name has {len(name.encode())} bytes; readers that count bytes refuse it"
+            self._warn("name_bytes", message, "Shorten it.", "name")
 
     def _text(self, field_name: str) -> str | None:
         value = self.front.values.get(field_name)
@@ -238,8 +260,10 @@ class _Reading:
         if "compatibility" in self.front.values and not text:
             self._warn("compatibility_empty", "compatibility is empty", "Leave it out.", "compatibility")
             return None
-        if text is not None and len(text) > MAX_COMPATIBILITY_CHARS:
-            message = f"compatibility has {len(text)} characters; {MAX_COMPATIBILITY_CHARS} are allowed"
+        value = self.front.values.get("compatibility")
+        length = counted_chars(value) if isinstance(value, str) else 0
+        if length > MAX_COMPATIBILITY_CHARS:
+            message = f"compatibility has {length} characters; {MAX_COMPATIBILITY_CHARS} are allowed"
             self._warn("compatibility_too_long", message, "Shorten it.", "compatibility")
         return text
 
@@ -251,14 +275,17 @@ class _Reading:
             self._warn("tools_list", "allowed-tools is a list", "Write one line: Read Write", "allowed-tools")
             tools = tuple(item.strip() for item in value if isinstance(item, str))
         elif isinstance(value, str):
+            if has_comma_between_tools(value):
+                message = "allowed-tools is separated by commas; the specification has spaces"
+                self._warn("tools_commas", message, "Write: Read Write", "allowed-tools")
             tools = tuple(_TOOL.findall(value))
         else:
             self._warn("not_text", "allowed-tools is no text and grants nothing", "Write one line.", "allowed-tools")
             return ()
-        unknown = [tool for tool in tools if not _KNOWN_TOOL.fullmatch(tool.partition("(")[0])]
+        _, unknown = read_rules(tools)
         if unknown:
             message = f"allowed-tools names unknown tools: {', '.join(map(ascii, unknown))[:200]}; they grant nothing"
-            self._warn("unknown_tool", message, "Use Bash, Read, Write or Edit.", "allowed-tools")
+            self._warn("unknown_tool", message, "Use Bash, Bash(git:*), Read, Write or Edit.", "allowed-tools")
         return tools
 
     def _metadata(self) -> dict[str, str]:
@@ -272,29 +299,37 @@ class _Reading:
         if nested:
             message = f"metadata holds lists or mappings ({', '.join(nested)[:200]}); they are kept as JSON text"
             self._warn("metadata_nested", message, "Use text only.", "metadata")
-        return {clean_text(key): clean_text(_as_text(item)) for key, item in value.items()}
+        texts = {key: _as_text(item) for key, item in value.items()}
+        clean = {clean_text(key): clean_text(text) for key, text in texts.items()}
+        if clean != texts:
+            message = "metadata holds characters that do not show; they are taken out"
+            self._warn("metadata_invisible", message, "Remove them.", "metadata")
+        return clean
 
     def _extra(self) -> dict[str, Any]:
-        extra = {key: value for key, value in self.front.values.items() if key not in _KNOWN_FIELDS}
-        for key in extra:
+        extra = {key: value for key, value in self.front.values.items() if key not in KNOWN_FIELDS}
+        for key in list(extra)[:_MAX_REPORTED]:
             message = f"field {key[:64]!a} is not part of the specification; it is kept"
             self._warn("unknown_field", message, "Move it into metadata.", key)
+        if len(extra) > _MAX_REPORTED:
+            message = f"{len(extra) - _MAX_REPORTED} more fields are not part of the specification"
+            self._warn("unknown_field", message, "Move them into metadata.")
         return extra
 
     def _body(self) -> str:
+        size = self.inventory.files[SKILL_FILE].size
+        if size > _USUAL_FILE_BYTES:
+            message = f"SKILL.md has {size} bytes; {_USUAL_FILE_BYTES} are plenty"
+            self._warn("file_large", message, "Move details into references/.")
         lines = self.front.body.count("\n") + 1
         if lines > MAX_BODY_LINES:
             message = f"the body has {lines} lines; {MAX_BODY_LINES} are advised"
             self._warn("body_long", message, "Move details into references/.")
-        if "\0" in self.front.body:
-            self._warn("body_nul", "the body holds NUL characters", "Remove them.")
+        hidden = (_CONTROL if self.front.body.isascii() else _HIDDEN).search(self.front.body)
+        if hidden is not None:
+            message = f"the body holds {hidden[0]!a}, and so does not read as it shows"
+            self._warn("body_hidden", message, "Remove such characters.")
         return self.front.body
-
-
-def is_proper_name(name: str) -> bool:
-    """Whether the name has the form the specification asks for, in any script."""
-    parts = name.split("-")
-    return name == name.lower() and all(part and part.isalnum() for part in parts)
 
 
 def _as_text(value: object) -> str:

@@ -1,9 +1,14 @@
 """Watching the sources, so that an edit on disk is in the snapshot within a second.
 
-Rounds. A round watches the real paths of the sources that exist. It begins with a look at everything, since changes
-before the watch stood were not seen, and ends when a source appears, disappears or is made anew: such things give no
-event of their own, so the sources' identities are polled. Within a round every burst of changes is reported at once,
-and once more when it is quiet: what was half written at the first look is whole at the second.
+Rounds. A round watches the real paths of the sources that exist, and of what links in them lead to. It begins with a
+look at everything, since changes before the watch stood were not seen, and ends when one of these places appears,
+disappears or becomes another: such things give no event of their own, so their identities are polled. Within a round
+changes are reported when it has been quiet for a moment, so that what is saved in several steps is taken as a whole;
+if it does not become quiet, what changed is reported all the same, and everything is looked at once it is quiet: the
+kernel's queue may have overflowed, of which watchfiles says nothing.
+
+Where the kernel grants no watch, everything is looked at again and again, with a warning, and a watch is tried anew
+every minute.
 """
 
 from __future__ import annotations
@@ -11,25 +16,25 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import trio
-import watchfiles
 
 from skill_actors.runtime import TrioActor
-from skill_actors.skills.ignored import is_ignored
-from skill_actors.skills.registry import FoldersChanged
+from skill_actors.skills.folder_watch import FolderWatch, WatchRefused
+from skill_actors.skills.registry import FoldersChanged, PublishedSkills
 
 __all__ = ["Watcher", "watch_folders"]
 
-_STEP_MS: Final = 50  # also how soon the watching thread sees that it shall stop
-_DEBOUNCE_MS: Final = 400
-_QUIET_MS: Final = 200
+_QUIET_S: Final = 0.1
+_HOLD_S: Final = 0.4  # the longest that a change waits for quiet
 _POLL_S: Final = 0.4
-_BULK: Final = 1_000  # so many at once: the kernel's queue may have overflowed and lost the rest
+_BULK: Final = 1_000  # so many at once: looking at everything costs no more
+_POLLED_EVERY_S: Final = 1.0
+_POLLED_SHARE: Final = 5.0  # and never more than this part of the time
+_TRY_AGAIN_S: Final = 60.0
 _RELOAD_TIMEOUT_S: Final = 120.0
 _REGISTRY_WAIT_S: Final = 30.0  # it may be starting again, with a first load to do
 
@@ -37,31 +42,34 @@ _log = logging.getLogger(__name__)
 
 Changes = frozenset[Path] | None
 Report = Callable[[Changes], Awaitable[None]]
-Identities = dict[str, tuple[int, int]]  # device and inode, by real path
-Batch = set[tuple[watchfiles.Change, str]]
+Links = Mapping[Path, Path]  # what a link is, and what it led to when skills were looked for
+Place = tuple[str, tuple[int, ...]]  # real path, and what tells it from another at the same path
+Places = dict[Path, Place]  # by path as configured, or of the link
 
 
-async def watch_folders(folders: Sequence[Path], report: Report) -> None:
+async def watch_folders(folders: Sequence[Path], report: Report, links: Callable[[], Links] = dict) -> None:
     """Await `report` with the changed paths, or with None for "look at everything", until cancelled.
 
-    Folders may be missing, and may come and go. Changes that happen while `report` runs are reported after it.
+    Folders may be missing, may come and go, and may be files, which are polled. Changes that happen while `report`
+    runs are reported after it. `links` tells what is to be watched besides.
     """
-    await _Watch(folders, report).run()
+    await _Watch(folders, report, links).run()
 
 
 class _Watch:
-    def __init__(self, folders: Sequence[Path], report: Report) -> None:
+    def __init__(self, folders: Sequence[Path], report: Report, links: Callable[[], Links]) -> None:
         self._folders = tuple(folders)
         self._report = report
-        self._limiter = trio.CapacityLimiter(2)  # the watching thread, and a short look
-        self._force_polling = False
+        self._links = links
+        self._limiter = trio.CapacityLimiter(2)
+        self._warned = False
 
     async def run(self) -> None:
         told_missing = False
         while True:
-            identities = await self._look()
-            if identities:
-                await self._round(identities)
+            places = await self._look()
+            if places:
+                await self._round(places)
                 told_missing = False
             elif told_missing:
                 await trio.sleep(_POLL_S)
@@ -69,63 +77,130 @@ class _Watch:
                 await self._report(None)
                 told_missing = True
 
-    async def _look(self) -> Identities:
-        return await trio.to_thread.run_sync(_identities, self._folders, limiter=self._limiter, abandon_on_cancel=True)
-
-    async def _round(self, identities: Identities) -> None:
-        stop = threading.Event()
-        steps = self._steps(list(identities), stop)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_set_when_cancelled, stop)
-            try:
-                await self._follow(steps, identities)
-            finally:
-                stop.set()
-                steps.close()
-            nursery.cancel_scope.cancel()
-
-    def _steps(self, targets: list[str], stop: threading.Event) -> Generator[Batch, None, None]:
-        # Not awatch: it sets up its watches on the event loop's thread, 77 ms for 3,000 folders.
-        return watchfiles.watch(
-            *targets,
-            watch_filter=_Filter(targets),
-            debounce=_DEBOUNCE_MS,
-            step=_STEP_MS,
-            stop_event=stop,
-            rust_timeout=_QUIET_MS,
-            yield_on_timeout=True,
-            force_polling=self._force_polling,
-            poll_delay_ms=int(_POLL_S * 1000),
-            ignore_permission_denied=True,
+    async def _look(self) -> Places:
+        links = dict(self._links())
+        return await trio.to_thread.run_sync(
+            _places, self._folders, links, limiter=self._limiter, abandon_on_cancel=True
         )
 
-    async def _follow(self, steps: Generator[Batch, None, None], identities: Identities) -> None:
-        unsettled: Changes = None  # everything: nothing was watched before
-        quiet_before = trio.current_time()
-        while (batch := await self._next(steps)) is not None:
-            if batch:
-                paths = _paths(batch)
-                await self._report(paths)
-                unsettled = None if paths is None or unsettled is None else unsettled | paths
-            elif unsettled is None or unsettled:
-                await self._report(unsettled)
-                unsettled = frozenset()
-            if any(change is watchfiles.Change.deleted and path in identities for change, path in batch):
-                return
-            if trio.current_time() - quiet_before >= _POLL_S:
-                quiet_before = trio.current_time()
-                if await self._look() != identities:
-                    return
-
-    async def _next(self, steps: Generator[Batch, None, None]) -> Batch | None:
+    async def _round(self, places: Places) -> None:
+        stop = threading.Event()
+        watch = FolderWatch(stop)
         try:
-            return await trio.to_thread.run_sync(next, steps, None, limiter=self._limiter)
-        except OSError as error:
-            if self._force_polling:
-                raise
-            _log.warning("watching by inotify failed (%s); the folders are polled instead", error)
-            self._force_polling = True
-            return None
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_set_when_cancelled, stop)
+                refused = await self._follow(watch, places)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(watch.close, limiter=self._limiter)
+        if refused is not None:
+            await self._poll(places, refused)
+
+    async def _follow(self, watch: FolderWatch, places: Places) -> WatchRefused | None:
+        tops = [real for real, identity in places.values() if not _is_file(identity)]
+        try:
+            await trio.to_thread.run_sync(watch.add_tops, tops, limiter=self._limiter)
+            self._warned = False
+            await _Round(watch, places, self._report, self._look, self._limiter).run()
+        except WatchRefused as refused:
+            return refused
+        return None
+
+    async def _poll(self, places: Places, error: WatchRefused) -> None:
+        """Look at everything, for a minute or until a place is another."""
+        if not self._warned:
+            _log.warning("skill folders cannot be watched (%s); they are looked at again and again instead", error)
+            self._warned = True
+        ends_at = trio.current_time() + _TRY_AGAIN_S
+        while trio.current_time() < ends_at:
+            began = trio.current_time()
+            await self._report(None)
+            await trio.sleep(max(_POLLED_EVERY_S, (trio.current_time() - began) * _POLLED_SHARE))
+            if await self._look() != places:
+                return
+
+
+class _Round:
+    """From a watch that stands to the moment that another is needed."""
+
+    def __init__(
+        self,
+        watch: FolderWatch,
+        places: Places,
+        report: Report,
+        look: Callable[[], Awaitable[Places]],
+        limiter: trio.CapacityLimiter,
+    ) -> None:
+        self._watch = watch
+        self._places = places
+        self._report = report
+        self._look = look
+        self._limiter = limiter
+        self._changed: set[Path] = set()
+        self._everything = False  # may have changed
+        self._stormed = False  # it did not become quiet
+        self._since = 0.0  # when the oldest of the changes came
+        self._ended = False
+
+    async def run(self) -> None:
+        await self._report(None)
+        looked_at = trio.current_time()
+        while not self._ended:
+            await self._step()
+            if trio.current_time() - looked_at >= _POLL_S:
+                self._ended = await self._look() != self._places or self._ended
+                looked_at = trio.current_time()
+
+    async def _step(self) -> None:
+        """Until something happens; what happened before is reported if nothing does for a moment."""
+        waiting = bool(self._changed) or self._everything or self._stormed
+        wait_s = _QUIET_S if waiting else _POLL_S
+        changes = await trio.to_thread.run_sync(self._watch.step, wait_s, limiter=self._limiter)
+        self._ended = changes.top_went
+        if changes:
+            self._since = self._since if waiting else trio.current_time()
+            self._changed |= changes.paths
+            self._everything = self._everything or changes.lost or len(self._changed) >= _BULK
+            if trio.current_time() - self._since >= _HOLD_S:
+                await self._report_changes(quiet=False)
+        elif waiting:
+            await self._report_changes(quiet=True)
+
+    async def _report_changes(self, *, quiet: bool) -> None:
+        everything = self._everything or (quiet and self._stormed)
+        changed, self._changed = frozenset(self._changed), set()
+        self._everything, self._stormed = False, not quiet
+        self._since = trio.current_time()
+        await self._report(None if everything else changed)
+
+
+def _places(folders: Sequence[Path], links: Links) -> Places:
+    found: Places = {}
+    for folder in folders:
+        place = _place(folder)
+        if place is not None:  # else it is looked for again
+            found[folder] = place
+    for link, target in links.items():
+        place = _place(link)
+        if place is not None and place[0] == str(target):  # else whoever looks for skills has to judge it first
+            found[link] = place
+    return found
+
+
+def _place(path: Path) -> Place | None:
+    real = os.path.realpath(path)
+    try:
+        info = os.stat(real)
+    except OSError:
+        return None
+    if os.path.isdir(real):
+        return real, (info.st_dev, info.st_ino)
+    return real, (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+
+
+def _is_file(identity: tuple[int, ...]) -> bool:
+    return len(identity) > 2
 
 
 async def _set_when_cancelled(event: threading.Event) -> None:
@@ -135,48 +210,28 @@ async def _set_when_cancelled(event: threading.Event) -> None:
         event.set()
 
 
-def _identities(folders: Iterable[Path]) -> Identities:
-    found: Identities = {}
-    for folder in folders:
-        real = os.path.realpath(folder)
-        try:
-            info = os.stat(real)
-        except OSError:
-            continue  # missing: it is looked for again
-        if os.path.isdir(real):
-            found[real] = (info.st_dev, info.st_ino)
-    return found
-
-
-def _paths(batch: Batch) -> Changes:
-    return None if len(batch) >= _BULK else frozenset(Path(path) for _, path in batch)
-
-
-@dataclass(frozen=True, slots=True)
-class _Filter:
-    """Lets pass what may belong to a skill. Only names below the watched folders count."""
-
-    targets: Sequence[str]
-
-    def __call__(self, change: watchfiles.Change, path: str) -> bool:
-        for target in self.targets:
-            if path.startswith(target):
-                path = path[len(target) :]
-                break
-        return not any(is_ignored(name) for name in path.split(os.sep))
-
-
 class Watcher(TrioActor):
-    """Tells the Registry, found by its name in the Directory, what changed below `folders`. Stops within 250 ms."""
+    """Tells the Registry, found by its name in the Directory, what changed below `folders`. Stops within 250 ms.
 
-    def __init__(self, folders: Sequence[Path], registry: str) -> None:
+    Args:
+        folders: the sources.
+        registry: the name.
+        published: where that Registry tells what links lead to; without it, links out of the folders are not watched.
+
+    """
+
+    def __init__(self, folders: Sequence[Path], registry: str, published: PublishedSkills | None = None) -> None:
         super().__init__()
         self._folders = tuple(folders)
         self._registry = registry
+        self._published = published
 
     async def setup(self) -> None:
         """Begin to watch, beside the messages."""
-        self.spawn(watch_folders, self._folders, self._reload)
+        self.spawn(watch_folders, self._folders, self._reload, self._links)
+
+    def _links(self) -> Links:
+        return {} if self._published is None else self._published.linked
 
     async def _reload(self, changes: Changes) -> None:
         registry = self.directory.named(self._registry)

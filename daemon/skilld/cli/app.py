@@ -15,6 +15,7 @@ import click
 from skill_actors import __version__
 from skilld.cli.failure import EXIT, Failure
 from skilld.client import Client, SkilldError
+from skilld.client.errors import NotAName
 
 __all__ = ["App", "LazyGroup", "skillctl"]
 
@@ -88,6 +89,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except SkilldError as error:
             raise Failure.of(error) from error
+        except NotAName as error:
+            raise Failure(str(error), EXIT.USAGE) from error
 
     def main(
         self,

@@ -16,6 +16,7 @@ from skill_actors import __version__
 from skilld.client import Client, DaemonUnreachable, SkilldError
 
 if TYPE_CHECKING:
+    from skill_actors.skills.discovery import Source
     from skilld.config import Config
 
 __all__ = ["Check", "check_all"]
@@ -50,7 +51,7 @@ def check_all(socket: str | None, config_file: Path | None, environ: Mapping[str
     yield check_socket_folder(config.daemon.socket.parent, os.getuid())
     yield check_state(config.daemon.state_dir)
     yield from check_quarantine(config.daemon.state_dir / "quarantine")
-    yield from check_skills(config.skills.paths)
+    yield from check_skills(config, environ)
     yield check_model(config, environ)
 
 
@@ -168,24 +169,35 @@ def _check_missing(name: str, folder: Path, error: OSError) -> Check:
     return Check(name=name, level="fail", message=f"{folder} is missing and cannot be made", remedy=remedy)
 
 
-def check_skills(folders: tuple[Path, ...]) -> Iterator[Check]:
+def check_skills(config: Config, environ: Mapping[str, str]) -> Iterator[Check]:
     """The folders that skills are read from."""
-    if not folders:
+    from skilld.skill_sources import skill_sources
+
+    sources = [source for source in skill_sources(config.skills, environ) if _is_there(source)]
+    if not sources:
         yield Check(name="skills", level="warn", message="no folder", remedy="name one in skills.paths")
-    for folder in folders:
-        try:
-            count = sum((entry / "SKILL.md").is_file() for entry in folder.iterdir())
-        except OSError as error:
-            message = f"{folder}: {error.strerror}"
-            yield Check(
-                name="skills", level="fail", message=message, remedy="make it readable, or correct skills.paths"
-            )
-            continue
-        if count:
-            yield Check(name="skills", level="ok", message=f"{folder}, {count} found")
-        else:
-            remedy = "put folders with a SKILL.md there"
-            yield Check(name="skills", level="warn", message=f"{folder} holds no skill", remedy=remedy)
+    for source in sources:
+        yield _check_source(source.path)
+
+
+def _is_there(source: Source) -> bool:
+    """Whether it counts: one that may be missing does so only where it exists."""
+    return not source.optional or source.path.exists()
+
+
+def _check_source(path: Path) -> Check:
+    from skill_actors.skills.discovery import find_skill_folders
+
+    try:
+        found = find_skill_folders(path)
+    except OSError as error:
+        message = f"{path}: {error.strerror}"
+        return Check(name="skills", level="fail", message=message, remedy="make it readable, or correct skills.paths")
+    count = len(found.roots) + len(found.packages)
+    if count:
+        return Check(name="skills", level="ok", message=f"{path}, {count} found")
+    remedy = "put folders with a SKILL.md there"
+    return Check(name="skills", level="warn", message=f"{path} holds no skill", remedy=remedy)
 
 
 def check_model(config: Config, environ: Mapping[str, str]) -> Check:

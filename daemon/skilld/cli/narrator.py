@@ -51,6 +51,8 @@ class Narrator:
                 self._tool_started(data)
             case "tool.finished":
                 self._tool_finished(data)
+            case "skill.changed":
+                self._console.note(f"[the skill {data.get('name')} was changed since it was loaded here]")
             case "session.restarted":
                 self._console.note("[the daemon was restarted]")
             case "session.forked":
@@ -152,11 +154,11 @@ def _text_of(content: Any) -> str:
 
 
 def _what(data: Mapping[str, Any]) -> str:
-    """What a tool call is about: its description, else the first line of what it runs, else the path it works on."""
+    """What a tool call is about: its description, else the first line of what it runs, else its path or its name."""
     given = data.get("input")
     given = given if isinstance(given, dict) else {}
     argv = data.get("argv")
-    for value in (given.get("description"), given.get("command"), given.get("path")):
+    for value in map(given.get, ("description", "command", "path", "name")):
         if isinstance(value, str) and value.strip():
             return value.strip().splitlines()[0]
     return " ".join(map(str, argv)) if isinstance(argv, list) else ""

@@ -274,6 +274,46 @@ class AsyncClient:
         """Read all skills, or one, from disk again, and return what changed."""
         return await self._do(wire.reload_skills(name))
 
+    async def push_skill(self, package: bytes) -> Json:
+        """Send a skill, the bytes of a `.skill` package, to be stored and used; `name`, `digest`, what changed."""
+        return await self._do(wire.push_skill(package))
+
+    async def remove_skill(self, name: str) -> Json:
+        """Remove a skill that was sent, and return what changed."""
+        return await self._do(wire.remove_skill(name))
+
+    @asynccontextmanager
+    async def skill_changes(self, *, after: int = 0, follow: bool = True) -> AsyncIterator[AsyncIterator[Event]]:
+        """Changes of the skills after a generation. See `Client.skill_changes`."""
+        async with aclosing(self._follow_skills(after, follow)) as events:
+            yield events
+
+    async def _follow_skills(self, after: int, follow: bool) -> AsyncGenerator[Event, None]:
+        cursor = Cursor(after, None, self._reconnect_s)
+        while True:
+            lost: SkilldError | None = None
+            try:
+                async with aclosing(self._read_all(wire.skill_changes(after, follow), cursor)) as events:
+                    async for event in events:
+                        after = event.seq
+                        yield event
+            except SkilldError as error:
+                lost = error
+            if lost is None and not follow:
+                return
+            await trio.sleep(cursor.pause_s(lost, trio.current_time()))
+
+    async def _read_all(self, request: Request, cursor: Cursor) -> AsyncGenerator[Event, None]:
+        """The events of one connection, whatever their numbers."""
+        decoder = SseDecoder()
+        async with open_stream(self.socket, request) as answer:
+            body = await answer.rest() if answer.status >= 400 else b""
+            wire.check_stream(answer.status, answer.headers, lambda: body)
+            cursor.connected()
+            while (chunk := await answer.part()) is not None:
+                for event in decoder.feed(chunk):
+                    yield event
+
 
 async def _parts(answer: AsyncAnswer) -> AsyncGenerator[bytes, None]:
     while (part := await answer.part()) is not None:

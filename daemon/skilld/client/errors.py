@@ -5,6 +5,8 @@ SkilldError                 the daemon refused or failed; `code` is the daemon's
  +-- ConnectionLost         the connection broke after the request was sent: it may have been carried out
  +-- RequestTimeout         the time the caller allowed is over: it may still be carried out
  +-- ProtocolError          what answers at the socket does not speak as skilld does
+ValueError
+ +-- NotAName               no session, turn or skill can have this name; nothing was asked
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import errno
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ConnectionLost", "DaemonUnreachable", "ProtocolError", "RequestTimeout", "SkilldError"]
+__all__ = ["ConnectionLost", "DaemonUnreachable", "NotAName", "ProtocolError", "RequestTimeout", "SkilldError"]
 
 
 class SkilldError(Exception):
@@ -85,6 +87,13 @@ class ProtocolError(SkilldError):
 
     def __init__(self, message: str) -> None:
         super().__init__("protocol", message)
+
+
+class NotAName(ValueError):
+    """The text cannot be the name of what is asked for: it is empty, "." or "..", or not Unicode."""
+
+    def __init__(self, kind: str, value: str) -> None:
+        super().__init__(f"{value!a} cannot be the name of a {kind}")
 
 
 _WAY_OUT = (

@@ -325,6 +325,47 @@ class Client:
         """Read all skills, or one, from disk again, and return what changed."""
         return self._do(wire.reload_skills(name))
 
+    def push_skill(self, package: bytes) -> Json:
+        """Send a skill, the bytes of a `.skill` package, to be stored and used; `name`, `digest`, what changed."""
+        return self._do(wire.push_skill(package))
+
+    def remove_skill(self, name: str) -> Json:
+        """Remove a skill that was sent, and return what changed."""
+        return self._do(wire.remove_skill(name))
+
+    def skill_changes(self, *, after: int = 0, follow: bool = True) -> Iterator[Event]:
+        """Changes of the skills after a generation, as `skill.changed` events whose `seq` is the generation.
+
+        A connection that drops is made again, and a daemon that was started again begins to count anew: then the
+        first event has `missed` in its data, as it has wherever changes are not remembered any more.
+
+        Args:
+            after: the `seq` of the last event that is known; 0 for all that are remembered.
+            follow: wait for further ones; else stop at what there is now.
+
+        """
+        cursor = Cursor(after, None, self._reconnect_s)
+        while True:
+            lost: SkilldError | None = None
+            try:
+                for event in self._read_all(wire.skill_changes(after, follow), cursor):
+                    after = event.seq
+                    yield event
+            except SkilldError as error:
+                lost = error
+            if lost is None and not follow:
+                return
+            self._pause(cursor.pause_s(lost, time.monotonic()), None)
+
+    def _read_all(self, request: Request, cursor: Cursor) -> Iterator[Event]:
+        """The events of one connection, whatever their numbers."""
+        decoder = SseDecoder()
+        with self._transport.stream(request, None) as response:
+            wire.check_stream(response.status, response.headers, lambda: _rest(response))
+            cursor.connected()
+            for chunk in response.chunks():
+                yield from decoder.feed(chunk)
+
 
 def _open(transport: Literal["httpx", "plain"], path: str) -> Transport:
     if transport == "plain":

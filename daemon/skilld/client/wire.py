@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from skilld.client.errors import ProtocolError, SkilldError
+from skilld.client.errors import NotAName, ProtocolError, SkilldError
 from skilld.client.events import error_from
 
 __all__ = ["Accepted", "Call", "Request", "Response", "StreamingResponse", "Transport", "refusal"]
@@ -149,16 +149,19 @@ def segment(kind: str, value: str) -> str:
     """`value` as one segment of a path.
 
     Raises:
-        ValueError: if it cannot be one: empty, "." or "..".
+        NotAName: if it cannot be one: empty, "." or "..", or not Unicode.
 
     """
     if value in ("", ".", ".."):
-        raise ValueError(f"{value!r} cannot be the name of a {kind}")
+        raise NotAName(kind, value)
     if re.fullmatch(r"[A-Za-z0-9_.~-]+", value):
         return value
     from urllib.parse import quote  # 5 ms that the usual ids need not pay
 
-    return quote(value, safe="")
+    try:
+        return quote(value, safe="")
+    except UnicodeEncodeError:
+        raise NotAName(kind, value) from None
 
 
 def _query(**items: str | int | float | None) -> str:
@@ -248,6 +251,19 @@ def skill_path(name: str, tail: str = "") -> str:
 
 def reload_skills(name: str | None) -> Call[Json]:
     return write("POST", "/v1/skills/reload" if name is None else skill_path(name, "/reload"))
+
+
+def push_skill(package: bytes) -> Call[Json]:
+    return Call(Request("POST", "/v1/skills", {"content-type": "application/zip"}, package), as_json)
+
+
+def remove_skill(name: str) -> Call[Json]:
+    return write("DELETE", skill_path(name))
+
+
+def skill_changes(after: int, follow: bool) -> Request:
+    target = "/v1/skill-changes" + _query(after=after, follow="true" if follow else "false")
+    return Request(method="GET", target=target, headers={"accept": "text/event-stream"}, timeout_s=SILENCE_S)
 
 
 def events(session: str, after: str, follow: bool) -> Request:

@@ -65,9 +65,12 @@ def build_app(services: Services) -> ASGIApp:
 
 
 class _Router:
-    """Finds the endpoint of a path: those without parameters by one look-up, the few others one after the other."""
+    """Finds the endpoint of a path: those without parameters by one look-up, the few others one after the other.
 
-    def __init__(self, endpoints: Mapping[str, ASGIApp], unknown: ASGIApp) -> None:
+    One without parameters that does not have the method gives way to one that does: a skill may be named `reload`.
+    """
+
+    def __init__(self, endpoints: Mapping[str, _Endpoint], unknown: ASGIApp) -> None:
         self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
         self._unknown = unknown
@@ -75,16 +78,18 @@ class _Router:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         endpoint = self._fixed.get(path)
-        if endpoint is None:
-            endpoint, scope["path_params"] = self._match(path)
-        await endpoint(scope, receive, send)
+        if endpoint is None or not endpoint.offers(scope["method"]):
+            matched, params = self._match(path)
+            if matched is not None and (endpoint is None or matched.offers(scope["method"])):
+                endpoint, scope["path_params"] = matched, params
+        await (endpoint or self._unknown)(scope, receive, send)
 
-    def _match(self, path: str) -> tuple[ASGIApp, dict[str, str]]:
+    def _match(self, path: str) -> tuple[_Endpoint | None, dict[str, str]]:
         for pattern, endpoint in self._patterns:
             match = pattern.match(path)
             if match is not None:
                 return endpoint, match.groupdict()
-        return self._unknown, {}
+        return None, {}
 
 
 class _Unknown:
@@ -139,9 +144,12 @@ class _Endpoint:
             return error_response(damage_refusal(error))
         return internal_error(error, f"{method} {self._path}")
 
+    def offers(self, method: str) -> bool:
+        """Whether there is an answer to this method."""
+        return _served_by(method) in self._routes
+
     async def _handle(self, scope: Scope, receive: Receive) -> Response:
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        route = self._routes.get(method)
+        route = self._routes.get(_served_by(scope["method"]))
         if route is None:
             return _wrong_method(scope["method"], self._routes)
         peer: Peer = scope["skilld.peer"]
@@ -165,6 +173,10 @@ class _Endpoint:
             return await route.handler(replace(call, body=raw))
         body = await parse_body(b"{}" if not raw and route.optional_body else raw, route.body)
         return await route.handler(replace(call, body=body))
+
+
+def _served_by(method: str) -> str:
+    return "GET" if method == "HEAD" else method
 
 
 def _wrong_method(method: str, routes: Mapping[str, Route]) -> Response:

@@ -39,6 +39,7 @@ class Sessions(Protocol):
     async def list(
         self, viewer: Viewer, *, limit: int, cursor: str | None, wanted: Wanted | None = None
     ) -> dict[str, Any]: ...
+    async def skills(self, session: str, viewer: Viewer) -> SkillSnapshot: ...
     async def update(self, session: str, viewer: Viewer, changes: Mapping[str, Any]) -> dict[str, Any]: ...
     async def delete(self, session: str, viewer: Viewer) -> None: ...
     async def fork(
@@ -76,8 +77,20 @@ class Skills(Protocol):
 
     @property
     def snapshot(self) -> SkillSnapshot: ...
+    async def unmet(self, snapshot: SkillSnapshot) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """What skills need and this host lacks, JSON-ready, by skill."""
+
     async def reload(self, name: str | None) -> Mapping[str, Any]:
         """Read all skills, or the one named, from disk again; a JSON-ready summary."""
+
+    async def push(self, package: bytes) -> Mapping[str, Any]:
+        """Store a package and use it; JSON-ready."""
+
+    async def remove(self, name: str) -> Mapping[str, Any]:
+        """Remove the pushed skill of this name; a JSON-ready summary."""
+
+    def changes(self, after: int, *, live: bool) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Changes of the skills after a generation, numbered by generation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

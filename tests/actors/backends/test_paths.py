@@ -82,6 +82,13 @@ def test_readable_folders_are_allowed_by_their_real_path(workspace: Path) -> Non
     assert read(str(outside / "file"), workspace, alias) == "outside"
 
 
+def test_a_refusal_is_as_short_for_very_many_skills(workspace: Path) -> None:
+    with pytest.raises(PathRefused, match="and the folders of its skills") as refused:
+        read("/etc/hostname", workspace, *(workspace / str(number) for number in range(1_000)))
+    assert str(workspace) in str(refused.value)
+    assert len(str(refused.value)) < 300 + len(str(workspace))
+
+
 def test_a_folder_swapped_for_a_link_after_the_check_is_refused(workspace: Path) -> None:
     where = locate("folder/file", workspace=str(workspace))
     (workspace / "folder").rename(workspace / "moved")

@@ -379,6 +379,23 @@ def test_the_end_of_the_process_is_a_crash_that_names_its_cause(request_: str, w
     within("die", use)
 
 
+def test_what_it_printed_is_in_no_report_where_it_may_be_secret() -> None:
+    async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        with pytest.raises(WorkerEnded) as caught:
+            await ask(ref, "sys.exit")
+        assert str(caught.value).endswith("ended with exit code 3 while it worked on a request")
+
+    within("die", use, keep_stderr=False)
+
+
+def test_a_copy_that_the_target_forked_answers_nothing() -> None:
+    async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        for number in range(4):
+            assert await ask(ref, number) == number
+
+    within("fork_and_echo", use)
+
+
 def test_an_idle_process_that_is_killed_is_a_crash() -> None:
     async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
         os.kill(pid_of(ref), signal.SIGKILL)

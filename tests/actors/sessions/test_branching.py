@@ -293,6 +293,38 @@ def test_a_reset_cancels_what_runs_and_waits_and_can_take_the_files(tmp_path: Pa
     run(main)
 
 
+def test_what_was_before_a_reset_is_never_read_again_for_a_turn(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Watched:
+        def __init__(self, journal: Any) -> None:
+            self._journal = journal
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._journal, name)
+
+        async def read_events(self, session: str, *, after: int = 0, **rest: Any) -> Any:
+            asked.append(after)
+            return await self._journal.read_events(session, after=after, **rest)
+
+    async def main() -> None:
+        async with open_kit(tmp_path, echo()) as kit:
+            session = await kit.session()
+            await kit.ask(session, "one")
+            last = (await kit.manager.reset(session, ME))["last_seq"]
+            assert (await kit.ask(session, "two"))["result"]["text"] == "seen ['two']"
+        async with open_kit(tmp_path, echo(), wrap=Watched) as kit:
+            await kit.manager.update(session, ME, {"title": "kept"})
+            assert (await kit.ask(session, "three"))["result"]["text"] == "seen ['two', 'three']"
+            assert min(asked) == last - 1
+            copy = (await kit.manager.fork(session, ME))["id"]
+            assert (await kit.ask(copy, "four"))["result"]["text"] == "seen ['two', 'three', 'four']"
+            taken_in = (await kit.manager.import_session(ME.uid, await export(kit, session)))["id"]
+            assert (await kit.ask(taken_in, "five"))["result"]["text"] == "seen ['two', 'three', 'five']"
+
+    run(main)
+
+
 def test_an_export_comes_back_equal_and_is_told_to_be_imported(tmp_path: Path) -> None:
     model = ScriptedModel(
         [Reply([Text("look"), bash("echo a; printf 'x\\0y\\xff'")]), Reply([Text("é\u2028\U0001f600")])],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skill_actors.models.base import Message
 from skill_actors.sessions.events import Event
-from skill_actors.sessions.history import AMBIGUOUS, RESTARTED, History
+from skill_actors.sessions.history import AMBIGUOUS, RESTARTED, History, Instructions
 
 
 class Script:
@@ -101,7 +101,32 @@ def test_names_of_uploaded_files_are_told() -> None:
     ]
 
 
-STEPS = st.lists(st.sampled_from(["ask", "text", "tools", "start", "finish", "restart", "end", "cut"]), max_size=40)
+LOADED = {"name": "tides", "content": "k1", "folder": "/a"}
+
+
+def test_instructions_are_held_with_the_call_whose_result_they_are() -> None:
+    script = Script().ask("go").say(use("a")).add("tool.finished", id="a", content="x", skill_loaded=LOADED)
+    (held,) = History(script.events).instructions.items()
+    assert held == ("tides", Instructions("a", "k1", ("k1", "/a")))
+    script.add("tool.finished", id="b", content="x", skill_loaded={**LOADED, "name": "never asked for"})
+    assert list(History(script.events).instructions) == ["tides"]
+    assert History(script.add("session.reset", None).events).instructions == {}
+
+
+def test_a_change_of_a_skill_that_was_loaded_is_told_behind_the_message_and_another_is_not() -> None:
+    script = Script().ask("go").say(use("a")).add("tool.finished", id="a", content="x", skill_loaded=LOADED)
+    script.say(text("done")).add("turn.finished").ask("next", "t2").add("skill.changed", "t2", name="other")
+    script.add("skill.changed", "t2", name="tides", content="k2", folder="/b")
+    question, note = script.messages()[-1]["content"]
+    assert question == text("next")
+    assert "'tides' was changed" in note["text"]
+    assert "now /b" in note["text"]
+    assert History(script.events).instructions["tides"] == Instructions("a", "k1", ("k2", "/b"))
+
+
+STEPS = st.lists(
+    st.sampled_from(["ask", "text", "tools", "start", "finish", "load", "change", "restart", "end", "cut"]), max_size=40
+)
 
 
 @given(STEPS)
@@ -123,6 +148,10 @@ def test_whatever_happened_roles_alternate_and_calls_are_paired(steps: list[str]
                 script.add("tool.started", id=open_ids[0])
             case "finish" if open_ids:
                 script.add("tool.finished", id=open_ids.pop(), content="x", is_error=False)
+            case "load" if open_ids:
+                script.add("tool.finished", id=open_ids.pop(), content="x", skill_loaded=LOADED)
+            case "change":
+                script.add("skill.changed", name="tides", content=f"k{count}", folder=None if count % 3 else "/a")
             case "restart":
                 script.add("session.restarted", None)
             case "end" | "cut":

@@ -28,7 +28,7 @@ def test_messages_of_all_sessions_together_are_bounded_before_anything_is_stored
     model = ScriptedModel(respond=lambda _: Reply([Text("x")], holds={0: go}))
 
     async def main() -> None:
-        async with open_kit(tmp_path, model, slots=1, defaults=SessionDefaults(queued_total=4)) as kit:
+        async with open_kit(tmp_path, model, slots=1, defaults=SessionDefaults(queued_total=8)) as kit:
             first = await kit.session()
             await kit.manager.submit(first, ME, "runs")
             while kit.manager.status()["turns_running"] == 0:  # noqa: ASYNC110
@@ -45,7 +45,7 @@ def test_messages_of_all_sessions_together_are_bounded_before_anything_is_stored
             async with trio.open_nursery() as nursery:  # all at once: none slips through between check and commit
                 for session in sessions:
                     nursery.start_soon(send, session)
-            assert kit.manager.status()["turns_queued"] == 4
+            assert kit.manager.status()["turns_queued"] == 4  # one user alone gets half of the room
             assert {(error.code, error.retry_after_s) for error in refusals} == {("overloaded", 5)}
             assert len(refusals) == 8
             stored = [await kit.types(session) for session in sessions]
@@ -54,6 +54,42 @@ def test_messages_of_all_sessions_together_are_bounded_before_anything_is_stored
             while kit.manager.status()["turns_queued"]:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             await kit.ask(first, "there is room again")
+
+    run(main)
+
+
+def test_a_user_who_fills_the_room_leaves_some_for_others_until_it_is_really_full(tmp_path: Path) -> None:
+    go = trio.Event()
+    model = ScriptedModel(respond=lambda _: Reply([Text("x")], holds={0: go}))
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, slots=1, defaults=SessionDefaults(queued_total=12)) as kit:
+            held = (await kit.manager.submit(await kit.session(), ME, "runs")).turn
+            while kit.manager.status()["turns_running"] == 0:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+            async def fill(user: Viewer) -> tuple[int, str]:
+                """How many messages of a user were taken, each for a session of its own, and why no more were."""
+                for taken in range(20):
+                    session = str((await kit.manager.create(user.uid, {}))["id"])
+                    try:
+                        await kit.manager.submit(session, user, "waits")
+                    except Refused as no:
+                        return taken, f"{no.code} {no.retry_after_s:g} {no.message}"
+                raise AssertionError("never refused")
+
+            taken, why = await fill(ME)
+            assert (taken, why.startswith("overloaded 5 6 messages of yours wait, and the 6 places left")) == (6, True)
+            assert (await fill(Viewer(uid=2001)))[0] == 3
+            assert (await fill(Viewer(uid=2002)))[0] == 2
+            taken, why = await fill(Viewer(uid=2003))
+            assert (taken, why.startswith("overloaded 5 12 messages wait in all sessions together")) == (1, True)
+            assert (await fill(ME))[0] == 0
+            go.set()
+            await kit.manager.get_turn(held, ME, wait_s=10)
+            while kit.manager.status()["turns_queued"]:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            assert (await kit.ask(await kit.session(), "there is room again"))["status"] == "finished"
 
     run(main)
 

@@ -1,5 +1,6 @@
 """From folders to snapshots."""
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from skill_actors.skills import Library, SkillCopies, SkillSnapshot, Source
+from skill_actors.skills.choice import SkillRules
 from skill_actors.skills.discovery import find_skill_folders
 
 EMPTY = SkillSnapshot()
@@ -43,17 +45,108 @@ def test_hidden_and_dependency_folders_are_passed_over(tmp_path: Path, make_skil
     assert find_skill_folders(tmp_path).roots == []
 
 
-def test_links_to_folders_are_followed_inside_the_source_only(tmp_path: Path, make_skill: Make) -> None:
-    make_skill(tmp_path / "outside/secret")
+def test_links_to_folders_are_followed_and_each_folder_counts_once(tmp_path: Path, make_skill: Make) -> None:
+    outside = make_skill(tmp_path / "outside/stars")
     source = tmp_path / "source"
     make_skill(source / ".store/tides")
     (source / "tides").symlink_to(".store/tides")
     (source / "again").symlink_to(".store/tides")
     (source / "loop").symlink_to(".")
-    (source / "out").symlink_to(tmp_path / "outside/secret")
+    (source / "up").symlink_to(tmp_path)
+    (source / "out").symlink_to(outside)
+    (source / "out-again").symlink_to(outside)
     found = find_skill_folders(source)
-    assert names(found.roots, source) == [".store/tides"]
+    assert names(found.roots, tmp_path) == ["outside/stars", "source/.store/tides"]
+    assert found.linked == {source / "out": outside, source / "out-again": outside}
+    assert found.problems == {}
+
+
+def test_what_a_skill_links_to_outside_is_not_looked_into(tmp_path: Path, make_skill: Make) -> None:
+    make_skill(tmp_path / "outside/stars")
+    source = make_skill(tmp_path / "source/tides").parent
+    (source / "tides/data").symlink_to(tmp_path / "outside")
+    found = find_skill_folders(source)
+    assert (names(found.roots, source), found.linked) == (["tides"], {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_link_out_of_the_source_by_somebody_else_is_not_followed(tmp_path: Path, make_skill: Make) -> None:
+    outside = make_skill(tmp_path / "outside/secret")
+    source = make_skill(tmp_path / "source/tides").parent
+    link = source / "out"
+    link.symlink_to(outside)
+    os.lchown(link, 12345, 12345)
+    found = find_skill_folders(source)
+    assert names(found.roots, source) == ["tides"]
     assert [(path.name, problem.code) for path, problem in found.problems.items()] == [("out", "link_leaves_root")]
+    os.chown(outside, 12345, 12345)
+    assert outside in find_skill_folders(source).roots
+
+
+def test_skill_that_is_a_link_is_read_again_when_its_target_changes(tmp_path: Path, make_skill: Make) -> None:
+    outside = make_skill(tmp_path / "outside/stars")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/stars").symlink_to(outside)
+    loader = library(tmp_path / "source")
+    first = loader.load(EMPTY)
+    assert (list(first.skills), loader.linked) == (["stars"], {tmp_path / "source/stars": outside})
+    make_skill(outside, description="Another")
+    assert loader.load(first, [outside / "SKILL.md"]).skills["stars"].description == "Another"
+    (tmp_path / "source/stars").unlink()
+    assert list(loader.load(first, [tmp_path / "source/stars"]).skills) == []
+    assert loader.linked == {}
+
+
+def test_skills_that_the_rules_do_not_permit_are_left_out_and_reported(tmp_path: Path, make_skill: Make) -> None:
+    for name in ("pdf", "pdf-forms", "my-pdf", "tides"):
+        make_skill(tmp_path / name)
+    rules = SkillRules(allow=("pdf*", "t?des"), deny=("*-forms",))
+    snapshot = Library([Source(path=tmp_path)], rules=rules).load(EMPTY)
+    assert list(snapshot.skills) == ["pdf", "tides"]
+    assert failures(snapshot) == [("my-pdf", "denied", None), ("pdf-forms", "denied", None)]
+
+
+def test_trusted_source_that_everybody_may_write_to_is_not_trusted_until_that_is_mended(
+    tmp_path: Path, make_skill: Make
+) -> None:
+    make_skill(tmp_path / "source/tides")
+    loader = Library([Source(path=tmp_path / "source", trusted=True)])
+    first = loader.load(EMPTY)
+    assert first.skills["tides"].trusted
+    (tmp_path / "source").chmod(0o777)
+    second = loader.load(first)
+    assert not second.skills["tides"].trusted
+    assert failures(second) == [("source", "open_to_all", None)]
+    (tmp_path / "source/tides/SKILL.md").write_text("broken")
+    assert not loader.load(second).skills["tides"].trusted
+    make_skill(tmp_path / "source/tides")
+    (tmp_path / "source").chmod(0o755)
+    assert loader.load(second).skills["tides"].trusted
+
+
+def test_optional_source_is_nothing_to_report_and_takes_its_skills_along(tmp_path: Path, make_skill: Make) -> None:
+    make_skill(tmp_path / "always/tides")
+    loader = Library([Source(path=tmp_path / "maybe", optional=True), Source(path=tmp_path / "always")])
+    first = loader.load(EMPTY)
+    assert (list(first.skills), first.failures) == (["tides"], ())
+    make_skill(tmp_path / "maybe/moon")
+    second = loader.load(first)
+    assert list(second.skills) == ["moon", "tides"]
+    shutil.rmtree(tmp_path / "maybe")
+    third = loader.load(second)
+    assert (list(third.skills), third.failures) == (["tides"], ())
+
+
+def test_scan_stops_at_too_many_folders_also_where_they_lie_in_a_skill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_skill: Make
+) -> None:
+    monkeypatch.setattr("skill_actors.skills.discovery.MAX_FOLDERS", 10)
+    for number in range(20):
+        (make_skill(tmp_path / "a") / f"data{number}").mkdir()
+    make_skill(tmp_path / "z")
+    found = find_skill_folders(tmp_path)
+    assert names(found.roots, tmp_path) == ["a"]
+    assert found.problems[tmp_path].code == "scan_limit"
 
 
 def test_scan_stops_at_too_many_plain_folders_and_says_so(
@@ -67,6 +160,27 @@ def test_scan_stops_at_too_many_plain_folders_and_says_so(
     snapshot = library(tmp_path).load(EMPTY)
     assert list(snapshot.skills) == ["a"]
     assert failures(snapshot) == [(tmp_path.name, "scan_limit", None)]
+
+
+def test_scan_stops_at_too_many_skills_also_where_they_are_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_skill: Make
+) -> None:
+    monkeypatch.setattr("skill_actors.skills.discovery.MAX_SKILLS", 5)
+    make_skill(tmp_path / "a")
+    for number in range(5):
+        (tmp_path / f"b{number}.skill").write_bytes(b"")
+    found = find_skill_folders(tmp_path)
+    assert names(found.roots, tmp_path) == ["a"]
+    assert names(found.packages, tmp_path) == ["b0.skill", "b1.skill", "b2.skill", "b3.skill"]
+    assert found.problems[tmp_path].code == "scan_limit"
+
+
+def test_source_that_became_a_link_out_of_its_bounds_is_not_followed(tmp_path: Path, make_skill: Make) -> None:
+    make_skill(tmp_path / "outside/tides")
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo/skills").symlink_to(tmp_path / "outside")
+    snapshot = Library([Source(path=tmp_path / "repo/skills", bounds=tmp_path / "repo")]).load(EMPTY)
+    assert (dict(snapshot.skills), failures(snapshot)) == ({}, [("skills", "link_leaves_root", None)])
 
 
 def test_one_bad_skill_never_hurts_another(tmp_path: Path, make_skill: Make, add_file: Make) -> None:
@@ -210,3 +324,12 @@ def test_copies_that_cannot_be_written_do_not_stop_the_load(
     loader = Library([Source(path=tmp_path / "source")], copies=SkillCopies(tmp_path / "copies"))
     assert list(loader.load(EMPTY).skills) == ["tides"]
     assert "could not be copied" in caplog.text
+
+
+def test_source_that_is_a_link_to_itself_is_missing_and_hurts_no_other(tmp_path: Path, make_skill: Make) -> None:
+    make_skill(tmp_path / "good/tides")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    sources = [Source(path=tmp_path / "loop"), Source(path=tmp_path / "loop/below"), Source(path=tmp_path / "good")]
+    snapshot = Library(sources).load(SkillSnapshot())
+    assert list(snapshot.skills) == ["tides"]
+    assert [failure.diagnostics[0].code for failure in snapshot.failures] == ["source_missing", "source_missing"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skill_actors.skills import Skill, SkillFailure, load_skill
-from skill_actors.skills.inventory import InventoryLimits
+from skill_actors.skills.inventory import InventoryLimits, read_entry, take_inventory
 from skill_actors.skills.loader import load_folder
 
 Make = Callable[..., Path]
@@ -47,7 +47,7 @@ def test_all_six_fields_are_read(tmp_path: Path, make_skill: Make) -> None:
 @pytest.mark.parametrize(
     ("text", "tools"),
     [
-        ("Read, Write", ("Read", "Write")),
+        ("Read,Write , Edit", ("Read", "Write", "Edit")),
         ("[Read, 'Bash(ls *)']", ("Read", "Bash(ls *)")),
         ("Bash(a, b) Read", ("Bash(a, b)", "Read")),
         ("'Bash(open Read'", ("Bash(open", "Read")),
@@ -58,6 +58,11 @@ def test_allowed_tools_may_be_spaced_comma_separated_or_a_list(
     tmp_path: Path, text: str, tools: tuple[str, ...], make_skill: Make
 ) -> None:
     assert loaded(make_skill(tmp_path / "tides", extra=f"allowed-tools: {text}")).allowed_tools == tools
+
+
+@pytest.mark.parametrize(("text", "found"), [("Read, Write", ["tools_commas"]), ("Bash(a, b) Read", [])])
+def test_commas_between_tools_are_reported(tmp_path: Path, text: str, found: list[str], make_skill: Make) -> None:
+    assert codes(loaded(make_skill(tmp_path / "tides", extra=f"allowed-tools: {text}"))) == found
 
 
 def test_unknown_tools_are_reported(tmp_path: Path, make_skill: Make) -> None:
@@ -86,6 +91,7 @@ def test_nested_metadata_becomes_json_text(tmp_path: Path, make_skill: Make) -> 
         ("'\ufb01sh'", "fish"),
         ('"tide\u200btable"', "tidetable"),
         ("q" * 70, "q" * 70),
+        ("\u6f6e" * 64, "\u6f6e" * 64),
     ],
 )
 def test_odd_names_load_with_a_warning(tmp_path: Path, name: str, key: str, make_skill: Make) -> None:
@@ -122,6 +128,23 @@ def test_characters_that_do_not_show_are_taken_out_of_the_description(tmp_path: 
     skill = loaded(make_skill(tmp_path / "tides", description='"a\\x07b\u202ec\U000e0041d"'))
     assert skill.description == "abcd"
     assert codes(skill) == ["description_invisible"]
+
+
+def test_characters_that_do_not_show_are_taken_out_of_the_metadata(tmp_path: Path, make_skill: Make) -> None:
+    skill = loaded(make_skill(tmp_path / "tides", extra='metadata:\n  by: "a\\u202eb"\n  "k\\u200b": v\n  tags: [x]'))
+    assert skill.metadata == {"by": "ab", "k": "v", "tags": '["x"]'}
+    assert codes(skill) == ["metadata_nested", "metadata_invisible"]
+
+
+@pytest.mark.parametrize("way", [".", "scripts/..", "\0/.."])
+def test_folder_named_by_where_one_stands_has_its_name(
+    tmp_path: Path, make_skill: Make, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    folder = make_skill(tmp_path / "tides")
+    (folder / "scripts").mkdir()
+    monkeypatch.chdir(folder)
+    skill = loaded(Path(way))
+    assert (skill.root, codes(skill)) == (folder, [])
 
 
 def test_folder_without_skill_file_is_a_failure(tmp_path: Path) -> None:
@@ -183,10 +206,47 @@ def test_link_to_a_file_of_the_same_skill_counts_as_that_file(tmp_path: Path, ma
     assert codes(skill) == ["link_not_file"]
 
 
-def test_skill_folder_that_is_itself_a_link_is_refused(tmp_path: Path, make_skill: Make) -> None:
+def test_link_to_a_skill_loads_what_it_leads_to(tmp_path: Path, make_skill: Make) -> None:
+    folder = make_skill(tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    assert loaded(tmp_path / "link").root == folder
+
+
+def test_folder_that_became_a_link_since_it_was_found_is_refused(tmp_path: Path, make_skill: Make) -> None:
     make_skill(tmp_path / "real")
     (tmp_path / "link").symlink_to("real")
-    assert failed(tmp_path / "link") == "unreadable"
+    failure = load_folder(tmp_path / "link").failure
+    assert failure is not None
+    assert failure.diagnostics[0].code == "unreadable"
+
+
+@pytest.mark.parametrize("swapped", ["a/b/notes.md", "a/b", "a"])
+def test_link_swapped_in_while_a_skill_is_read_leads_nowhere(
+    tmp_path: Path, swapped: str, make_skill: Make, add_file: Make
+) -> None:
+    folder = make_skill(tmp_path / "tides")
+    add_file(folder, "a/b/notes.md", "same")
+    entry = take_inventory(folder).files["a/b/notes.md"]
+    assert read_entry(folder, entry) == b"same"
+    (folder / swapped).rename(tmp_path / "moved")
+    (folder / swapped).symlink_to(tmp_path / "moved")
+    assert (folder / "a/b/notes.md").read_text() == "same"
+    with pytest.raises(OSError, match=r"symbolic|directory"):
+        read_entry(folder, entry)
+
+
+def test_hidden_folder_is_no_skill(tmp_path: Path, make_skill: Make) -> None:
+    assert failed(make_skill(tmp_path / ".tides", name="tides")) == "hidden_folder"
+
+
+def test_skill_file_that_nobody_may_read_is_refused_for_root_as_well(tmp_path: Path, make_skill: Make) -> None:
+    folder = make_skill(tmp_path / "tides")
+    (folder / "SKILL.md").chmod(0o200)
+    assert failed(folder) == "unreadable"
+
+
+def test_path_with_nul_is_a_failure(tmp_path: Path) -> None:
+    assert failed(tmp_path / "a\0b") == "unreadable"
 
 
 def test_what_editors_and_interpreters_leave_does_not_count(tmp_path: Path, make_skill: Make, add_file: Make) -> None:
@@ -295,6 +355,28 @@ def test_settled_files_are_not_read_again(tmp_path: Path, monkeypatch: pytest.Mo
 def test_long_bodies_are_reported(tmp_path: Path, add_file: Make) -> None:
     add_file(tmp_path, "tides/SKILL.md", "---\nname: tides\ndescription: d\n---\n" + "line\n" * 600)
     assert codes(loaded(tmp_path / "tides")) == ["body_long"]
+
+
+def test_large_files_load_with_a_warning_up_to_a_limit(tmp_path: Path, make_skill: Make) -> None:
+    folder = make_skill(tmp_path / "tides", body="x" * 1024 * 1024)
+    assert codes(loaded(folder)) == ["file_large"]
+    with (folder / "SKILL.md").open("ab") as file:
+        file.truncate(10 * 1024 * 1024 + 1)
+    assert failed(folder) == "file_too_large"
+
+
+@pytest.mark.parametrize("hidden", ["\0", "\x1b[8m", "\u202e", "\u2067", "\U000e0041"])
+def test_what_does_not_show_in_the_body_is_reported_and_kept(tmp_path: Path, hidden: str, make_skill: Make) -> None:
+    skill = loaded(make_skill(tmp_path / "tides", body=f"Do {hidden} so. \u6f6e"))
+    assert codes(skill) == ["body_hidden"]
+    assert hidden in skill.body
+
+
+def test_many_unknown_fields_are_summed_up(tmp_path: Path, make_skill: Make) -> None:
+    skill = loaded(make_skill(tmp_path / "tides", extra="\n".join(f"k{number}: v" for number in range(2_000))))
+    assert len(skill.extra) == 2_000
+    assert len(skill.diagnostics) == 21
+    assert skill.diagnostics[-1].message.startswith("1980 more fields")
 
 
 def test_unexpected_error_is_a_failure_and_logged(

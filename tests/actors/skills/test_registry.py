@@ -110,6 +110,20 @@ def test_reload_of_an_unknown_skill_is_refused_and_the_registry_lives(tmp_path: 
     run(main)
 
 
+def test_changed_path_that_cannot_be_looked_at_is_as_one_that_is_gone(tmp_path: Path, make_skill: Make) -> None:
+    make_skill(tmp_path / "tides")
+    setup = Setup(tmp_path)
+
+    async def main() -> None:
+        async with open_system([setup.spec]) as system:
+            registry = system.directory.ref("registry")
+            make_skill(tmp_path / "moon")
+            too_long = tmp_path / "tides" / ("x" * 300)
+            assert (await registry.call(FoldersChanged(frozenset({too_long})))).added == ("moon",)
+
+    run(main)
+
+
 def test_skill_that_never_loaded_can_be_reloaded_by_its_folder(tmp_path: Path, make_skill: Make) -> None:
     make_skill(tmp_path / "tides", description="")
     setup = Setup(tmp_path)

@@ -1,15 +1,18 @@
 """Watching folders, and the whole way from an edit on disk to the snapshot."""
 
+import os
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-import watchfiles
 
+from inotify_kit import inotify_counts, nothing_is_watched, until
 from skill_actors.runtime import ChildSpec, Strategy, open_system
 from skill_actors.skills import PublishedSkills, Registry, Source, Watcher
 from skill_actors.skills.watcher import watch_folders
@@ -24,43 +27,70 @@ class Reports:
 
     def __init__(self) -> None:
         self.all: list[frozenset[Path] | None] = []
+        self.count = 0
+        self.paths: set[Path] = set()
         self._changed = trio.Event()
 
     async def __call__(self, changes: frozenset[Path] | None) -> None:
         self.all.append(changes)
+        self.count += 1
+        self.paths |= changes or frozenset()
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
     async def wait_for(self, path: Path | None) -> None:
-        """Wait until `path` was reported (None: a look at everything), and forget what came before."""
+        """Wait until `path` was reported (None: a look at everything), and forget the reports before that one."""
         while not any(_covers(changes, path) for changes in self.all):
             await self._changed.wait()
-        self.all.clear()
+        while not _covers(self.all[0], path):
+            del self.all[0]
+        if path is None or self.all[0] == frozenset({path}):
+            del self.all[0]
 
 
 def _covers(changes: frozenset[Path] | None, path: Path | None) -> bool:
     return path is None if changes is None else path in changes
 
 
-def watching(folders: list[Path], body: Callable[[Reports], Any]) -> None:
-    """Run `body` while `folders` are watched, from the first look on."""
+def watching(
+    folders: list[Path], body: Callable[[Reports], Any], links: Callable[[], dict[Path, Path]] = dict
+) -> Reports:
+    """Run `body` while `folders` are watched, from the first look on; what was reported."""
+    reports = Reports()
 
     async def main() -> None:
-        reports = Reports()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_folders, folders, reports)
+            nursery.start_soon(watch_folders, folders, reports, links)
             await reports.wait_for(None)
             await body(reports)
             nursery.cancel_scope.cancel()
 
     run(main)
+    return reports
 
 
-def test_change_is_reported_at_once_and_again_when_it_is_quiet(tmp_path: Path, add_file: Make) -> None:
+def test_what_is_saved_in_several_steps_is_reported_once_when_it_is_quiet(tmp_path: Path, add_file: Make) -> None:
     async def body(reports: Reports) -> None:
-        file = add_file(tmp_path, "SKILL.md")
-        await reports.wait_for(file)
-        await reports.wait_for(file)
+        files = [add_file(tmp_path, name) for name in ("a.md", "b.md", "c.md")]
+        for file in files:
+            await reports.wait_for(file)
+
+    reports = watching([tmp_path], body)
+    assert reports.count == 2  # the first look at everything, and this
+
+
+def test_what_never_becomes_quiet_is_reported_all_the_same(tmp_path: Path, add_file: Make) -> None:
+    async def body(reports: Reports) -> None:
+        async def storm() -> None:
+            while True:
+                add_file(tmp_path, "storm.md")
+                await trio.sleep(0.01)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(storm)
+            await reports.wait_for(tmp_path / "storm.md")
+            await reports.wait_for(tmp_path / "storm.md")
+            nursery.cancel_scope.cancel()
 
     watching([tmp_path], body)
 
@@ -69,12 +99,10 @@ def test_what_editors_leave_is_not_reported(tmp_path: Path, add_file: Make) -> N
     async def body(reports: Reports) -> None:
         for name in ("a.md~", ".a.md.swp", "4913", ".git/index", "__pycache__/a.pyc"):
             add_file(tmp_path, name)
-        file = add_file(tmp_path, "real.md")
-        await reports.wait_for(file)
-        await reports.wait_for(file)  # the second look, at all that was collected
-        assert reports.all == []
+        await reports.wait_for(add_file(tmp_path, "real.md"))
 
-    watching([tmp_path], body)
+    reports = watching([tmp_path], body)
+    assert reports.paths == {tmp_path / "real.md"}
 
 
 def test_names_above_the_watched_folder_do_not_matter(tmp_path: Path, add_file: Make) -> None:
@@ -155,20 +183,163 @@ def test_very_many_changes_at_once_mean_a_look_at_everything(
 def test_folders_are_polled_where_the_kernel_refuses_to_watch(
     tmp_path: Path, add_file: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch = watchfiles.watch
-
-    def refuse(*paths: str, force_polling: bool, **options: Any) -> Iterator[Any]:
-        if not force_polling:
-            raise OSError(28, "OS file watch limit reached")
-        yield from watch(*paths, force_polling=True, **options)
-
-    monkeypatch.setattr(watchfiles, "watch", refuse)
+    monkeypatch.setattr("skill_actors.skills.watcher._POLLED_EVERY_S", 0.05)
+    monkeypatch.setattr("skill_actors.skills.folder_watch.MAX_FOLDERS", 1)
+    add_file(tmp_path, "below/a.md")
 
     async def body(reports: Reports) -> None:
-        await reports.wait_for(add_file(tmp_path, "a.md"))
+        for _ in range(3):
+            await reports.wait_for(None)
 
     watching([tmp_path], body)
-    assert "polled instead" in caplog.text
+    assert caplog.text.count("looked at again and again instead") == 1
+
+
+@pytest.mark.parametrize("limit", ["instances", "watches"])
+def test_the_limits_of_the_kernel_lead_to_polling(tmp_path: Path, add_file: Make, limit: str) -> None:
+    for number in range(5):
+        add_file(tmp_path, f"{number}/a.md")
+    program = (
+        "import logging, sys, trio\n"
+        "from pathlib import Path\n"
+        "from skill_actors.skills.watcher import watch_folders\n"
+        "logging.basicConfig()\n"
+        "reports = []\n"
+        "async def report(changes):\n"
+        "    reports.append(changes)\n"
+        "async def main():\n"
+        "    with trio.move_on_after(20):\n"
+        "        async with trio.open_nursery() as nursery:\n"
+        "            nursery.start_soon(watch_folders, [Path(sys.argv[1])], report)\n"
+        "            while len(reports) < 2:\n"
+        "                await trio.sleep(0.01)\n"
+        "            nursery.cancel_scope.cancel()\n"
+        "trio.run(main)\n"
+        "print(reports[:2])\n"
+    )
+    script = f'echo 2 > /proc/sys/user/max_inotify_{limit} && echo limited && exec "$0" "$@"'
+    if limit == "instances":
+        script = script.replace("echo 2", "echo 0")
+    command = ["unshare", "-Ur", "sh", "-c", script, sys.executable, "-c", program, str(tmp_path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    if not done.stdout.startswith("limited"):
+        pytest.skip(f"no limits of its own for a user namespace here: {done.stderr.strip()[:200]}")
+    assert done.stdout == "limited\n[None, None]\n", done.stderr
+    assert done.stderr.count("looked at again and again instead") == 1
+
+
+def test_links_are_not_followed_but_what_they_lead_to_is_watched_if_asked_for(tmp_path: Path, add_file: Make) -> None:
+    source, target, other = tmp_path / "source", tmp_path / "target", tmp_path / "other"
+    add_file(target, "a.md")
+    add_file(other, "a.md")
+    add_file(source, "a.md")
+    (source / "link").symlink_to(target)
+    (source / "unasked").symlink_to(other)
+
+    async def body(reports: Reports) -> None:
+        add_file(other, "b.md")
+        await reports.wait_for(add_file(target, "b.md"))
+
+    reports = watching([source], body, lambda: {source / "link": target})
+    assert reports.paths == {target / "b.md"}
+
+
+def test_link_that_leads_elsewhere_by_a_link_on_the_way_is_noticed(tmp_path: Path, add_file: Make) -> None:
+    add_file(tmp_path, "releases/1/a.md")
+    add_file(tmp_path, "releases/2/a.md")
+    source = tmp_path / "source"
+    source.mkdir()
+    current = tmp_path / "current"
+    current.symlink_to("releases/1")
+    (source / "link").symlink_to(current)
+
+    async def body(reports: Reports) -> None:
+        (tmp_path / "new").symlink_to("releases/2")
+        (tmp_path / "new").rename(current)
+        await reports.wait_for(None)
+        await reports.wait_for(add_file(tmp_path, "releases/2/b.md"))
+
+    watching([source], body, lambda: {source / "link": (source / "link").resolve()})
+
+
+def test_new_folders_are_watched_however_deep_and_moved_ones_under_their_new_name(
+    tmp_path: Path, add_file: Make
+) -> None:
+    async def body(reports: Reports) -> None:
+        add_file(tmp_path, "a/b/c/d.md")
+        await reports.wait_for(tmp_path / "a")
+        await reports.wait_for(add_file(tmp_path, "a/b/c/e.md"))
+        (tmp_path / "a").rename(tmp_path / "z")
+        await reports.wait_for(tmp_path / "z")
+        await reports.wait_for(add_file(tmp_path, "z/b/c/f.md"))
+
+    watching([tmp_path], body)
+
+
+def test_source_that_is_a_file_is_polled(tmp_path: Path, add_file: Make) -> None:
+    file = add_file(tmp_path, "one.skill")
+
+    async def body(reports: Reports) -> None:
+        add_file(tmp_path, "one.skill", "another")
+        await reports.wait_for(None)
+
+    watching([file], body)
+
+
+_STORM = """
+import os, sys, time
+ends_at = time.monotonic() + 1
+while time.monotonic() < ends_at:
+    for file in sys.argv[1:]:
+        os.utime(file)
+"""
+
+
+def test_everything_is_looked_at_after_a_storm_in_which_the_kernel_may_have_lost_events(
+    tmp_path: Path, add_file: Make
+) -> None:
+    files = [str(add_file(tmp_path, str(number))) for number in range(2)]
+
+    async def body(reports: Reports) -> None:
+        await trio.run_process([sys.executable, "-c", _STORM, *files])
+        await reports.wait_for(None)
+        await reports.wait_for(add_file(tmp_path, "after"))
+
+    reports = watching([tmp_path], body)
+    assert reports.paths >= {Path(file) for file in files}  # while it went on
+
+
+def test_names_that_are_not_utf8_hurt_nothing_else(tmp_path: Path, add_file: Make) -> None:
+    async def body(reports: Reports) -> None:
+        for number in range(3):
+            odd = os.fsencode(tmp_path) + b"/odd-\xff-%d" % number
+            os.mkdir(odd)
+            os.mkdir(odd + b"/\xfe")
+            await reports.wait_for(None)
+            await reports.wait_for(add_file(tmp_path, f"{number}/a.md").parent)
+            await reports.wait_for(add_file(tmp_path, f"{number}/b.md"))
+
+    watching([tmp_path], body)
+
+
+def test_nothing_is_left_open_by_rounds_that_ended(tmp_path: Path, add_file: Make) -> None:
+    folder = tmp_path / "skills"
+    folder.mkdir()
+
+    async def body(reports: Reports) -> None:
+        for number in range(5):
+            folder.rename(tmp_path / str(number))
+            folder.mkdir()
+            await reports.wait_for(None)
+            await reports.wait_for(add_file(folder, "a.md"))
+        await until(lambda: inotify_counts() == (1, 1))
+
+    run(until, nothing_is_watched)
+    watching([folder], body)
+    run(until, nothing_is_watched)
 
 
 def test_stop_takes_less_than_a_quarter_of_a_second(tmp_path: Path) -> None:

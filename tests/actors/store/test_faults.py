@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import signal
 import subprocess
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,6 +142,49 @@ def test_whichever_operation_fails_nothing_acknowledged_is_lost(
     run(main)
 
 
+def test_signals_that_interrupt_the_writers_system_calls_lose_and_refuse_nothing(
+    db_path: Path, new_session: New, step: Step
+) -> None:
+    """EINTR: SQLite repeats a write that it cut short, Python its own calls (PEP 475)."""
+    appends = 200
+    arrived = 0
+
+    def count(_number: int, _frame: object) -> None:
+        nonlocal arrived
+        arrived += 1
+
+    async def main() -> None:
+        record, done = new_session(), threading.Event()
+        deaths: list[int] = []
+        async with await SqliteJournal.open(db_path, reserve_bytes=0, die=deaths.append) as journal:
+            await journal.create_session(record)
+            writer = next(thread for thread in threading.enumerate() if thread.name == "journal-writer")
+
+            def storm() -> None:
+                while not done.is_set():
+                    signal.pthread_kill(writer.ident or 0, signal.SIGUSR1)
+                    time.sleep(0.0002)
+
+            thread = threading.Thread(target=storm)
+            thread.start()
+            try:
+                for seq in range(1, appends + 1):
+                    await journal.append(step(record.id, seq, "x" * 5_000))
+            finally:
+                done.set()
+                thread.join()
+        assert not deaths
+        assert arrived > 10
+        async with await SqliteJournal.open(db_path, reserve_bytes=0) as journal:
+            assert len(await journal.read_events(record.id, limit=1_000)) == appends
+
+    before = signal.signal(signal.SIGUSR1, count)  # without SA_RESTART, as Python's handlers are
+    try:
+        run(main)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_a_slow_flush_delays_and_loses_nothing(db_path: Path, new_session: New, step: Step) -> None:
     """The trio thread goes on meanwhile: a flush of a third of a second holds up nobody else."""
 
@@ -146,8 +192,6 @@ def test_a_slow_flush_delays_and_loses_nothing(db_path: Path, new_session: New, 
         def pass_or_fail(self, kind: str) -> None:
             if kind == "sync" and self.failed:
                 delay.wait(0.3)
-
-    import threading
 
     delay = threading.Event()
 

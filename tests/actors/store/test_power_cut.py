@@ -19,7 +19,7 @@ import pytest
 from store_kit import acknowledged, check, start
 from support import run
 
-CUTS = int(os.environ.get("STORE_POWER_CUTS", "3"))
+CUTS = int(os.environ.get("STORE_POWER_CUTS", "14"))
 _FS_IOC_SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = struct.pack("I", 2)
 

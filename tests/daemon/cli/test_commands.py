@@ -394,7 +394,7 @@ def test_status_health_and_metrics_say_what_the_daemon_says(daemon: FakeDaemon, 
 
 
 def test_skills_are_listed_shown_judged_and_reloaded(daemon: FakeDaemon, run: Run) -> None:
-    finding = {"code": "no_name", "message": "no name", "severity": "error", "line": 2, "remedy": "add one"}
+    finding = {"code": "no_name", "message": "no name", "severity": "error", "line": 2, "remedy": "Add one."}
     echo = {
         "name": "echo",
         "description": "says it",
@@ -413,14 +413,38 @@ def test_skills_are_listed_shown_judged_and_reloaded(daemon: FakeDaemon, run: Ru
     judged = run("skills", "status")
     assert judged.exit_code == 1
     assert "failed: /s/broken; the last good version of broken serves" in judged.stdout
-    assert "error: no name (line 2); add one" in judged.stdout
+    assert "error: no name (line 2). Add one. [no_name]" in judged.stdout
     assert json.loads(run("skills", "status", "--json").stdout)["failures"] == [failure]
     assert run("skills", "reload").stdout == "loaded: 1\nchanged: echo\n"
     assert run("skills", "show", "nope").exit_code == 1
 
 
+def test_skills_are_pushed_removed_and_their_changes_followed(daemon: FakeDaemon, run: Run, tmp_path: Path) -> None:
+    made = {"name": "tides", "digest": "d1", "replaced": False, "used": True}
+    daemon.on_json("POST", "/v1/skills", made, 201)
+    daemon.on_json("DELETE", "/v1/skills/tides", {"removed": ["tides"]})
+    folder = tmp_path / "tides"
+    folder.mkdir()
+    (folder / "SKILL.md").write_text("---\nname: tides\ndescription: Tells the tide\n---\nDo so.\n")
+    assert run("skills", "push", str(folder)).stdout == "tides: stored, digest d1\n"
+    package = daemon.requests("POST", "/v1/skills")[0].body
+    assert package.startswith(b"PK")
+    (tmp_path / "tides.skill").write_bytes(package)
+    daemon.on_json("POST", "/v1/skills", {**made, "replaced": True, "used": False})
+    again = run("skills", "push", str(tmp_path / "tides.skill"))
+    assert again.stdout == "tides: replaced, digest d1\nit is not used: see skillctl skills status\n"
+    assert json.loads(run("skills", "push", "--json", str(folder)).stdout)["digest"] == "d1"
+    assert run("skills", "push", str(tmp_path / "nothing")).exit_code == 1
+    assert run("skills", "remove", "tides").stdout == "removed: tides\n"
+    data = {"added": {"moon": "d2"}, "changed": {}, "removed": ["tides"], "failed": [], "missed": True}
+    daemon.on_events("GET", "/v1/skill-changes", ([event(7, "skill.changed", data)], "clean"))
+    shown = run("skills", "changes", "--no-follow", "--after", "2")
+    assert shown.stdout.endswith("generation 7: added: moon; removed: tides (some before are not remembered)\n")
+    assert daemon.requests("GET", "/v1/skill-changes")[0].query == {"after": "2", "follow": "false"}
+
+
 def test_every_command_that_prints_data_offers_json_and_every_help_an_example(run: Run) -> None:
-    groups = {"skills": ("list", "show", "status", "reload"), "config": ("check", "show")}
+    groups = {"skills": ("list", "show", "status", "reload", "push", "remove", "changes"), "config": ("check", "show")}
     commands = ["attach", "cancel", "completion", "doctor", "health", "metrics", "rm", "send", "sessions", "show"]
     paths = [
         *((name,) for name in [*commands, "status", "wait"]),
@@ -448,3 +472,11 @@ def test_sessions_complete_by_id(daemon: FakeDaemon, run: Run) -> None:
         "COMP_CWORD": "2",
     }
     assert CliRunner().invoke(skillctl, [], env=env, prog_name="skillctl").stdout == f"plain,{SESSION}\n"
+
+
+@pytest.mark.parametrize("command", ["show", "skills show", "skills reload", "skills remove"])
+@pytest.mark.parametrize("name", ["", "..", "a\udcff"])
+def test_what_can_be_no_name_is_a_mistake_in_use_with_no_daemon_asked(run: Run, command: str, name: str) -> None:
+    code, error = said(run(*command.split(), name))
+    assert code == 2
+    assert error.startswith(f"skillctl: error: {name!a} cannot be the name of a s")

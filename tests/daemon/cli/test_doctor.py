@@ -137,10 +137,10 @@ def test_config_check_says_ok_or_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_config_show_tells_every_value_in_force(tmp_path: Path) -> None:
-    file = written(tmp_path, "[daemon]\ndrain_s = 5.0\n[model]\nbase_url = 'https://user:secret@example.com'\n")
+    file = written(tmp_path, "[daemon]\ndrain_s = 5.0\n[model]\nbase_url = 'https://user:hunter2@example.com'\n")
     shown = run(tmp_path, "config", "show", file).stdout.splitlines()
     assert shown[0] == f"# {file}"
     assert "daemon.drain_s = 5.0" in shown
-    assert "secret" not in "\n".join(shown)
+    assert "hunter2" not in "\n".join(shown)
     values = json.loads(run(tmp_path, "config", "show", "--json", file).stdout)["values"]
     assert values["daemon.state_dir"] == str(tmp_path / "state")

@@ -44,6 +44,11 @@ def test_questions_get_the_daemons_answers(daemon: FakeDaemon, client: Client) -
     daemon.on_json("GET", "/v1/skills/log-analyzer", {"name": "log-analyzer"})
     daemon.on_json("POST", "/v1/skills/reload", {"changed": 1})
     daemon.on_json("POST", "/v1/skills/echo/reload", {"changed": 0})
+    daemon.on_json("POST", "/v1/skills", {"name": "tides"}, 201)
+    daemon.on_json("DELETE", "/v1/skills/tides", {"removed": ["tides"]})
+    assert client.push_skill(b"PK") == {"name": "tides"}
+    assert daemon.requests("POST", "/v1/skills")[0].body == b"PK"
+    assert client.remove_skill("tides") == {"removed": ["tides"]}
     assert client.version() == {"version": "9"}
     assert client.health() == {"status": "live"}
     assert client.status() == {"turns_running": 3}

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from skilld.config import RoleConfig, RolesConfig
+from skilld.config import RoleConfig, RolesConfig, SenderConfig
 from skilld.http.peer import Authority, Peer, PeerRefused, read_peer
 
 READER = Peer(uid=1000, gid=1000, pid=1, groups=frozenset({1000, 50}))
@@ -46,12 +46,12 @@ def test_once_roles_are_configured_the_daemons_user_has_only_what_it_was_given()
 
 
 def test_a_supplementary_group_gives_its_role() -> None:
-    authority = Authority(RolesConfig(send=RoleConfig(gids=(50,))), own_uid=9)
+    authority = Authority(RolesConfig(send=SenderConfig(gids=(50,))), own_uid=9)
     assert authority.permissions(READER) == {"any", "read", "send"}
 
 
 def test_roles_add_up() -> None:
-    roles = RolesConfig(read=RoleConfig(uids=(1000,)), admin=RoleConfig(gids=(50,)))
+    roles = RolesConfig(read=RoleConfig(uids=(1000,)), admin=SenderConfig(gids=(50,)))
     assert authority_of(roles) == {"any", "read", "send", "admin"}
 
 

@@ -44,6 +44,9 @@ def test_what_is_served_is_exactly_this() -> None:
         "GET /v1/sessions/{id}/events",
         "GET /v1/skills",
         "GET /v1/skills/{name}",
+        "GET /v1/skill-changes",
+        "POST /v1/skills",
+        "DELETE /v1/skills/{name}",
         "GET /v1/status",
         "GET /v1/tree",
         "GET /v1/turns/{id}",
@@ -56,6 +59,7 @@ def test_what_is_served_is_exactly_this() -> None:
         "POST /v1/sessions/{id}/cancel",
         "POST /v1/sessions/{id}/fork",
         "POST /v1/sessions/{id}/reset",
+        "GET /v1/sessions/{id}/skills",
         "POST /v1/sessions/{id}/messages",
         "POST /v1/shutdown",
         "POST /v1/skills/reload",
@@ -176,6 +180,39 @@ def test_skills_are_listed_shown_and_reloaded(tmp_path: Path) -> None:
             assert (await http.post("/v1/skills/broken/reload")).status_code == 200
             assert (await http.post("/v1/skills/nope/reload")).status_code == 404
             assert served.skills.reloaded == [None, "echo", "broken"]
+
+    run(main)
+
+
+def test_skills_are_pushed_and_removed_by_admins(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            http, zipped = served.http, {"content-type": "application/zip"}
+            made = await http.post("/v1/skills", content=b"PK", headers=zipped)
+            assert (made.status_code, made.json()) == (201, {"name": "tides", "replaced": False})
+            assert (await http.post("/v1/skills", content=b"PK again", headers=zipped)).status_code == 200
+            bad = await http.post("/v1/skills", content=b"no", headers=zipped)
+            assert (bad.status_code, bad.json()["error"]["code"]) == (422, "invalid_skill_spec")
+            assert (await http.delete("/v1/skills/tides")).json() == {"removed": ["tides"]}
+            assert (await http.delete("/v1/skills/reload")).json() == {"removed": ["reload"]}  # a name as any other
+            assert (await http.get("/v1/skills/reload")).status_code == 404
+            assert (await http.put("/v1/skills/reload")).status_code == 405
+
+    run(main)
+
+
+def test_changes_of_skills_are_streamed_after_a_generation(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            http = served.http
+            lines = (await http.get("/v1/skill-changes?after=1&follow=false")).text.splitlines()
+            assert [json.loads(line)["seq"] for line in lines] == [2, 3]
+            assert json.loads(lines[0])["data"] == {"live": False}
+            headers = {"accept": "text/event-stream", "last-event-id": "2"}
+            stream = (await http.get("/v1/skill-changes?after=1", headers=headers)).text
+            assert stream.startswith("id: 3\nevent: skill.changed\ndata: ")
+            for after in ("-1", "x", "1.5", "\u0663", "9" * 19):
+                assert (await http.get("/v1/skill-changes", params={"after": after})).status_code == 400
 
     run(main)
 

@@ -109,7 +109,7 @@ def show_config(file: Path | None, as_json: bool) -> None:
 
 def _shown(value: Any) -> Any:
     """JSON-ready, with credentials in URLs masked."""
-    from skilld.config import mask
+    from skilld.config import SecretConfig, mask
 
     if isinstance(value, Path):
         return str(value)
@@ -117,14 +117,19 @@ def _shown(value: Any) -> Any:
         return mask(value)
     if isinstance(value, tuple | list):
         return [_shown(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _shown(item) for name, item in value.items()}
+    if isinstance(value, SecretConfig):
+        return {name: _shown(item) for name, item in value if item is not None}
     return value
 
 
 def _as_toml(value: Any) -> str:
     if value is None:
         return '""  # not set'
-    if isinstance(value, Mapping):
-        return str(dict(value))
     import json
 
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{json.dumps(name)} = {_as_toml(item)}" for name, item in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
     return json.dumps(value, ensure_ascii=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -14,11 +16,35 @@ from skilld.client import SkilldError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["json_option", "pass_app", "session_argument"]
+__all__ = [
+    "complete_message",
+    "complete_sessions",
+    "complete_skills",
+    "json_option",
+    "pass_app",
+    "session_argument",
+    "skill_paths",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SAFE: Final = re.compile(r"(?![-.])[\w.\-\u0080-\U0010ffff]+")
+
 pass_app = click.make_pass_decorator(App)
+
+
+class _GivenPath(click.Path):
+    """A path that is not empty: such as of an unset variable would be taken for the folder one is in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("an empty path; write . for the folder you are in", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+# What cannot be read is for the command to tell, path by path.
+_GIVEN: Final = _GivenPath(path_type=Path, readable=False)
+skill_paths = click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=_GIVEN)
 
 
 def json_option(what: str = "one JSON document") -> Callable[[F], F]:
@@ -30,6 +56,8 @@ def complete_sessions(ctx: click.Context, param: click.Parameter, incomplete: st
     """Ids of the latest conversations, titled; nothing if the daemon cannot be asked."""
     from click.shell_completion import CompletionItem
 
+    from skilld.cli.output import one_line
+
     app = ctx.find_object(App) or App(ctx.find_root().params.get("socket"))
     try:
         with app.client() as client:
@@ -37,9 +65,41 @@ def complete_sessions(ctx: click.Context, param: click.Parameter, incomplete: st
     except (SkilldError, click.UsageError):
         return []  # a completion has nowhere to report to
     return [
-        CompletionItem(item["id"], help=str(item.get("title") or "")[:60])
+        CompletionItem(item["id"], help=one_line(str(item.get("title") or ""), 60))
         for item in latest
         if str(item["id"]).startswith(incomplete)
+    ]
+
+
+def complete_skills(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of skills; nothing if the daemon cannot be asked.
+
+    Names that a shell could read as more than one word are left out: it puts what it is offered on its line as it is.
+    """
+    return _skills(ctx, incomplete, "", runnable=False)
+
+
+def complete_message(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """`/name` for skills that can be run so, once a message begins with a slash."""
+    return _skills(ctx, incomplete, "/", runnable=True) if incomplete.startswith("/") else []
+
+
+def _skills(ctx: click.Context, incomplete: str, before: str, *, runnable: bool) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from skilld.cli.output import one_line
+
+    app = ctx.find_object(App) or App(ctx.find_root().params.get("socket"))
+    try:
+        with app.client() as client:
+            found = client.skills()["items"]
+    except (SkilldError, click.UsageError):
+        return []
+    named = {before + str(item["name"]): item for item in found if item.get("entry") or not runnable}
+    return [
+        CompletionItem(name, help=one_line(str(item.get("description") or ""), 60))
+        for name, item in named.items()
+        if name.startswith(incomplete) and _SAFE.fullmatch(name[len(before) :]) and name.isprintable()
     ]
 
 

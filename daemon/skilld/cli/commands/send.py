@@ -6,12 +6,13 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from skilld.cli.app import App
-from skilld.cli.commands.options import complete_sessions, json_option, pass_app
+from skilld.cli.commands.options import complete_message, complete_sessions, complete_skills, json_option, pass_app
 from skilld.cli.failure import EXIT, Failure, exit_code_of
 from skilld.cli.narrator import Narrator
 from skilld.cli.output import Console, print_json
@@ -31,6 +32,8 @@ class _Target:
     latest: bool
     backends: tuple[str, ...]
     skills: tuple[str, ...]
+    denied: tuple[str, ...]
+    cwd: Path | None
     model: str | None
 
     def check(self, new: bool) -> None:
@@ -42,9 +45,10 @@ class _Target:
         ]
         if len(chosen) > 1:
             raise click.UsageError(f"{' and '.join(chosen)} exclude each other")
-        if chosen and not new and (self.backends or self.skills or self.model):
+        if chosen and not new and (self.backends or self.skills or self.denied or self.cwd or self.model):
             raise click.UsageError(
-                f"--backend, --skill and --model are fixed when a session is made; leave out {chosen[0]} for a new one"
+                "--backend, --skill, --no-skill, --cwd and --model are fixed when a session is made; "
+                f"leave out {chosen[0]} for a new one"
             )
 
     def open(self, client: Client) -> tuple[str, bool]:
@@ -61,6 +65,10 @@ class _Target:
             settings["backends"] = list(self.backends)
         if self.skills:
             settings["skills"] = list(self.skills)
+        if self.denied:
+            settings["skills"] = {"deny": list(self.denied)} | ({"allow": list(self.skills)} if self.skills else {})
+        if self.cwd is not None:
+            settings["cwd"] = str(self.cwd.absolute())
         if self.model:
             settings["model"] = self.model
         return str(client.create_session(**settings)["id"]), True
@@ -71,7 +79,28 @@ class _Target:
 @click.option("-c", "--continue", "latest", is_flag=True, help="Go on with your latest session.")
 @click.option("--new", is_flag=True, help="Start a new session (what happens without -s and -c).")
 @click.option("--backend", "backends", multiple=True, metavar="B", help="Where the new session's tools run.")
-@click.option("--skill", "skills", multiple=True, metavar="S", help="Let the new session use this skill; repeatable.")
+@click.option(
+    "--skill",
+    "skills",
+    multiple=True,
+    metavar="S",
+    help="Let the new session use this skill; repeatable.",
+    shell_complete=complete_skills,
+)
+@click.option(
+    "--no-skill",
+    "denied",
+    multiple=True,
+    metavar="S",
+    help="Keep this skill from it; repeatable.",
+    shell_complete=complete_skills,
+)
+@click.option(
+    "--cwd",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The project whose skills the new session gets too; see skills.projects of the configuration.",
+)
 @click.option("--model", metavar="M", help="The new session's model.")
 @click.option(
     "--wait/--no-wait", default=True, help="Stay until the answer is there, or print the turn's id and leave."
@@ -79,7 +108,7 @@ class _Target:
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), metavar="S", help="Cancel after S seconds.")
 @click.option("--key", metavar="K", help="Idempotency key: the same message under the same key is taken once.")
 @json_option("each event as a line of JSON, as it happens")
-@click.argument("text", metavar="TEXT|-")
+@click.argument("text", metavar="TEXT|-", shell_complete=complete_message)
 @pass_app
 def send_command(
     app: App,
@@ -88,6 +117,8 @@ def send_command(
     new: bool,
     backends: tuple[str, ...],
     skills: tuple[str, ...],
+    denied: tuple[str, ...],
+    cwd: Path | None,
     model: str | None,
     wait: bool,
     timeout_s: float | None,
@@ -106,7 +137,9 @@ def send_command(
       skillctl send -c "and which package came last?"
       git diff | skillctl send --skill review -
     """
-    target = _Target(session=session, latest=latest, backends=backends, skills=skills, model=model)
+    target = _Target(
+        session=session, latest=latest, backends=backends, skills=skills, denied=denied, cwd=cwd, model=model
+    )
     target.check(new)
     if not wait and timeout_s is not None:
         raise click.UsageError("--timeout needs --wait")

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from skilld.cli.app import App
-from skilld.cli.commands.options import json_option, pass_app
+from skilld.cli.commands.options import complete_skills, json_option, pass_app
+from skilld.cli.commands.skill_findings import audit_skills, lint_skills
+from skilld.cli.commands.skill_info import skill_info
+from skilld.cli.commands.skill_init import init_skill
+from skilld.cli.commands.skill_package import package_skill
+from skilld.cli.commands.skill_push import push_skill, remove_skill, skill_changes
+from skilld.cli.commands.skill_test import test_skills
+from skilld.cli.commands.skill_validate import validate_skills
 from skilld.cli.failure import EXIT
 from skilld.cli.output import clean, flatten, one_line, print_json, print_table
 
@@ -17,7 +24,7 @@ __all__ = ["skills_command"]
 
 @click.group("skills")
 def skills_command() -> None:
-    """See and reload the skills that the daemon has found.
+    """Make skills and judge them; see and change those that the daemon has.
 
     \b
     Example:
@@ -46,7 +53,7 @@ def list_skills(app: App, as_json: bool) -> None:
 
 
 @skills_command.command("show")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete_skills)
 @json_option()
 @pass_app
 def show_skill(app: App, name: str, as_json: bool) -> None:
@@ -61,9 +68,11 @@ def show_skill(app: App, name: str, as_json: bool) -> None:
     if as_json:
         print_json(skill)
         return
-    for key, value in flatten({key: value for key, value in skill.items() if key not in ("body", "diagnostics")}):
+    apart = ("body", "diagnostics", "unmet")
+    for key, value in flatten({key: value for key, value in skill.items() if key not in apart}):
         print(one_line(f"{key}: {value}"))
     _print_diagnostics(skill.get("diagnostics", ()))
+    _print_unmet(skill.get("unmet", ()))
     print(f"\n{clean(str(skill.get('body', '')))}".rstrip())
 
 
@@ -71,7 +80,9 @@ def show_skill(app: App, name: str, as_json: bool) -> None:
 @json_option()
 @pass_app
 def skills_status(app: App, as_json: bool) -> int:
-    """Say what is wrong with skills: folders that could not be loaded, and findings. Exits 1 if a folder failed.
+    """Say what is wrong with skills: folders that could not be loaded, findings, and needs that this host lacks.
+
+    Exits 1 if a folder could not be loaded.
 
     \b
     Example:
@@ -88,6 +99,7 @@ def skills_status(app: App, as_json: bool) -> int:
                 "loaded": len(found["items"]),
                 "failures": failures,
                 "findings": {s["name"]: s["diagnostics"] for s in found["items"] if s.get("diagnostics")},
+                "unmet": {s["name"]: s["unmet"] for s in found["items"] if s.get("unmet")},
             }
         )
     else:
@@ -102,21 +114,28 @@ def _print_status(found: Mapping[str, Any], failures: Sequence[Mapping[str, Any]
         print(one_line(f"failed: {failure['path']}{kept}"))
         _print_diagnostics(failure.get("diagnostics", ()))
     for skill in found["items"]:
-        if skill.get("diagnostics"):
+        if skill.get("diagnostics") or skill.get("unmet"):
             print(one_line(f"{skill['name']}: {skill.get('path', '')}"))
-            _print_diagnostics(skill["diagnostics"])
+            _print_diagnostics(skill.get("diagnostics", ()))
+            _print_unmet(skill.get("unmet", ()))
 
 
 def _print_diagnostics(items: Sequence[Mapping[str, Any]]) -> None:
     for item in items:
         line = f" (line {item['line']})" if item.get("line") else ""
-        remedy = f"; {item['remedy']}" if item.get("remedy") else ""
+        remedy = f". {item['remedy']}" if item.get("remedy") else ""
         severity = item.get("severity", "warning")
-        print("  " + one_line(f"{severity}: {item['message']}{line}{remedy}"))
+        code = f" [{item['code']}]" if item.get("code") else ""
+        print("  " + one_line(f"{severity}: {item['message']}{line}{remedy}{code}"))
+
+
+def _print_unmet(items: Sequence[Mapping[str, Any]]) -> None:
+    for item in items:
+        print("  " + one_line(f"unmet: {item['message']}. {item['remedy']}"))
 
 
 @skills_command.command("reload")
-@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_skills)
 @json_option()
 @pass_app
 def reload_skills(app: App, name: str | None, as_json: bool) -> None:
@@ -133,3 +152,10 @@ def reload_skills(app: App, name: str | None, as_json: bool) -> None:
         return
     for key, value in flatten(summary):
         print(one_line(f"{key}: {value}"))
+
+
+for _command in (
+    *(init_skill, skill_info, package_skill, lint_skills, audit_skills, test_skills, validate_skills),
+    *(push_skill, remove_skill, skill_changes),
+):
+    skills_command.add_command(_command)

@@ -40,6 +40,15 @@ class SessionLimits(BaseModel):
     turn_timeout_s: float | None = None
 
 
+class SkillChoice(BaseModel):
+    """Which skills a session may use; denied wins. Names, or patterns such as `pdf*`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    allow: list[Name] | None = None
+    deny: list[Name] | None = None
+
+
 class SessionSettings(BaseModel):
     """What a session is made with. Other names pass this check: the session layer refuses them, saying why."""
 
@@ -49,9 +58,10 @@ class SessionSettings(BaseModel):
     system: str | None = None
     model: Name | None = None
     backends: list[Name] | None = None
-    skills: list[Name] | None = None
+    skills: list[Name] | SkillChoice | None = None
     limits: SessionLimits | None = None
     labels: dict[str, str] | None = None
+    cwd: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     on_disconnect: Literal["continue", "cancel"] | None = None
 
 

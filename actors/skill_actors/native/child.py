@@ -1,0 +1,73 @@
+"""What a worker process of a native skill runs: says what its class offers, and answers calls with it.
+
+Requests are {"op": "describe", "code": ...} and {"op": "call", "code": ..., "kind": ..., "input": ..., ...}. The code
+is loaded with the first request: a process serves one version of one skill.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from .code import NativeCode, load_class
+from .contract import Context
+from .definitions import BadSkill, describe
+
+__all__ = ["serve"]
+
+Value = Any  # bytes, or what JSON can hold
+_loaded: Final[dict[str, Any]] = {}  # "class", and "instance" once there was a call
+
+
+def serve(request: Mapping[str, Any], emit: Callable[[Value], None]) -> Value:
+    """Answer one request: a description as JSON, or what a callback returned as bytes of UTF-8.
+
+    Raises: what the skill's code raises.
+    """
+    if "class" not in _loaded:
+        _loaded["class"] = load_class(NativeCode.from_json(request["code"]))
+    if request["op"] == "describe":
+        return _describe(_loaded["class"])
+    return _call(request, emit)
+
+
+def _describe(skill: type) -> dict[str, Any]:
+    try:
+        found = describe(skill)
+    except BadSkill as bad:
+        return {"refused": {"code": bad.code, "message": bad.message, "remedy": bad.remedy}}
+    tools = {kind: dict(tool) for kind, tool in found.tools.items()}
+    return {"name": found.name, "description": found.description, "tools": tools}
+
+
+def _call(request: Mapping[str, Any], emit: Callable[[Value], None]) -> bytes:
+    if "instance" not in _loaded:
+        _loaded["instance"] = _loaded["class"]()
+    workspace = Path(request["workspace"])
+    context = Context(
+        session=request["session"],
+        workspace=workspace,
+        skill_dir=Path(request["code"]["root"]),
+        allowed_paths=(workspace, *map(Path, request["readable"])),
+        deadline=request["deadline"],
+        emit=lambda text: emit(str(text).encode(errors="replace")),
+    )
+    before = dict(os.environ)
+    os.chdir(workspace)
+    os.environ.update(request["environment"])
+    try:
+        return _as_bytes(getattr(_loaded["instance"], request["kind"])(**request["input"], context=context))
+    finally:
+        os.chdir("/")  # a workspace that is deleted must not be held
+        os.environ.clear()
+        os.environ.update(before)  # the next call may be another conversation's
+
+
+def _as_bytes(answer: Any) -> bytes:
+    if answer is None:
+        return b""
+    text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="replace")
