@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import trio
@@ -32,6 +33,7 @@ class NoSkills:
     """What the version does not need."""
 
     snapshot = SkillSnapshot()
+    approved: Mapping[str, str] = MappingProxyType({})
 
     async def unmet(self, snapshot: SkillSnapshot) -> Mapping[str, Any]:
         return {}
@@ -43,6 +45,12 @@ class NoSkills:
         return {}
 
     async def remove(self, name: str) -> Mapping[str, Any]:
+        return {}
+
+    async def approve(self, name: str, digest: str, by_uid: int) -> Mapping[str, Any]:
+        return {}
+
+    async def revoke(self, name: str, by_uid: int) -> Mapping[str, Any]:
         return {}
 
     def changes(self, after: int, *, live: bool) -> Any:

@@ -39,6 +39,7 @@ class FakeSkills:
     )
     reloaded: list[str | None] = field(default_factory=list)
     missing: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    approved: dict[str, str] = field(default_factory=dict)
 
     async def unmet(self, snapshot: SkillSnapshot) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         return self.missing
@@ -51,6 +52,15 @@ class FakeSkills:
         if not package.startswith(b"PK"):
             raise Refused("invalid_skill_spec", "no zip")
         return {"name": "tides", "replaced": package == b"PK again"}
+
+    async def approve(self, name: str, digest: str, by_uid: int) -> Mapping[str, Any]:
+        if digest != "0" * 64:
+            raise Refused("conflict", "another version")
+        self.approved[name] = digest
+        return {"name": name, "digest": digest, "before": None}
+
+    async def revoke(self, name: str, by_uid: int) -> Mapping[str, Any]:
+        return {"name": name, "digest": None, "before": self.approved.pop(name)}
 
     async def remove(self, name: str) -> Mapping[str, Any]:
         return {"removed": [name]}

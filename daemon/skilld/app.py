@@ -74,6 +74,8 @@ async def _run(config: Config, environ: Mapping[str, str]) -> int:
             copies=SkillCopies(state / "skills"),
             executors={name: Slot(f"the backend {name}") for name in config.backends.default},
         )
+        if parts.approvals is not None:
+            await trio.to_thread.run_sync(parts.approvals.read)
         with contextlib.closing(notifier):
             try:
                 return await _serve(parts)

@@ -119,6 +119,7 @@ class SkillsConfig(_Section):
     reload_s: Annotated[float, Field(ge=0, le=604_800, allow_inf_nan=False)] = 0.0
     catalogue_tokens: Annotated[int, Field(ge=500, le=1_000_000)] = 10_000
     restrict_to_allowed_tools: bool = False
+    approval: Literal["source", "version"] = "source"
     secrets: SecretsOfSkills = {}
 
     @field_validator("secrets")

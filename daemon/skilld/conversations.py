@@ -100,7 +100,7 @@ def surroundings(parts: Parts) -> Surroundings:
         journal=parts.journal.get(),
         resolve_model=parts.models.resolve,
         price_usd=parts.prices.cost_usd,
-        skills=lambda: parts.published.snapshot,
+        skills=lambda: parts.served.snapshot,
         pin=pin,
         executors=_Open(parts.executors),
         default_backends=parts.config.backends.default,

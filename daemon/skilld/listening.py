@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Any, Final
@@ -14,9 +14,11 @@ import trio
 from skill_actors.errors import Refused
 from skill_actors.runtime import ExitReason, NamedRef, TrioActor
 from skill_actors.sessions.events import Event
+from skill_actors.skills.approvals import Approvals
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.skills.changes import SkillChange
 from skill_actors.skills.library import ReloadSummary
+from skill_actors.skills.native import NATIVE_KEY
 from skill_actors.skills.registry import (
     NotPushed,
     Push,
@@ -126,7 +128,7 @@ class _Skills:
 
     @property
     def snapshot(self) -> SkillSnapshot:
-        return self._parts.published.snapshot
+        return self._parts.served.snapshot
 
     async def unmet(self, snapshot: SkillSnapshot) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         return await self._needs.unmet(snapshot)
@@ -160,6 +162,35 @@ class _Skills:
         except PushFailed as error:
             raise Refused("storage_full", str(error)) from error
 
+    @property
+    def approved(self) -> Mapping[str, str]:
+        return {} if self._parts.approvals is None else self._parts.approvals.approved
+
+    async def approve(self, name: str, digest: str, by_uid: int) -> Mapping[str, Any]:
+        approvals, skill = self._must_ask(), self.snapshot.skills.get(name)
+        if skill is None:
+            raise Refused("not_found", f"no skill {name[:80]!a}; GET /v1/skills lists them")
+        if digest != skill.digest:
+            message = f"skill {name!r} is another version now, {skill.digest}: look at it, then approve that one"
+            raise Refused("conflict", message, details={"digest": skill.digest})
+        before = await _stored(approvals.approve, name, digest)
+        _log.info("skill %s: version %s is approved by uid %d", name, digest, by_uid)
+        if NATIVE_KEY in skill.metadata:
+            await self.reload(name)  # to look at its class, which nobody did before
+        return {"name": name, "digest": digest, "before": before}
+
+    async def revoke(self, name: str, by_uid: int) -> Mapping[str, Any]:
+        before = await _stored(self._must_ask().revoke, name)
+        if before is None:
+            raise Refused("not_found", f"no version of a skill {name[:80]!a} is approved")
+        _log.info("skill %s: the approval of version %s is taken back by uid %d", name, before, by_uid)
+        return {"name": name, "digest": None, "before": before}
+
+    def _must_ask(self) -> Approvals:
+        if self._parts.approvals is None:
+            raise Refused("conflict", 'no version needs an approval here: skills.approval is "source"')
+        return self._parts.approvals
+
     @asynccontextmanager
     async def changes(self, after: int, *, live: bool) -> AsyncIterator[AsyncIterator[Event]]:
         async with aclosing(self._parts.published.changes.follow(after, live=live)) as changes:
@@ -177,6 +208,13 @@ def _summary(summary: ReloadSummary) -> dict[str, Any]:
         "failed": summary.failed,
         "duration_ms": round(summary.duration_s * 1000, 1),
     }
+
+
+async def _stored(write: Callable[..., str | None], *what: str) -> str | None:
+    try:
+        return await trio.to_thread.run_sync(write, *what)
+    except OSError as error:
+        raise Refused("storage_full", f"the approval cannot be stored: {error.strerror or error}") from error
 
 
 def _event(change: SkillChange) -> Event:
@@ -200,7 +238,7 @@ def is_ready(parts: Parts) -> bool:
 def status_of(parts: Parts) -> dict[str, Any]:
     """Facts for GET /v1/status."""
     sessions, journal = parts.sessions.peek(), parts.journal.peek()
-    snapshot = parts.published.snapshot
+    snapshot = parts.served.snapshot
     return {
         "version": parts.version,
         "pid": os.getpid(),

@@ -11,6 +11,7 @@ from skill_actors.backends.native_processes import NativeProcesses
 from skill_actors.backends.workers import Host, WorkersRef
 from skill_actors.native import Description, NativeCode, import_folders
 from skill_actors.runtime import TrioActor
+from skill_actors.skills.approvals import Approvals
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.skills.native import NativeLoader
 
@@ -26,13 +27,15 @@ def native_processes(parts: Parts) -> NativeProcesses:
     return NativeProcesses(Host(find_workers=lambda: parts.workers.get()()))
 
 
-def native_loader(config: SkillsConfig, processes: NativeProcesses) -> NativeLoader:
-    """Takes native skills from the folders that the configuration trusts with code."""
+def native_loader(config: SkillsConfig, processes: NativeProcesses, approvals: Approvals | None = None) -> NativeLoader:
+    """Takes native skills from the folders that the configuration trusts with code, in approved versions."""
 
     def describe(code: NativeCode, timeout_s: float) -> Description:
         return trio.from_thread.run(processes.describe, code, timeout_s)  # skills are loaded in a thread
 
-    return NativeLoader(config.native, describe, paths=import_folders())
+    if approvals is None:
+        return NativeLoader(config.native, describe, paths=import_folders())
+    return NativeLoader(config.native, describe, paths=import_folders(), approved=approvals.covers)
 
 
 class NativeKeeper(TrioActor):
@@ -51,7 +54,7 @@ class NativeKeeper(TrioActor):
 
     def _current(self) -> Collection[tuple[str, str]]:
         """The versions in force. Turns that began before a change may go on with others."""
-        snapshot = self._parts.published.snapshot
+        snapshot = self._parts.served.snapshot
         if snapshot is not self._seen:
             skills = [skill for skill in snapshot.skills.values() if skill.native is not None]
             self._seen, self._versions = snapshot, {(skill.name, skill.digest) for skill in skills}

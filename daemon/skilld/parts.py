@@ -17,6 +17,7 @@ from skill_actors.backends.native_processes import NativeProcesses
 from skill_actors.backends.workers import WorkersRef
 from skill_actors.models.prices import PriceTable
 from skill_actors.runtime import ActorSystem, Reports
+from skill_actors.skills.approvals import Approvals
 from skill_actors.skills.copies import SkillCopies
 from skill_actors.skills.native import NativeLoader
 from skill_actors.skills.packages import PackageCache
@@ -31,6 +32,7 @@ from skilld.config import Config
 from skilld.model_choice import ModelChoice
 from skilld.natives import native_loader, native_processes
 from skilld.notify import Notifier
+from skilld.served_skills import ServedSkills, skill_approvals
 from skilld.skill_secrets import skill_secrets
 from skilld.skill_sources import skill_rules
 from skilld.slot import NotStarted, Slot
@@ -69,6 +71,8 @@ class Parts:
     packages: PackageCache = field(init=False)
     pushed: PushedPackages = field(init=False)
     projects: Projects = field(init=False)
+    approvals: Approvals | None = field(init=False)
+    served: ServedSkills = field(init=False)
     secrets: SkillSecrets = field(init=False)
     natives: NativeProcesses = field(init=False)
     native_loader: NativeLoader = field(init=False)
@@ -88,12 +92,19 @@ class Parts:
         skills = self.config.skills
         self.packages = PackageCache(self.config.daemon.state_dir / "packages")
         self.pushed = PushedPackages(self.config.daemon.state_dir / "pushed", self.packages)
+        self.approvals = skill_approvals(skills, self.config.daemon.state_dir)
+        self.served = ServedSkills(self.published, self.approvals)
         self.projects = Projects(
-            skills.projects, os.geteuid(), copies=self.copies, packages=self.packages, rules=skill_rules(skills)
+            skills.projects,
+            os.geteuid(),
+            copies=self.copies,
+            packages=self.packages,
+            rules=skill_rules(skills),
+            approvals=self.approvals,
         )
         self.secrets = skill_secrets(skills, self.environ, self.published)
         self.natives = native_processes(self)
-        self.native_loader = native_loader(skills, self.natives)
+        self.native_loader = native_loader(skills, self.natives, self.approvals)
         self.backups = Backups(self.config.daemon.state_dir, self.journal, self.version)
 
     def stage(self) -> Stage:

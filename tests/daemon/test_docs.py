@@ -233,6 +233,12 @@ def test_every_diagnostic_of_a_skill_is_explained() -> None:
     assert {f"{field}_invisible" for field in cleaned} <= explained
 
 
+def test_everything_about_an_approval_is_explained() -> None:
+    text = (ROOT / "actors/skill_actors/skills/approvals.py").read_text()
+    given = set(re.findall(r'code(?:=|, message = )"(\w+)"', text))
+    assert given == {CODE.findall(row[0])[0] for row in table(ROOT / "docs/skills.md", "### Approved versions")}
+
+
 def test_everything_against_a_source_or_a_package_is_explained() -> None:
     page, actors = ROOT / "docs/skills.md", ROOT / "actors/skill_actors"
     modules = [actors / f"skills/{name}.py" for name in ("discovery", "library", "package", "packages", "projects")]

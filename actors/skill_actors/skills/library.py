@@ -27,7 +27,7 @@ from skill_actors.skills.copies import CopyError, SkillCopies
 from skill_actors.skills.discovery import Source, find_skill_folders
 from skill_actors.skills.inventory import UNSETTLED, is_skill_file
 from skill_actors.skills.loader import LoadedFolder, load_folder
-from skill_actors.skills.native import NativeLoader, collisions
+from skill_actors.skills.native import NATIVE_KEY, NativeLoader, collisions
 from skill_actors.skills.open_places import OpenPlaces
 from skill_actors.skills.package import PACKAGE_SUFFIX
 from skill_actors.skills.packages import PackageCache, load_package
@@ -200,7 +200,9 @@ class Library:
         loaded = self._read(root, source, before)
         if loaded.skill is not None and self._copies is not None and loaded is not before:
             loaded = self._copied(self._copies, loaded, loaded.skill)
-        if loaded.skill is not None and self._natives is not None and loaded is not before:
+        # One without its native part was not approved when it was read, and may be now.
+        incomplete = loaded.skill is not None and loaded.skill.native is None and NATIVE_KEY in loaded.skill.metadata
+        if loaded.skill is not None and self._natives is not None and (loaded is not before or incomplete):
             loaded = self._completed(self._natives, loaded, loaded.skill, again)
         if loaded.failure is not None and before is not None and before.skill is not None:
             failure = replace(loaded.failure, kept=before.skill.name)

@@ -40,6 +40,7 @@ class NativeLoader:
         describe: looks at a class.
         paths: folders from which native code may import, after its own.
         clock: seconds that pass.
+        approved: whether the native code of this version may run; else the skill is taken without it.
 
     A look may take ten seconds; what looks that failed took lately is taken off that, so that many modules that hang
     do not hold up the start, or the edits of others, for ten seconds each.
@@ -52,7 +53,9 @@ class NativeLoader:
         *,
         paths: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
+        approved: Callable[[Skill], bool] = lambda skill: True,
     ) -> None:
+        self._approved = approved
         self._trusted = tuple(trusted)
         self._describe = describe
         self._paths = tuple(paths)
@@ -85,6 +88,8 @@ class NativeLoader:
         try:
             file, class_name = _place(skill, written)
             self._check_trust(skill)
+            if not self._approved(skill):
+                return skill
             code = NativeCode(
                 skill=skill.name,
                 version=skill.digest,

@@ -19,6 +19,7 @@ from typing import Final
 
 import trio
 
+from skill_actors.skills.approvals import Approvals
 from skill_actors.skills.base import Diagnostic, Skill, SkillFailure, SkillSnapshot
 from skill_actors.skills.choice import SkillRules
 from skill_actors.skills.copies import SkillCopies
@@ -34,6 +35,7 @@ SKILL_FOLDERS: Final = (".agents/skills", ".claude/skills")
 _MAX_LEVELS: Final = 32
 _KEPT: Final = 64  # projects in memory; one that was let go is read anew
 _THREADS: Final = 4
+_NOT_SERVED: Final = "Skills of projects cannot be approved there: serve this version to everybody, and approve that."
 _UNENCODABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -89,6 +91,7 @@ class Projects:
         copies: where versions are copied to, as they are loaded.
         packages: where `.skill` files are unpacked.
         rules: skills that these do not permit are left out.
+        approvals: if given, these say which versions are trusted.
 
     """
 
@@ -100,7 +103,9 @@ class Projects:
         copies: SkillCopies | None = None,
         packages: PackageCache | None = None,
         rules: SkillRules | None = None,
+        approvals: Approvals | None = None,
     ) -> None:
+        self._approvals = approvals
         self._trusted = tuple(trusted)
         self._uid = uid
         self._copies = copies
@@ -139,7 +144,8 @@ class Projects:
                 del self._projects[real]
             raise
         project.packaged = project.library.packaged
-        return replace(project.found, failures=(*project.place.refused, *project.found.failures))
+        found = project.found if self._approvals is None else self._approvals.judge(project.found, remedy=_NOT_SERVED)
+        return replace(found, failures=(*project.place.refused, *found.failures))
 
     def packaged(self) -> set[Path]:
         """Unpacked folders that projects use."""

@@ -6,14 +6,13 @@ A package is judged whole before it is stored. It replaces the one of the same n
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from skill_actors.skills._durable import replace_file, sync_folder
 from skill_actors.skills.base import Diagnostic, Skill, SkillFailure
 from skill_actors.skills.loader import load_skill
 from skill_actors.skills.package import PACKAGE_SUFFIX, PackageError
@@ -66,7 +65,7 @@ class PushedPackages:
         path = self.path_of(skill.name)
         self.folder.mkdir(parents=True, exist_ok=True)
         replaced = path.exists()
-        _write(path, raw)
+        replace_file(path, raw)
         return Stored(path=path, skill=skill, replaced=replaced)
 
     def remove(self, name: str) -> Path | None:
@@ -76,7 +75,7 @@ class PushedPackages:
             path.unlink()
         except FileNotFoundError:
             return None
-        _sync(self.folder)
+        sync_folder(self.folder)
         return path
 
     def path_of(self, name: str) -> Path:
@@ -93,25 +92,3 @@ class PushedPackages:
         if isinstance(loaded, SkillFailure):
             raise PushRefused(loaded.diagnostics)
         return loaded
-
-
-def _write(path: Path, raw: bytes) -> None:
-    descriptor, building = tempfile.mkstemp(prefix=".building-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(building, path)
-    except BaseException:
-        os.unlink(building)
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -102,7 +102,9 @@ class SkillSecrets:
         for name, source in self._sources.get(skill.name, {}).items():
             try:
                 if not self.has(skill):
-                    why = "is not the one it is meant for" if skill.trusted else "lies in a folder that is not trusted"
+                    why = (
+                        "is not the one it is meant for" if skill.trusted else "is not trusted, or not in this version"
+                    )
                     raise SecretUnavailable(f"{skill.name} {why}, and gets no {name}")
                 self._read(skill.name, name, source)
                 given.add(name)

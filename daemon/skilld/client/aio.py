@@ -80,6 +80,10 @@ class AsyncClient:
         """Counts and settings of the running daemon."""
         return await self._do(wire.get("/v1/status"))
 
+    async def backends(self) -> list[Json]:
+        """The backends that sessions may name: what each claims, and whether it would run something now."""
+        return list((await self._do(wire.get("/v1/backends")))["items"])
+
     async def tree(self, *, children: int = 20) -> Json:
         """The live supervision tree, and what supervisors reported lately.
 
@@ -281,6 +285,14 @@ class AsyncClient:
     async def remove_skill(self, name: str) -> Json:
         """Remove a skill that was sent, and return what changed."""
         return await self._do(wire.remove_skill(name))
+
+    async def approve_skill(self, name: str, digest: str) -> Json:
+        """Approve this version of a skill; SkilldError (`conflict`) if it is not the one in force."""
+        return await self._do(wire.approve_skill(name, digest))
+
+    async def revoke_skill(self, name: str) -> Json:
+        """Take back the approval of a skill."""
+        return await self._do(wire.revoke_skill(name))
 
     @asynccontextmanager
     async def skill_changes(self, *, after: int = 0, follow: bool = True) -> AsyncIterator[AsyncIterator[Event]]:

@@ -95,6 +95,10 @@ class Client:
         """Counts and settings of the running daemon."""
         return self._do(wire.get("/v1/status"))
 
+    def backends(self) -> list[Json]:
+        """The backends that sessions may name: what each claims, and whether it would run something now."""
+        return list(self._do(wire.get("/v1/backends"))["items"])
+
     def tree(self, *, children: int = 20) -> Json:
         """The live supervision tree, and what supervisors reported lately.
 
@@ -332,6 +336,14 @@ class Client:
     def remove_skill(self, name: str) -> Json:
         """Remove a skill that was sent, and return what changed."""
         return self._do(wire.remove_skill(name))
+
+    def approve_skill(self, name: str, digest: str) -> Json:
+        """Approve this version of a skill; SkilldError (`conflict`) if it is not the one in force."""
+        return self._do(wire.approve_skill(name, digest))
+
+    def revoke_skill(self, name: str) -> Json:
+        """Take back the approval of a skill."""
+        return self._do(wire.revoke_skill(name))
 
     def skill_changes(self, *, after: int = 0, follow: bool = True) -> Iterator[Event]:
         """Changes of the skills after a generation, as `skill.changed` events whose `seq` is the generation.

@@ -261,6 +261,14 @@ def remove_skill(name: str) -> Call[Json]:
     return write("DELETE", skill_path(name))
 
 
+def approve_skill(name: str, digest: str) -> Call[Json]:
+    return write("POST", skill_path(name, "/approve"), {"digest": digest})
+
+
+def revoke_skill(name: str) -> Call[Json]:
+    return write("DELETE", skill_path(name, "/approve"))
+
+
 def skill_changes(after: int, follow: bool) -> Request:
     target = "/v1/skill-changes" + _query(after=after, follow="true" if follow else "false")
     return Request(method="GET", target=target, headers={"accept": "text/event-stream"}, timeout_s=SILENCE_S)

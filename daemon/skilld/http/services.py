@@ -89,6 +89,16 @@ class Skills(Protocol):
     async def remove(self, name: str) -> Mapping[str, Any]:
         """Remove the pushed skill of this name; a JSON-ready summary."""
 
+    @property
+    def approved(self) -> Mapping[str, str]:
+        """Digests of the versions that were approved, by name."""
+
+    async def approve(self, name: str, digest: str, by_uid: int) -> Mapping[str, Any]:
+        """Approve this version, if it is the one in force; JSON-ready."""
+
+    async def revoke(self, name: str, by_uid: int) -> Mapping[str, Any]:
+        """Take back the approval; JSON-ready."""
+
     def changes(self, after: int, *, live: bool) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Changes of the skills after a generation, numbered by generation."""
 

@@ -443,8 +443,36 @@ def test_skills_are_pushed_removed_and_their_changes_followed(daemon: FakeDaemon
     assert daemon.requests("GET", "/v1/skill-changes")[0].query == {"after": "2", "follow": "false"}
 
 
+def test_skills_are_approved_as_they_are_or_as_they_were_seen(daemon: FakeDaemon, run: Run) -> None:
+    remark = {"code": "not_approved", "message": "no version was approved", "severity": "warning", "remedy": "Look."}
+    other = {"code": "unknown_field", "message": "a field", "severity": "warning"}
+    tides = {"name": "tides", "description": "d", "digest": "d2", "diagnostics": [other, remark]}
+    path = "/v1/skills/tides/approve"
+    daemon.on_json("GET", "/v1/skills", {"items": [tides], "failures": []})
+    daemon.on_json("GET", "/v1/skills/tides", tides)
+    daemon.on_json("POST", path, {"name": "tides", "digest": "d2", "before": "d1"})
+    daemon.on_json("DELETE", path, {"name": "tides", "digest": None, "before": "d2"})
+    listed = run("skills", "list").stdout
+    assert listed.endswith("  warning: no version was approved. Look. [not_approved]\n")
+    assert "a field" not in listed
+    assert run("skills", "approve", "tides").stdout == "tides: d2 is approved, d1 is not any more\n"
+    assert json.loads(daemon.requests("POST", path)[0].body) == {"digest": "d2"}
+    run("skills", "approve", "tides", "--digest", "seen")
+    assert json.loads(daemon.requests("POST", path)[1].body) == {"digest": "seen"}
+    daemon.on_json("POST", path, {"name": "tides", "digest": "d2", "before": None})
+    assert run("skills", "approve", "tides").stdout == "tides: d2 is approved\n"
+    daemon.on_json("POST", path, {"name": "tides", "digest": "d2", "before": "d2"})
+    assert run("skills", "approve", "tides").stdout == "tides: d2 was approved already\n"
+    assert len(json.loads(run("skills", "approve", "tides", "tides", "--json").stdout)) == 2
+    assert run("skills", "approve", "--revoke", "tides").stdout == "tides: d2 is not approved any more\n"
+    assert run("skills", "approve", "nope").exit_code == 1
+    for wrong in (("tides", "echo", "--digest", "d"), ("tides", "--digest", "d", "--revoke"), ()):
+        assert run("skills", "approve", *wrong).exit_code == 2
+
+
 def test_every_command_that_prints_data_offers_json_and_every_help_an_example(run: Run) -> None:
-    groups = {"skills": ("list", "show", "status", "reload", "push", "remove", "changes"), "config": ("check", "show")}
+    skills = ("list", "show", "status", "reload", "approve", "push", "remove", "changes")
+    groups = {"skills": skills, "config": ("check", "show")}
     commands = ["attach", "cancel", "completion", "doctor", "health", "metrics", "rm", "send", "sessions", "show"]
     paths = [
         *((name,) for name in [*commands, "status", "wait"]),
@@ -474,7 +502,7 @@ def test_sessions_complete_by_id(daemon: FakeDaemon, run: Run) -> None:
     assert CliRunner().invoke(skillctl, [], env=env, prog_name="skillctl").stdout == f"plain,{SESSION}\n"
 
 
-@pytest.mark.parametrize("command", ["show", "skills show", "skills reload", "skills remove"])
+@pytest.mark.parametrize("command", ["show", "skills show", "skills reload", "skills remove", "skills approve"])
 @pytest.mark.parametrize("name", ["", "..", "a\udcff"])
 def test_what_can_be_no_name_is_a_mistake_in_use_with_no_daemon_asked(run: Run, command: str, name: str) -> None:
     code, error = said(run(*command.split(), name))

@@ -39,6 +39,8 @@ def test_calls_get_the_daemons_answers(tmp_path: Path) -> None:
             assert (await client.skills())["items"] == []
             assert await client.push_skill(b"PK") == {"name": "tides"}
             assert await client.remove_skill("tides") == {"removed": ["tides"]}
+            assert await client.approve_skill("tides", "d1") == {"digest": "d1"}
+            assert await client.revoke_skill("tides") == {"digest": None}
             async with client.skill_changes(after=1, follow=False) as changes:
                 assert [change.seq async for change in changes] == [2, 3]
             with pytest.raises(SkilldError, match="no /v1/skills/nope"):
@@ -59,6 +61,8 @@ def test_calls_get_the_daemons_answers(tmp_path: Path) -> None:
         daemon.on_json("GET", "/v1/skills", {"items": []})
         daemon.on_json("POST", "/v1/skills", {"name": "tides"}, 201)
         daemon.on_json("DELETE", "/v1/skills/tides", {"removed": ["tides"]})
+        daemon.on_json("POST", "/v1/skills/tides/approve", {"digest": "d1"})
+        daemon.on_json("DELETE", "/v1/skills/tides/approve", {"digest": None})
         daemon.on_events("GET", "/v1/skill-changes", ([event(seq, "skill.changed", {}) for seq in (2, 3)], "clean"))
         run(main, daemon)
 

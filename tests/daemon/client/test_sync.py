@@ -46,9 +46,14 @@ def test_questions_get_the_daemons_answers(daemon: FakeDaemon, client: Client) -
     daemon.on_json("POST", "/v1/skills/echo/reload", {"changed": 0})
     daemon.on_json("POST", "/v1/skills", {"name": "tides"}, 201)
     daemon.on_json("DELETE", "/v1/skills/tides", {"removed": ["tides"]})
+    daemon.on_json("POST", "/v1/skills/tides/approve", {"digest": "d1"})
+    daemon.on_json("DELETE", "/v1/skills/tides/approve", {"digest": None})
     assert client.push_skill(b"PK") == {"name": "tides"}
     assert daemon.requests("POST", "/v1/skills")[0].body == b"PK"
     assert client.remove_skill("tides") == {"removed": ["tides"]}
+    assert client.approve_skill("tides", "d1") == {"digest": "d1"}
+    assert json.loads(daemon.requests("POST", "/v1/skills/tides/approve")[0].body) == {"digest": "d1"}
+    assert client.revoke_skill("tides") == {"digest": None}
     assert client.version() == {"version": "9"}
     assert client.health() == {"status": "live"}
     assert client.status() == {"turns_running": 3}

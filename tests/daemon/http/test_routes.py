@@ -47,6 +47,8 @@ def test_what_is_served_is_exactly_this() -> None:
         "GET /v1/skill-changes",
         "POST /v1/skills",
         "DELETE /v1/skills/{name}",
+        "POST /v1/skills/{name}/approve",
+        "DELETE /v1/skills/{name}/approve",
         "GET /v1/status",
         "GET /v1/tree",
         "GET /v1/turns/{id}",
@@ -199,6 +201,42 @@ def test_skills_are_pushed_and_removed_by_admins(tmp_path: Path) -> None:
             assert (await http.put("/v1/skills/reload")).status_code == 405
 
     run(main)
+
+
+def test_versions_of_skills_are_approved_by_admins(tmp_path: Path) -> None:
+    digest = "0" * 64
+
+    async def main() -> None:
+        async with serving(tmp_path) as served:
+            http, path = served.http, "/v1/skills/echo/approve"
+            assert (await http.get("/v1/skills/echo")).json()["approved"] is None
+            made = await http.post(path, json={"digest": digest})
+            assert (made.status_code, made.json()["digest"]) == (200, digest)
+            assert (await http.get("/v1/skills/echo")).json()["approved"] == digest
+            assert (await http.post(path, json={"digest": "1" * 64})).status_code == 409
+            for bad in ({}, {"digest": None}, {"digest": "0" * 63}, {"digest": "G" * 64}, {"digest": digest, "x": 1}):
+                assert (await http.post(path, json=bad)).status_code == 400, bad
+            assert (await http.post(path, content=b"")).status_code == 400
+            assert (await http.delete(path)).json() == {"name": "echo", "digest": None, "before": digest}
+            assert served.skills.approved == {}
+
+    run(main)
+
+
+@pytest.mark.parametrize("role", ["read", "send"])
+def test_nobody_but_admins_approves(tmp_path: Path, role: str) -> None:
+    """As root every peer here is an admin, so then the routes' permission is what is looked at."""
+    roles = RolesConfig.model_validate({role: {"uids": (os.getuid(),)}})
+    refused = 200 if os.getuid() == 0 else 403
+
+    async def main() -> None:
+        async with serving(tmp_path, roles=roles, own_uid=os.getuid()) as served:
+            path = "/v1/skills/echo/approve"
+            assert (await served.http.post(path, json={"digest": "0" * 64})).status_code == refused
+            assert (await served.http.delete(path)).status_code == refused
+
+    run(main)
+    assert {route.permission for route in build_routes() if route.path.endswith("/approve")} == {"admin"}
 
 
 def test_changes_of_skills_are_streamed_after_a_generation(tmp_path: Path) -> None:

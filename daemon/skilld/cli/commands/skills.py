@@ -9,6 +9,7 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import complete_skills, json_option, pass_app
+from skilld.cli.commands.skill_approve import approve_skills, is_about_approval
 from skilld.cli.commands.skill_findings import audit_skills, lint_skills
 from skilld.cli.commands.skill_info import skill_info
 from skilld.cli.commands.skill_init import init_skill
@@ -50,6 +51,8 @@ def list_skills(app: App, as_json: bool) -> None:
     print_table(
         ("skill", "description"), [(item["name"], one_line(item["description"], 100)) for item in found["items"]]
     )
+    for item in found["items"]:
+        _print_diagnostics([each for each in item.get("diagnostics", ()) if is_about_approval(each)])
 
 
 @skills_command.command("show")
@@ -156,6 +159,6 @@ def reload_skills(app: App, name: str | None, as_json: bool) -> None:
 
 for _command in (
     *(init_skill, skill_info, package_skill, lint_skills, audit_skills, test_skills, validate_skills),
-    *(push_skill, remove_skill, skill_changes),
+    *(approve_skills, push_skill, remove_skill, skill_changes),
 ):
     skills_command.add_command(_command)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from skill_actors.errors import Refused
@@ -17,6 +18,14 @@ from skilld.http.sse import JSON_LINES, SSE, EventStream
 __all__ = ["ROUTES", "ZIP"]
 
 ZIP: Final = "application/zip"
+
+
+class ApproveRequest(BaseModel):
+    """The version that was looked at."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 async def listing(call: Call) -> Response:
@@ -52,6 +61,7 @@ async def show(call: Call) -> Response:
         raise _missing(call)
     unmet = await call.services.skills.unmet(snapshot)
     detail = {
+        "approved": call.services.skills.approved.get(skill.name),
         "unmet": unmet.get(skill.name, []),
         "body": skill.body,
         "license": skill.license,
@@ -82,6 +92,15 @@ async def push(call: Call) -> Response:
 
 async def remove(call: Call) -> Response:
     return JSONResponse(dict(await call.services.skills.remove(call.params["name"])))
+
+
+async def approve(call: Call) -> Response:
+    request: ApproveRequest = call.body
+    return JSONResponse(dict(await call.services.skills.approve(call.params["name"], request.digest, call.peer.uid)))
+
+
+async def revoke(call: Call) -> Response:
+    return JSONResponse(dict(await call.services.skills.revoke(call.params["name"], call.peer.uid)))
 
 
 async def changes(call: Call) -> Response:
@@ -185,6 +204,21 @@ ROUTES: Final = (
         handler=remove,
         permission="admin",
         summary="Remove a skill that was sent.",
+    ),
+    Route(
+        method="POST",
+        path="/v1/skills/{name}/approve",
+        handler=approve,
+        permission="admin",
+        summary="Approve the version of a skill that is in force, so that it has what it asks for.",
+        body=ApproveRequest,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/skills/{name}/approve",
+        handler=revoke,
+        permission="admin",
+        summary="Take back the approval of a skill.",
     ),
     Route(
         method="GET",
