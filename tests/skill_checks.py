@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
@@ -119,7 +120,7 @@ def check_tree(links: Sequence[tuple[str, str]], top: Path) -> None:
     secret = hashlib.sha256(SECRET).digest()
     assert not [path for path, entry in taken.items() if entry.sha256 == secret]
     assert all(os.path.realpath(folder / entry.path).startswith(real) for entry in taken.values())
-    assert "a/pipe" not in taken
+    assert all(stat.S_ISREG(os.lstat(folder / entry.source).st_mode) for entry in taken.values()), "and no pipe"
     outcome = load_skill(folder)
     assert "internal" not in {found.code for found in outcome.diagnostics}, outcome
 

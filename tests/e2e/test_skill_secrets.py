@@ -94,9 +94,9 @@ def test_needs_are_shown_before_anybody_asks_for_the_skill(daemon: Daemon) -> No
     shown = daemon.skillctl("skills", "status")
     assert shown.returncode == 0, "a need that is not met is no failure to load"
     for line in (
-        "unmet: no program no-such-program in the PATH of commands; Install no-such-program.",
-        "unmet: its commands get no variable TOKEN; Give it one in the configuration: [skills.secrets.needy]",
-        "unmet: python3 finds no package no-such-package-anywhere; ",
+        "unmet: no program no-such-program in the PATH of commands. Install no-such-program.",
+        "unmet: its commands get no variable TOKEN. Give it one in the configuration: [skills.secrets.needy]",
+        "unmet: python3 finds no package no-such-package-anywhere. ",
         "unmet: the secret OTHER of other is not there: no credential never_passed was passed",
     ):
         assert line in shown.stdout, shown.stdout

@@ -49,7 +49,11 @@ class Disk:
         return subprocess.run(command, capture_output=True, check=False).stderr.decode().strip()
 
     def unmount(self) -> None:
+        """Go on with a copy: the file system itself stays dead as long as any mount namespace was made of this one."""
         subprocess.run(["umount", str(self.place)], capture_output=True, check=False)
+        copy = self._image.with_name("copy")
+        subprocess.run(["cp", "--sparse=always", str(self._image), str(copy)], check=True)
+        copy.replace(self._image)
 
     def cut_power(self) -> None:
         """From here on nothing reaches the image any more."""
