@@ -74,6 +74,11 @@ class FakeSkills:
         yield events()
 
 
+async def fake_backends() -> list[dict[str, Any]]:
+    """One backend."""
+    return [{"name": "local"}]
+
+
 @asynccontextmanager
 async def fake_backup() -> AsyncIterator[AsyncIterator[bytes]]:
     """A backup of two pieces."""
@@ -151,7 +156,7 @@ async def serving(
         status=lambda: {"sessions_live": len(sessions.sessions)},
         ready=lambda: seen().ready,
         metrics=metrics,
-        backends=lambda: [{"name": "local"}],
+        backends=fake_backends,
         prices=lambda: {"models": {}},
         tree=lambda viewer, most: {"tree": {"id": "root"}, "reports": [], "seen": [viewer.uid, viewer.admin, most]},
         backup=fake_backup,

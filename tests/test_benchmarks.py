@@ -22,6 +22,7 @@ QUICK = {
 LONG = {
     "neighbours": (("--rounds=1", "--seconds=2"), "beside all"),
     "cancel": (("2",), "skilld"),
+    "containers": (("--rounds=2", "--calls=20", "--starts=1"), "skilld: bash_tool"),
     "idle_sessions": (("--sessions=20",), "live conversations"),
     "import_lag": ((), "in a thread (prepare)"),
     "ready": (("--sessions=20", "--rounds=1"), "skillctl status, 20 stored"),

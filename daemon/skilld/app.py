@@ -14,6 +14,7 @@ import trio
 from skill_actors import __version__
 from skill_actors.backends.base import BackendUnavailable
 from skill_actors.backends.registry import factory
+from skill_actors.backends.workers import Host
 from skill_actors.models.prices import PriceTable, load_prices
 from skill_actors.runtime import ActorSystem, StartFailed, Strategy, serve
 from skill_actors.runtime.census import take_census
@@ -72,7 +73,7 @@ async def _run(config: Config, environ: Mapping[str, str]) -> int:
             models=models,
             prices=prices,
             copies=SkillCopies(state / "skills"),
-            executors={name: Slot(f"the backend {name}") for name in config.backends.default},
+            executors={name: Slot(f"the backend {name}") for name in config.backends.names},
         )
         if parts.approvals is not None:
             await trio.to_thread.run_sync(parts.approvals.read)
@@ -90,11 +91,11 @@ async def check_config(config: Config, environ: Mapping[str, str]) -> ModelChoic
         ConfigError: naming the key and the way out.
 
     """
-    for name in config.backends.default:
+    for name in config.backends.names:
         try:
-            await factory(name)
+            (await factory(name))(config.backends.options_of(name), Host())
         except BackendUnavailable as error:
-            raise ConfigError(f"backends.default: {error}") from error
+            raise ConfigError(f"backends: {error}") from error
     return ModelChoice(config.model, environ)
 
 

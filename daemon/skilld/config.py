@@ -25,6 +25,8 @@ __all__ = [
     "ConfigError",
     "DaemonConfig",
     "LimitsConfig",
+    "LocalConfig",
+    "LocalLimitsConfig",
     "ModelConfig",
     "PolicyConfig",
     "RetentionConfig",
@@ -41,6 +43,7 @@ __all__ = [
 Mode = Literal["development", "production", "test"]
 Seconds = Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Bound = Annotated[int, Field(ge=0, le=1 << 50)]
 AccountId = Annotated[int, Field(ge=0, le=4_294_967_294)]
 FilePath = Annotated[Path, Field(strict=False)]
 SkillNames = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
@@ -180,10 +183,85 @@ class RetentionConfig(_Section):
     check_every_s: Seconds = 3600.0
 
 
-class BackendsConfig(_Section):
-    """What executes tool calls where a session does not say."""
+BackendNames = tuple[Annotated[str, Field(min_length=1, max_length=100)], ...]
+Texts = dict[Annotated[str, Field(min_length=1, max_length=4096)], str]
 
-    default: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(default=(), strict=False)
+
+class LocalLimitsConfig(_Section):
+    """What each process of a call may take, and, with `total_`, a call as a whole. 0: no limit of ours."""
+
+    cpu_s: Bound = 0
+    memory_bytes: Bound = 0
+    processes: Bound = 0
+    file_bytes: Bound = 0
+    open_files: Bound = 0
+    total_cpu_s: Bound = 0
+    total_memory_bytes: Bound = 0
+    total_processes: Bound = 0
+
+
+class LocalConfig(_Section):
+    """How commands are run on this host, and what they are kept in."""
+
+    sandbox: Literal["none", "landlock", "bwrap"] = "none"
+    network: Literal["auto", "host", "none"] = "auto"
+    readable: tuple[FilePath, ...] = Field(default=(), strict=False)
+    inherit: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")], ...] = Field(
+        default=(), strict=False
+    )
+    environment: Texts = Field(default={}, repr=False)
+    path: str = ""
+    limits: LocalLimitsConfig = LocalLimitsConfig()
+
+    def options(self) -> dict[str, Any]:
+        """As the local backend takes them."""
+        options = self.model_dump(exclude={"path"} if not self.path else set())
+        options["network"] = None if self.network == "auto" else self.network
+        options["readable"] = [str(path) for path in self.readable]
+        options["limits"] = {name: value for name, value in options["limits"].items() if value}
+        return options
+
+
+class DockerConfig(_Section):
+    """How containers are made: `skill_actors.backends.docker_options` says what is allowed."""
+
+    address: str = ""
+    image: str = "localhost/skilld-sandbox:full"
+    pull: Literal["never", "missing", "always"] = "never"
+    network: str = "none"
+    runtime: str = ""
+    memory_bytes: int = 1 << 30
+    cpus: float = 1.0
+    processes: int = 512
+    workspace_bytes: int = 256 << 20
+    workspace_files: int = 20_000
+    tmp_bytes: int = 64 << 20
+    skills_bytes: int = 64 << 20
+    mounts: Texts = Field(default={})
+    environment: Texts = Field(default={}, repr=False)
+    path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    pool: int = 2
+    max_containers: int = 64
+
+
+class BackendsConfig(_Section):
+    """What executes tool calls where a session does not say, and what else a session may name."""
+
+    default: BackendNames = Field(default=(), strict=False)
+    offered: BackendNames = Field(default=(), strict=False)
+    local: LocalConfig = LocalConfig()
+    docker: DockerConfig = DockerConfig()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All backends of this daemon, the default ones first."""
+        return tuple(dict.fromkeys((*self.default, *self.offered)))
+
+    def options_of(self, name: str) -> dict[str, Any]:
+        """What the factory of the backend is called with."""
+        if name == "local":
+            return self.local.options()
+        return self.docker.model_dump() if name == "docker" else {}
 
 
 class PolicyConfig(_Section):
@@ -256,7 +334,8 @@ def load_config(
 
     Args:
         path: the TOML file; relative paths in it are relative to its folder.
-        env: SKILLD_SOCKET, SKILLD_STATE_DIR, SKILLD_MODE, ANTHROPIC_BASE_URL and the XDG and systemd variables.
+        env: SKILLD_SOCKET, SKILLD_STATE_DIR, SKILLD_MODE, SKILLD_SANDBOX, ANTHROPIC_BASE_URL and the XDG and systemd
+            variables.
         overrides: values of flags by dotted key, such as "daemon.socket"; None means that the flag was not given.
         uid: whose defaults apply; the process's own if None.
 
@@ -375,6 +454,8 @@ def _resolve(
     }
     for key, value in _environment(env, tree):
         _put(merged, key, value)
+    if env.get("SKILLD_SANDBOX") and "sandbox" not in tree.get("backends", {}).get("local", {}):
+        merged["backends"]["local"] = {**dict(parsed.backends.local), "sandbox": env["SKILLD_SANDBOX"]}
     for key, value in flags.items():
         if key not in config_keys():
             raise ConfigError(f"unknown key {key!r} given by a flag")
@@ -385,7 +466,7 @@ def _resolve(
     _check_skills(result, flags.get("skills.paths"), uid, origin)
     if result.backends.default:
         return result
-    backends = BackendsConfig(default=_DEFAULT_BACKENDS[result.daemon.mode])
+    backends = result.backends.model_copy(update={"default": _DEFAULT_BACKENDS[result.daemon.mode]})
     return result.model_copy(update={"backends": backends})
 
 

@@ -43,7 +43,8 @@ class Conversations(DynamicSupervisor):
         """Close what a crash interrupted, run what waits, and publish the manager."""
         with trio.fail_after(_BACKENDS_S):
             for slot in self._parts.executors.values():
-                await slot.wait()
+                if not slot.why:  # one that is offered may be missing; its conversations are told
+                    await slot.wait()
         await self._collect_copies()
         manager = SessionManager(surroundings(self._parts), self._start_session)
         left = await manager.recover()
@@ -137,7 +138,8 @@ class _Open(Mapping[str, Executor]):
     def __getitem__(self, name: str) -> Executor:
         executor = self._slots[name].peek()
         if executor is None:
-            raise Refused("backend_unavailable", f"the backend {name!r} is starting again; send again in a moment")
+            why = self._slots[name].why or "it is starting again; send again in a moment"
+            raise Refused("backend_unavailable", f"the backend {name!r} is not available: {why}")
         return executor
 
     def __iter__(self) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import trio
 
+from skill_actors.backends.base import BackendUnavailable
 from skill_actors.backends.registry import factory
 from skill_actors.backends.workers import Host, WorkersRef
 from skill_actors.models.base import ModelError
@@ -18,6 +20,20 @@ from skilld.parts import Parts
 __all__ = ["ExecutorKeeper", "ModelKeeper"]
 
 _log = logging.getLogger(__name__)
+
+
+def private_folders(parts: Parts) -> list[Path]:
+    """What commands in a sandbox must not see of this daemon: its state, its socket's folder, its credentials."""
+    config = parts.config
+    secrets = [secret.file for of_skill in config.skills.secrets.values() for secret in of_skill.values()]
+    files = [config.model.api_key_file, *secrets]
+    credentials = parts.environ.get("CREDENTIALS_DIRECTORY")
+    return [
+        config.daemon.state_dir,
+        config.daemon.socket,
+        *(Path(path) for path in files if path is not None),
+        *([Path(credentials)] if credentials else []),
+    ]
 
 
 class ExecutorKeeper(TrioActor):
@@ -30,21 +46,32 @@ class ExecutorKeeper(TrioActor):
 
     async def setup(self) -> None:
         """See whether it can be opened at all: what cannot be is a failed start, not a crash that comes later."""
-        async with (await factory(self._backend))({}, self._host()) as executor:
-            await executor.check()
+        unavailable: BackendUnavailable | None = None
+        async with (await factory(self._backend))(self._options(), self._host()) as executor:
+            try:
+                await executor.check()
+            except BackendUnavailable as error:  # outside of whatever nursery the executor has
+                unavailable = error
+        if unavailable is not None:
+            self._parts.executors[self._backend].why = str(unavailable)
+            raise unavailable
         self.spawn(self._keep)
+
+    def _options(self) -> dict[str, Any]:
+        return self._parts.config.backends.options_of(self._backend)
 
     def _host(self) -> Host:
         names = self.directory
         state_dir = os.path.realpath(self._parts.config.daemon.state_dir)
         return Host(
             find_workers=lambda: cast("WorkersRef", names.ref("workers")),
+            private=private_folders(self._parts),
             owner=hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16],  # of one state directory there is one daemon
         )
 
     async def _keep(self) -> None:
         slot = self._parts.executors[self._backend]
-        async with (await factory(self._backend))({}, self._host()) as executor:
+        async with (await factory(self._backend))(self._options(), self._host()) as executor:
             slot.put(executor)
             try:
                 await trio.sleep_forever()

@@ -6,11 +6,11 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict
 from typing import Any, Final
 
 import trio
 
+from skill_actors.backends.base import BackendUnavailable, Executor
 from skill_actors.errors import Refused
 from skill_actors.runtime import ExitReason, NamedRef, TrioActor
 from skill_actors.sessions.events import Event
@@ -41,6 +41,7 @@ __all__ = ["DRAIN_EXTRA_S", "Gate", "Socket"]
 _log = logging.getLogger(__name__)
 
 DRAIN_EXTRA_S: Final = 5.0  # beyond drain_s: to cancel what did not end, and to say goodbye
+_CHECK_S: Final = 5.0  # a backend that takes longer to say that it is well is not
 _GOODBYE_S: Final = 2.0
 _RELOAD_S: Final = 120.0
 _REPORTS_SHOWN: Final = 50
@@ -269,12 +270,35 @@ def _nobody(_session: str) -> None:
     """Owns every conversation while there is no session manager."""
 
 
-def backends_of(parts: Parts) -> list[dict[str, Any]]:
-    """Facts for GET /v1/backends: what each backend claims, and whether it runs."""
-    found = []
-    for name, slot in parts.executors.items():
-        executor = slot.peek()
-        claims = {} if executor is None else asdict(executor.capabilities)
-        default = name in parts.config.backends.default
-        found.append({"name": name, "available": executor is not None, "default": default, "capabilities": claims})
+async def backends_of(parts: Parts) -> list[dict[str, Any]]:
+    """Facts for GET /v1/backends: what each backend claims, and whether it would run something now."""
+    found: list[dict[str, Any]] = []
+
+    async def look(name: str, facts: dict[str, Any]) -> None:
+        executor = parts.executors[name].peek()
+        claims = {} if executor is None else executor.capabilities.claims()
+        problem = parts.executors[name].why or "it is starting" if executor is None else await _problem(executor)
+        facts |= {
+            "available": problem is None,
+            "problem": problem,
+            "default": name in parts.config.backends.default,
+            "capabilities": {claim: stands.value for claim, stands in claims.items()},
+            "fidelity": {claim: stands.fidelity for claim, stands in claims.items()},
+            "notes": {claim: stands.note for claim, stands in claims.items() if stands.note},
+        }
+
+    async with trio.open_nursery() as nursery:
+        for name in parts.executors:
+            found.append({"name": name})
+            nursery.start_soon(look, name, found[-1])
     return found
+
+
+async def _problem(executor: Executor) -> str | None:
+    """Why it would run nothing now; None if it would."""
+    try:
+        with trio.move_on_after(_CHECK_S) as limit:
+            await executor.check()
+    except BackendUnavailable as error:
+        return str(error)
+    return f"it did not answer within {_CHECK_S:g} s" if limit.cancelled_caught else None

@@ -22,10 +22,12 @@ class Slot(Generic[T]):
         self._name = name
         self._value: T | None = None
         self._filled = trio.Event()
+        self.why = ""  # there is nothing, in words for users; "" where nobody knows
 
     def put(self, value: T) -> None:
         """Publish; replaces what an earlier incarnation published."""
         self._value = value
+        self.why = ""
         self._filled.set()
 
     def clear(self) -> None:

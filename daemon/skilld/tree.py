@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from skill_actors.backends.workers import Workers
@@ -52,6 +53,7 @@ from skilld.skill_sources import skill_rules, skill_sources
 
 __all__ = ["build_tree"]
 
+_CHECK_S = 60.0  # a backend may have to ask an engine that is busy
 _SOON = Backoff(initial_s=0.1, max_s=5.0)  # what everybody needs is tried again more often than every 30 s
 _FIRST_LOAD_S = 60.0  # a first look at thousands of skills on a slow disk
 
@@ -123,8 +125,16 @@ def _skills(parts: Parts) -> list[ChildSpec]:
 
 
 def _backends(parts: Parts) -> list[ChildSpec]:
-    executors = [_steady(name, partial(ExecutorKeeper, parts, name), shutdown_s=15.0) for name in parts.executors]
+    executors = [_executor(parts, name) for name in parts.executors]
     return [ChildSpec(id="model", factory=lambda: ModelKeeper(parts), isolated=True), *executors]
+
+
+def _executor(parts: Parts, name: str) -> ChildSpec:
+    """The daemon does not start without a backend that sessions get unasked; one that is offered may come later."""
+    spec = _steady(name, partial(ExecutorKeeper, parts, name), shutdown_s=15.0)
+    if name in parts.config.backends.default:
+        return replace(spec, start_timeout_s=_CHECK_S)
+    return replace(spec, start_timeout_s=_CHECK_S, required=False, backoff=Backoff())
 
 
 def _listener(parts: Parts, metrics: Metrics, shutdown: Callable[[], None]) -> list[ChildSpec]:

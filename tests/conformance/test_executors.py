@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from typing import Any
 import pytest
 import trio
 
+from docker_kit import engine_with_slim_image
+from sandbox_kit import require_sandbox
 from skill_actors.backends import (
     BackendUnavailable,
     Executor,
@@ -28,18 +32,27 @@ from skill_actors.backends import (
     WorkspaceSpec,
     factory,
 )
+from skill_actors.backends.docker_image import SLIM_IMAGE
 from support import run
 
-NAMES = ("local",)
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "local": {},
+    "local+landlock": {"sandbox": "landlock"},
+    "local+bwrap": {"sandbox": "bwrap"},
+    "docker": {"image": SLIM_IMAGE, "pool": 0},
+}
+NAMES = tuple(OPTIONS)
+RUNNER = re.compile(rb"/local_runner\.py\0$|package\.container_runner\.main\(\)\n\0$")  # ends a runner's command line
 Body = Callable[["Bench"], Awaitable[None]]
 
 
 class Bench:
-    """An open workspace of the executor under test."""
+    """An open workspace of the executor under test; `folder` is where its files are kept."""
 
-    def __init__(self, executor: Executor, workspace: Workspace) -> None:
+    def __init__(self, executor: Executor, workspace: Workspace, folder: Path) -> None:
         self.executor = executor
         self.workspace = workspace
+        self.folder = folder
 
     async def tool(self, name: str, input: Mapping[str, Any], **context: Any) -> ToolResult:
         return await self.workspace.execute(ToolCall(id="call-1", name=name, input=input), ToolContext(**context))
@@ -50,15 +63,29 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def bench(name: str, root: Path) -> AsyncIterator[Bench]:
-    opened: AbstractAsyncContextManager[Executor] = (await factory(name))({}, Host())
+    opened: AbstractAsyncContextManager[Executor] = (await factory(backend_of(name)))(OPTIONS[name], Host())
     async with opened as executor:
         await executor.check()
-        yield Bench(executor, await executor.open(WorkspaceSpec(session="ses", root=root)))
+        yield Bench(executor, await executor.open(WorkspaceSpec(session="ses", root=root)), root)
+
+
+def backend_of(name: str) -> str:
+    """What follows a plus tells apart different options of the same backend."""
+    return name.partition("+")[0]
+
+
+def demand(name: str) -> None:
+    """Skip the test where the machine lacks what the backend needs; in CI, fail it."""
+    if name == "docker":
+        with engine_with_slim_image():
+            pass
+    require_sandbox(name.partition("+")[2])
 
 
 @pytest.fixture(params=NAMES)
 def on(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Body], None]:
     """Run a test's body with a fresh workspace."""
+    demand(request.param)
 
     def call(body: Body) -> None:
         async def main() -> None:
@@ -145,7 +172,7 @@ def test_cancelling_kills_what_was_forked_twice_and_has_its_own_session(on: Fixt
     async def body(bench: Bench) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.bash, ESCAPES.format(5) + "touch started; sleep 9551")
-            await started(bench.workspace.root)
+            await started(bench.folder)
             began = time.monotonic()
             nursery.cancel_scope.cancel()
         assert time.monotonic() - began < 2
@@ -168,7 +195,9 @@ def test_a_background_child_that_holds_stdout_does_not_delay_the_result(on: Fixt
     async def body(bench: Bench) -> None:
         result = await bench.bash("sleep 9771 & (setsid sleep 9772 &); echo done", timeout_s=20)
         assert (result.outcome, result.exit_code) == ("ok", 0)
-        assert result.content == "done\n[2 processes that it left in the background were killed]"
+        told = "\n[2 processes that it left in the background were killed]"
+        # With processes numbered apart, they are gone as soon as the command is, and nobody can count them.
+        assert result.content == "done" + (told if bench.executor.capabilities.sandbox != "namespace" else "")
         assert result.duration_ms < 5_000
         assert not alive("sleep\x00977")
 
@@ -213,7 +242,7 @@ def test_hidden_texts_are_in_no_answer_also_where_it_is_cut_and_in_no_file(on: F
             assert "the output is cut" in result.content
             assert not [at for at in range(len(token) - 4) if token[at : at + 5] in result.content], shift
             assert result.output_file is None
-        left = [path for path in bench.workspace.root.rglob("*") if path.is_file()]
+        left = [path for path in bench.folder.rglob("*") if path.is_file()]
         assert left == []
 
     on(body)
@@ -240,7 +269,7 @@ def test_a_flood_of_output_is_cut_and_kept_in_a_file(on: Fixture) -> None:
         assert "\n200000\nlast\n[the output is cut; the whole (" in result.content
         assert result.output_file is not None
         assert result.files == (result.output_file,)
-        whole = (bench.workspace.root / result.output_file).read_text()
+        whole = (bench.folder / result.output_file).read_text()
         assert whole == "first\n" + "".join(f"{number}\n" for number in range(1, 200_001)) + "last\n"
 
     on(body)
@@ -252,7 +281,7 @@ def test_an_endless_flood_ends_with_the_timeout_and_takes_no_memory(on: Fixture)
             pages = 0
             for name in filter(str.isdigit, os.listdir("/proc")):
                 with contextlib.suppress(OSError):
-                    if b"runner.py" in Path("/proc", name, "cmdline").read_bytes():
+                    if RUNNER.search(Path("/proc", name, "cmdline").read_bytes()):
                         pages = max(pages, int(Path("/proc", name, "statm").read_text().split()[1]))
             return pages * 4
 
@@ -261,7 +290,7 @@ def test_an_endless_flood_ends_with_the_timeout_and_takes_no_memory(on: Fixture)
         assert result.outcome == "timeout"
         assert result.content.startswith("y\ny\n")
         assert "[stderr]" in result.content
-        assert resident_kib() < 60_000
+        assert 0 < resident_kib() < 60_000
 
     on(body)
 
@@ -287,7 +316,7 @@ def test_output_arrives_while_the_command_runs(on: Fixture) -> None:
 
         async def emit(chunk: OutputChunk) -> None:
             chunks.append(chunk)
-            (bench.workspace.root / f"got-{chunk.stream}").touch()
+            await bench.bash(f"touch got-{chunk.stream}")
 
         wait = "until [ -e got-{} ]; do sleep 0.01; done;"
         command = "echo one; " + wait.format("stdout") + " echo two >&2; " + wait.format("stderr")
@@ -351,7 +380,7 @@ def test_ending_one_call_leaves_the_others_alone(on: Fixture) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(survivor)
-            await started(bench.workspace.root)
+            await started(bench.folder)
             assert (await bench.bash("sleep 60", timeout_s=0.1)).outcome == "timeout"
         assert results[0].content.startswith("fine")
 
@@ -399,6 +428,9 @@ def test_an_unknown_command_is_exit_code_127_of_the_shell(on: Fixture) -> None:
 def test_a_signal_that_ended_the_command_is_named(on: Fixture) -> None:
     async def body(bench: Bench) -> None:
         result = await bench.bash("echo before; kill -SEGV $$")
+        if bench.executor.capabilities.sandbox == "namespace":  # bubblewrap says it as shells do
+            assert (result.outcome, result.exit_code) == ("error", 128 + signal.SIGSEGV)
+            return
         assert (result.outcome, result.exit_code) == ("error", -signal.SIGSEGV)
         assert result.content == "before\n[ended by signal 11 (SIGSEGV)]"
 
@@ -425,7 +457,7 @@ def test_an_entry_command_is_run_without_a_shell(on: Fixture) -> None:
 )
 def test_an_entry_command_that_cannot_start_says_why(on: Fixture, argv: tuple[str, ...], reason: str) -> None:
     async def body(bench: Bench) -> None:
-        script = bench.workspace.root / "script"
+        script = bench.folder / "script"
         script.write_text("no interpreter line\n")
         script.chmod(0o755)
         result = await bench.workspace.execute(ToolCall(id="c", name="x", input={}, argv=argv), ToolContext())
@@ -441,11 +473,11 @@ def test_an_entry_command_that_cannot_start_says_why(on: Fixture, argv: tuple[st
 )
 def test_no_tool_leaves_the_workspace(on: Fixture, tool: str, path: str) -> None:
     async def body(bench: Bench) -> None:
-        outside = bench.workspace.root.parent / "outside"
+        outside = bench.folder.parent / "outside"
         outside.mkdir()
         (outside / "secret").write_text("secret")
-        (bench.workspace.root / "out").symlink_to(outside)
-        (bench.workspace.root / "dangling").symlink_to(outside / "not-yet")
+        (bench.folder / "out").symlink_to(outside)
+        (bench.folder / "dangling").symlink_to(outside / "not-yet")
         inputs = {"view": {}, "create_file": {"file_text": "x"}, "str_replace": {"old_str": "secret", "new_str": "x"}}
         result = await bench.tool(tool, {"path": path, **inputs[tool]})
         assert result.outcome == "error", result.content
@@ -477,7 +509,7 @@ def test_files_are_written_and_edited_exactly(on: Fixture) -> None:
         assert (made.outcome, made.files) == ("ok", ("a/b/ünï c.txt",))
         edited = await bench.tool("str_replace", {"path": "a/b/ünï c.txt", "old_str": "$HOME\r\n", "new_str": "\\1\n"})
         assert edited.outcome == "ok", edited.content
-        shown = (bench.workspace.root / "a/b/ünï c.txt").read_bytes()
+        shown = (bench.folder / "a/b/ünï c.txt").read_bytes()
         assert shown == text.replace("$HOME\r\n", "\\1\n").encode()
 
     on(body)
@@ -490,7 +522,7 @@ def test_edits_of_one_file_at_the_same_time_are_all_kept(on: Fixture) -> None:
             for number in range(20):
                 edit = {"path": "f", "old_str": f"<{number}>", "new_str": f"[{number}]"}
                 nursery.start_soon(bench.tool, "str_replace", edit)
-        assert (bench.workspace.root / "f").read_text() == "".join(f"[{n}]" for n in range(20))
+        assert (bench.folder / "f").read_text() == "".join(f"[{n}]" for n in range(20))
 
     on(body)
 
@@ -530,7 +562,7 @@ def test_closing_ends_what_runs_and_may_be_done_twice(on: Fixture) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(long)
-            await started(bench.workspace.root)
+            await started(bench.folder)
             await bench.workspace.aclose()
         assert [result.outcome for result in results] == ["cancelled"]
         await bench.workspace.aclose()
@@ -554,7 +586,7 @@ def test_a_workspace_can_be_opened_again_with_its_files(on: Fixture) -> None:
     async def body(bench: Bench) -> None:
         await bench.bash("echo kept > file")
         await bench.workspace.aclose()
-        again = await bench.executor.open(WorkspaceSpec(session="ses", root=bench.workspace.root))
+        again = await bench.executor.open(WorkspaceSpec(session="ses", root=bench.folder))
         result = await again.execute(ToolCall(id="c", name="bash_tool", input={"command": "cat file"}), ToolContext())
         assert result.content == "kept"
 
@@ -562,12 +594,12 @@ def test_a_workspace_can_be_opened_again_with_its_files(on: Fixture) -> None:
 
 
 DAEMON = """
-import sys, trio
+import json, sys, trio
 from pathlib import Path
 from skill_actors.backends import Host, ToolCall, ToolContext, WorkspaceSpec, factory
 
 async def main():
-    async with (await factory(sys.argv[1]))({}, Host()) as executor:
+    async with (await factory(sys.argv[1]))(json.loads(sys.argv[4]), Host()) as executor:
         workspace = await executor.open(WorkspaceSpec(session="s", root=Path(sys.argv[2])))
         call = ToolCall(id="c", name="bash_tool", input={"command": sys.argv[3]})
         await workspace.execute(call, ToolContext())
@@ -578,10 +610,11 @@ trio.run(main)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_survives_a_daemon_that_is_killed(name: str, tmp_path: Path) -> None:
+    demand(name)
     command = ESCAPES.format(2) + "touch started; sleep 9221"
     marker = f"killed-daemon-{os.getpid()}"
     daemon = subprocess.Popen(
-        [sys.executable, "-c", DAEMON, name, str(tmp_path / marker), command],
+        [sys.executable, "-c", DAEMON, backend_of(name), str(tmp_path / marker), command, json.dumps(OPTIONS[name])],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     try:

@@ -166,3 +166,52 @@ def test_tools_of_the_policy_are_known_by_claude_codes_names_and_by_ours(tmp_pat
     policy = load(tmp_path, text).policy
     assert policy.deny == ("create_file", "str_replace")
     assert policy.ask == ("bash_tool", "load_skill", "x_execute")
+
+
+def test_the_local_backend_gets_its_options_and_nothing_that_was_not_said(tmp_path: Path) -> None:
+    plain = load(tmp_path, "").backends.options_of("local")
+    assert plain == {
+        "sandbox": "none",
+        "network": None,
+        "readable": [],
+        "inherit": (),
+        "environment": {},
+        "limits": {},
+    }
+    text = """
+        [backends.local]
+        sandbox = "bwrap"
+        network = "host"
+        readable = ["/opt"]
+        inherit = ["TZ"]
+        environment = { A = "b" }
+        path = "/usr/bin"
+        [backends.local.limits]
+        cpu_s = 3
+        total_processes = 50
+    """
+    assert load(tmp_path, text).backends.options_of("local") == {
+        "sandbox": "bwrap",
+        "network": "host",
+        "readable": ["/opt"],
+        "inherit": ("TZ",),
+        "environment": {"A": "b"},
+        "path": "/usr/bin",
+        "limits": {"cpu_s": 3, "total_processes": 50},
+    }
+
+
+def test_the_sandbox_of_the_environment_holds_where_the_file_names_none(tmp_path: Path) -> None:
+    env = {"SKILLD_SANDBOX": "landlock"}
+    assert load(tmp_path, "[backends.local]\nnetwork = 'none'", env).backends.local.sandbox == "landlock"
+    assert load(tmp_path, "[backends.local]\nsandbox = 'none'", env).backends.local.sandbox == "none"
+    assert "backends.local.sandbox = 'jail'" in complaint(tmp_path, "", {"SKILLD_SANDBOX": "jail"})
+    assert "did you mean 'backends.local.sandbox'" in complaint(tmp_path, "[backends.local]\nsandbocks = 'x'")
+
+
+def test_production_has_the_host_only_where_the_file_names_it(tmp_path: Path) -> None:
+    production = '[daemon]\nmode = "production"\n'
+    assert "local" not in load(tmp_path, production).backends.names
+    assert "local" not in load(tmp_path, production + '[backends.local]\nsandbox = "bwrap"').backends.names
+    for key in ("default", "offered"):
+        assert "local" in load(tmp_path, production + f'[backends]\n{key} = ["local"]').backends.names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -40,4 +41,4 @@ def test_what_the_daemon_relies_on_is_set() -> None:
 def test_no_credential_is_in_the_unit() -> None:
     text = (UNITS / "skilld.service").read_text()
     assert "#LoadCredential=anthropic_api_key:" in text
-    assert "Environment=" not in text
+    assert re.findall(r"^Environment=(.*)$", text, flags=re.MULTILINE) == ["SKILLD_SANDBOX=landlock"]

@@ -3,7 +3,9 @@
 from .base import (
     BackendUnavailable,
     Capabilities,
+    Claim,
     Executor,
+    Image,
     OutputChunk,
     ToolCall,
     ToolContext,
@@ -21,8 +23,10 @@ from .workers import Host, Workers, WorkersRef, failed_result
 __all__ = [
     "BackendUnavailable",
     "Capabilities",
+    "Claim",
     "Executor",
     "Host",
+    "Image",
     "Limits",
     "LocalOptions",
     "NativeExecutor",

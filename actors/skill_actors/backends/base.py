@@ -7,14 +7,17 @@ Exceptions are for what the operator must mend (`BackendUnavailable`) and for bu
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 __all__ = [
     "BackendUnavailable",
     "Capabilities",
+    "Claim",
     "Executor",
+    "Image",
+    "ImageKind",
     "OutputChunk",
     "ToolCall",
     "ToolContext",
@@ -24,13 +27,39 @@ __all__ = [
 ]
 
 
+ImageKind = Literal["image/png", "image/jpeg", "image/gif", "image/webp"]
+
+
 class BackendUnavailable(Exception):
     """The backend cannot run here and now. The message names the remedy; nothing weaker is tried instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One capability: what it is, how far it goes, and what is missing where that is not all the way."""
+
+    value: bool | str
+    fidelity: Literal["full", "partial", "none"]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a backend claims; the conformance suite holds it to that."""
+    """What a backend claims; `skill_actors.testing.backends` measures it.
+
+    Args:
+        stream: output arrives while a call runs.
+        cancel: a call that is cancelled, or out of time, ends with all it has started.
+        sandbox: what keeps commands from the rest of the host.
+        network: what of it commands have.
+        files: a workspace keeps files between calls.
+        parallel: calls of one workspace run at the same time.
+        images: `view` shows pictures.
+        resume: a workspace that was closed can be opened again with its files, also by another process.
+        cost: results say what a call cost.
+        partial: by the name of a capability, what is missing of it.
+
+    """
 
     stream: bool
     cancel: bool
@@ -39,6 +68,20 @@ class Capabilities:
     files: bool
     parallel: bool
     images: bool = False
+    resume: bool = False
+    cost: bool = False
+    partial: Mapping[str, str] = field(default_factory=dict)
+
+    def claims(self) -> dict[str, Claim]:
+        """Each capability by name. A sandbox of none is the lack of one; networks are what they are."""
+        return {entry.name: self._claim(entry.name) for entry in fields(self) if entry.name != "partial"}
+
+    def _claim(self, name: str) -> Claim:
+        value = getattr(self, name)
+        if value is False or (name, value) == ("sandbox", "none"):
+            return Claim(value=value, fidelity="none")
+        missing = self.partial.get(name, "")
+        return Claim(value=value, fidelity="partial" if missing else "full", note=missing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +129,14 @@ class ToolContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A picture for the model: whole, and of a kind and size that the API takes (`images`)."""
+
+    media_type: ImageKind
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
     """The answer to a call.
 
@@ -95,6 +146,7 @@ class ToolResult:
         exit_code: of the process, negative for a signal; None where no process ran.
         output_file: workspace-relative path of the whole output, where it was cut.
         files: workspace-relative paths that the call is known to have written.
+        images: shown to the model after the text.
 
     """
 
@@ -104,6 +156,7 @@ class ToolResult:
     duration_ms: int = 0
     output_file: str | None = None
     files: Sequence[str] = ()
+    images: Sequence[Image] = ()
 
     @property
     def is_error(self) -> bool:

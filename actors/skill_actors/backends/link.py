@@ -37,7 +37,7 @@ class RunnerBroken(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Resource limits of each process of a call; None leaves the daemon's own.
+    """Resource limits of each process of a call, and of a call as a whole; None: no other than the daemon's own.
 
     Args:
         cpu_s: processor time, in seconds; a process beyond it is killed.
@@ -45,6 +45,10 @@ class Limits:
         processes: processes of the same user on the whole host; without effect for root.
         file_bytes: size of a file that is written.
         open_files: descriptors.
+        total_cpu_s: processor time of all processes of a call together. A call that takes more of any of these totals
+            is ended whole; it is looked at 20 times a second.
+        total_memory_bytes: memory of their own that they have in use, together.
+        total_processes: how many there are at a time.
 
     """
 
@@ -53,6 +57,9 @@ class Limits:
     processes: int | None = None
     file_bytes: int | None = None
     open_files: int | None = None
+    total_cpu_s: int | None = None
+    total_memory_bytes: int | None = None
+    total_processes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +71,8 @@ class Request:
         spill: where the whole output goes when it is more than `spill_after_chars`: path parts below `cwd`.
         may_spill: whether it may go there at all.
         max_chars: of the beginning, and of the end, of each stream that `Done` holds.
+        confine: what the call's process gives up, as arguments of `confinement.confine`; None: nothing.
+        program: what `argv` starts in the end, to be looked for before; None: `argv` itself.
 
     """
 
@@ -78,6 +87,8 @@ class Request:
     folders: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
     stream: bool = False
+    confine: Mapping[str, Any] | None = None
+    program: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +114,16 @@ class Done:
     """How a call ended; all its processes are gone, but `left` of them that could not be killed.
 
     Args:
-        outcome: "exited"; "timeout"; "cancelled"; "refused" (never started); "lost" (its keeper or the runner died).
+        outcome: "exited"; "timeout"; "cancelled"; "limited" (it took more than it may); "refused" (never started);
+            "lost" (its keeper or the runner died).
         code: exit code of the main process, negative for a signal.
-        error: why it could not be started, with `errno` where the system said so.
+        error: why it could not be started, with `errno` where the system said so; what it took too much of.
         ended: processes it had left behind, which were killed.
+        tree: digest of the workspace's files, from a runner in a container.
 
     """
 
-    outcome: Literal["exited", "timeout", "cancelled", "refused", "lost"]
+    outcome: Literal["exited", "timeout", "cancelled", "limited", "refused", "lost"]
     code: int | None = None
     error: str | None = None
     errno: int | None = None
@@ -119,6 +132,7 @@ class Done:
     stdout: Output = field(default_factory=Output)
     stderr: Output = field(default_factory=Output)
     spill: Spill | None = None
+    tree: str | None = None
 
 
 class Link:
@@ -308,6 +322,8 @@ def _encode(request: Request) -> bytes:
         {
             "argv": list(request.argv),
             "cwd": request.cwd,
+            "confine": request.confine,
+            "program": request.program,
             "env": dict(request.env),
             "folders": list(request.folders),
             "limits": {key: value for key, value in asdict(request.limits).items() if value is not None},

@@ -5,8 +5,7 @@ started with the first command, stopped after `idle_s` without one: an idle conv
 and no descriptor. All tasks live in the nursery that `open_local` opens.
 
 What it protects: file tools stay in the workspace, commands see a clean environment and leave no process behind.
-What it does not: a command may read and write what the daemon's user may. Code that is not trusted needs a
-backend with a sandbox.
+What it does not without its `sandbox` option: a command may read and write what the daemon's user may. See `sandbox`.
 """
 
 from __future__ import annotations
@@ -19,16 +18,18 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import trio
 
 from . import files, tools
-from .base import BackendUnavailable, Capabilities, ToolCall, ToolContext, ToolResult, WorkspaceSpec
+from .base import BackendUnavailable, Capabilities, Image, ToolCall, ToolContext, ToolResult, WorkspaceSpec
+from .images import picture
 from .link import Done, Limits, Link, Request, RunnerBroken
 from .output import NOTE_CHARS, OWN_FOLDER, clean, compose, file_name, file_of_output, hide, outcome_of
 from .paths import PathRefused
 from .resident import Nest, Resident, find_nest
+from .sandbox import Fence, SandboxKind, make_fence
 
 __all__ = ["LocalExecutor", "LocalOptions", "LocalWorkspace", "open_local"]
 
@@ -36,9 +37,19 @@ _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 _STOP_S: Final = 5.0  # for a runner to end its calls and itself
 _BACKSTOP_S: Final = 8.0  # beyond a call's timeout: its runner hangs
 _FILE_THREADS: Final = 8
-_CAPABILITIES: Final = Capabilities(
-    stream=True, cancel=True, sandbox="none", network="host", files=True, parallel=True, images=False
-)
+_PARTIAL: Final[Mapping[SandboxKind, Mapping[str, str]]] = {
+    "none": {},
+    "landlock": {
+        "sandbox": "paths that are known can be asked for their kind and size; modes of the daemon's files can be "
+        "changed, unless it is root; before Linux 6.12 its processes can be signalled"
+    },
+    "bwrap": {"sandbox": "commands have the daemon's user id"},
+}
+_LEVELS: Final[Mapping[SandboxKind, Literal["none", "landlock", "namespace"]]] = {
+    "none": "none",
+    "landlock": "landlock",
+    "bwrap": "namespace",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,32 +57,49 @@ class LocalOptions:
     """How commands are run.
 
     Args:
-        path: PATH of commands; by default the daemon's own.
+        path: PATH of commands; by default the daemon's own. In a sandbox, what of it is shown there.
         environment: added to the clean environment of every command.
-        limits: resource limits of every process.
+        inherit: variables of the daemon's own environment that commands get as well, where they are set.
+        limits: resource limits of every process, and of every call.
+        sandbox: what commands are kept in: "none", "landlock", "bwrap".
+        network: whether commands in a sandbox have the host's; None: not in bwrap, else yes.
+        readable: absolute paths that commands in a sandbox may read besides programs, libraries and skills.
         idle_s: a workspace's runner is stopped after this many seconds without a command.
 
     """
 
     path: str = field(default_factory=lambda: os.environ.get("PATH") or _DEFAULT_PATH)
     environment: Mapping[str, str] = field(default_factory=dict)
+    inherit: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
+    sandbox: SandboxKind = "none"
+    network: Literal["host", "none"] | None = None
+    readable: Sequence[str] = ()
     idle_s: float = 60.0
 
 
 @contextlib.asynccontextmanager
-async def open_local(options: LocalOptions | None = None, *, owner: str | None = None) -> AsyncIterator[LocalExecutor]:
+async def open_local(
+    options: LocalOptions | None = None, *, owner: str | None = None, private: Sequence[Path] = ()
+) -> AsyncIterator[LocalExecutor]:
     """The local executor, with a nursery for its runners. Leaving it kills what still runs.
 
     Args:
         options: how commands are run.
         owner: whose processes these are, in letters and digits; what an earlier life of the same owner left behind is
             killed first, so there must be one of a name at a time. By default nobody's.
+        private: folders that commands in a sandbox must not see, but for their workspace and skills.
+
+    Raises:
+        BackendUnavailable: the sandbox cannot be had here. Nothing weaker is used.
 
     """
+    options = options or LocalOptions()
+    fence = await trio.to_thread.run_sync(make_fence, options.sandbox, options.network, options.readable, private)
+    options = replace(options, path=fence.path(options.path))
     nest = await trio.to_thread.run_sync(find_nest, owner)
     async with trio.open_nursery() as nursery:
-        executor = LocalExecutor(nursery, options or LocalOptions(), nest)
+        executor = LocalExecutor(nursery, options, nest, fence)
         try:
             yield executor
         finally:
@@ -82,10 +110,11 @@ async def open_local(options: LocalOptions | None = None, *, owner: str | None =
 class LocalExecutor:
     """Serves all conversations. Made by `open_local`."""
 
-    def __init__(self, nursery: trio.Nursery, options: LocalOptions, nest: Nest) -> None:
+    def __init__(self, nursery: trio.Nursery, options: LocalOptions, nest: Nest, fence: Fence) -> None:
         self._nursery = nursery
         self._nest = nest
         self._options = options
+        self._fence = fence
         self._threads = trio.CapacityLimiter(_FILE_THREADS)
         self._open: set[LocalWorkspace] = set()
         self._closed = False
@@ -96,7 +125,17 @@ class LocalExecutor:
 
     @property
     def capabilities(self) -> Capabilities:
-        return _CAPABILITIES
+        return Capabilities(
+            stream=True,
+            cancel=True,
+            sandbox=_LEVELS[self._fence.kind],
+            network=self._fence.network,
+            files=True,
+            parallel=True,
+            images=True,
+            resume=True,
+            partial=_PARTIAL[self._fence.kind],
+        )
 
     def tools(self) -> Sequence[Mapping[str, Any]]:
         """Definitions for the model."""
@@ -124,7 +163,9 @@ class LocalExecutor:
             raise BackendUnavailable(
                 f"the workspace {spec.root} cannot be used: {error.strerror}; make it writable for the daemon"
             ) from error
-        workspace = LocalWorkspace(root, self._options, self._nest, self._nursery, self._threads, self._open.discard)
+        workspace = LocalWorkspace(
+            root, self._options, self._nest, self._fence, self._nursery, self._threads, self._open.discard
+        )
         self._open.add(workspace)
         return workspace
 
@@ -143,6 +184,7 @@ class LocalWorkspace:
         "__weakref__",
         "_closed",
         "_edit_lock",
+        "_fence",
         "_forget",
         "_gone",
         "_link",
@@ -159,6 +201,7 @@ class LocalWorkspace:
         root: Path,
         options: LocalOptions,
         nest: Nest,
+        fence: Fence,
         nursery: trio.Nursery,
         threads: trio.CapacityLimiter,
         forget: Callable[[LocalWorkspace], None],
@@ -166,6 +209,7 @@ class LocalWorkspace:
         self._root = root
         self._options = options
         self._nest = nest
+        self._fence = fence
         self._nursery = nursery
         self._threads = threads
         self._forget = forget
@@ -226,15 +270,9 @@ class LocalWorkspace:
         root = str(self._root)
         match request:
             case tools.View():
-                show = partial(
-                    files.view,
-                    request,
-                    workspace=root,
-                    readable=context.readable,
-                    max_chars=context.max_output_chars,
-                )
-                text = await trio.to_thread.run_sync(show, limiter=self._threads)
-                return ToolResult(content=clean(text), outcome="ok")
+                show = partial(_show, request, root, context)
+                text, image = await trio.to_thread.run_sync(show, limiter=self._threads)
+                return ToolResult(content=clean(text), outcome="ok", images=() if image is None else (image,))
             case tools.CreateFile():
                 return await self._edit(partial(files.create_file, request, workspace=root))
             case tools.StrReplace():
@@ -258,6 +296,8 @@ class LocalWorkspace:
         except ValueError as error:
             return ToolResult(content=f"the command was not started: {error}", outcome="error")
         done = await self._call(request, context)
+        if self._fence.kind == "bwrap":
+            done = replace(done, ended=0)  # bubblewrap's own; what a command left is gone with the process namespace
         if context.hidden:
             done = hide(done, context.hidden)
         output_file = "/".join(spill) if done.spill is not None else None
@@ -282,14 +322,15 @@ class LocalWorkspace:
         return Done(outcome="timeout")
 
     def _request(self, argv: Sequence[str], call: ToolCall, context: ToolContext, spill: Sequence[str]) -> Request:
-        root = str(self._root)
-        own = f"{root}/{OWN_FOLDER}"
+        root, fence = str(self._root), self._fence
+        temporary = fence.temporary(f"{root}/{OWN_FOLDER}/tmp")
         environment = {
+            **{name: os.environ[name] for name in self._options.inherit if name in os.environ},
             "PATH": self._options.path,
             "HOME": root,
             "LANG": "C.UTF-8",
             "TERM": "dumb",
-            "TMPDIR": f"{own}/tmp",
+            "TMPDIR": temporary,
             **self._options.environment,
             **context.environment,
             "SKILLD_CALL": file_name(call.id),
@@ -298,7 +339,7 @@ class LocalWorkspace:
             if not name or "=" in name or "\0" in name + value:
                 raise ValueError(f"the environment variable {name!r} is not one the system allows")
         return Request(
-            argv=argv,
+            argv=fence.argv(argv, root, context.readable),
             cwd=root,
             env=environment,
             timeout_s=context.timeout_s,
@@ -306,7 +347,9 @@ class LocalWorkspace:
             spill=spill,
             may_spill=not (context.hidden and context.environment),
             spill_after_chars=max(0, context.max_output_chars - NOTE_CHARS),
-            folders=(root, own, f"{own}/tmp"),
+            folders=(root,) if fence.kind == "bwrap" else (root, f"{root}/{OWN_FOLDER}", temporary),
+            confine=fence.confine(root, context.readable),
+            program=argv[0] if fence.kind == "bwrap" else None,
             limits=self._options.limits,
             stream=context.emit is not None,
         )
@@ -337,6 +380,14 @@ class LocalWorkspace:
                     resident.link.fail_all()
         finally:
             gone.set()
+
+
+def _show(request: tools.View, root: str, context: ToolContext) -> tuple[str, Image | None]:
+    found = picture(request, workspace=root, readable=context.readable)
+    if found is not None:
+        return found
+    text = files.view(request, workspace=root, readable=context.readable, max_chars=context.max_output_chars)
+    return text, None
 
 
 def _make_root(root: Path) -> Path:

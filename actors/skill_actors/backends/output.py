@@ -103,6 +103,8 @@ def _notes(done: Done, timeout_s: float) -> list[str]:
             notes.append(f"[exit code {done.code}]")
         case "timeout":
             notes.append(f"[timed out after {timeout_s:g} s; the command and all it had started were killed]")
+        case "limited":
+            notes.append(f"[{done.error}; the command and all it had started were killed]")
         case "cancelled":
             notes.append("[cancelled; the command and all it had started were killed]")
         case "refused":

@@ -15,6 +15,9 @@ from typing import Any, Final
 import trio
 
 from .base import BackendUnavailable, Executor
+from .docker import open_docker
+from .docker_options import checked
+from .link import Limits
 from .local import LocalOptions, open_local
 from .workers import Host
 
@@ -46,10 +49,20 @@ def _local(options: Mapping[str, Any], host: Host) -> AbstractAsyncContextManage
     for name in options:
         if name not in names:
             raise BackendUnavailable(f"the local backend has no option {name!r}; it has {', '.join(names)}")
-    return open_local(LocalOptions(**options), owner=host.owner)
+    limits = options.get("limits", {})
+    if not isinstance(limits, Limits):
+        try:
+            limits = Limits(**limits)
+        except TypeError as error:
+            raise BackendUnavailable(f"the local backend's option limits: {error}") from error
+    return open_local(LocalOptions(**{**options, "limits": limits}), owner=host.owner, private=host.private)
 
 
-_BUILT_IN: Final[Mapping[str, ExecutorFactory]] = {"local": _local}
+def _docker(options: Mapping[str, Any], host: Host) -> AbstractAsyncContextManager[Executor]:
+    return open_docker(checked(options), owner=host.owner)
+
+
+_BUILT_IN: Final[Mapping[str, ExecutorFactory]] = {"docker": _docker, "local": _local}
 
 
 def _load(name: str) -> ExecutorFactory:

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from . import cgroups, runner
+from . import cgroups, local_runner, runner
 from .base import BackendUnavailable
 from .link import Link
 from .survivors import end_marked, end_owned
@@ -71,7 +71,7 @@ class Resident:
             environment[runner.GROUP] = str(group)
         try:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-I", "-S", "-E", runner.__file__],
+                [sys.executable, "-I", "-S", "-E", local_runner.__file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -1,7 +1,8 @@
 """The resident runner: a process beside one workspace that starts tool calls, carries their output and ends them.
 
-Run as `python3 -I -S -E runner.py`. One file, only the standard library and only modules that load fast, so that it
-can be started anywhere an interpreter is. It speaks frames on stdin and stdout (HEADER, then the payload):
+`local_runner` is it on a host, `container_runner` in a container. One file, only the standard library and only modules
+that load fast, so that it can be started anywhere an interpreter is. It speaks frames on stdin and stdout (HEADER, then
+the payload):
 
     daemon <== frames ==> runner <-- socket --> keeper, one per call --> the call's processes
                              ^------- pipes: stdout and stderr of the call -------+
@@ -54,12 +55,23 @@ __all__ = [
     "RUN",
     "STDERR",
     "STDOUT",
+    "TOTAL",
+    "Call",
     "Frames",
+    "Keeper",
+    "Kept",
+    "Runner",
+    "die_with_parent",
+    "end_family",
+    "family",
     "frame",
+    "join_group",
+    "serve",
 ]
 
 PROTOCOL: Final = 1
 GROUP: Final = "SKILLD_CGROUP"  # environment variable with the control group to live in, if there is one
+TOTAL: Final = "total_"  # begins the names of limits that hold for a call as a whole
 MARK: Final = "SKILLD_RUNNER"  # environment variable that whoever starts the runner may set, to find what it left
 HEADER: Final = struct.Struct(">IBI")  # payload bytes, kind, number of the call
 MAX_FRAME_BYTES: Final = 16 << 20
@@ -75,6 +87,7 @@ FATAL: Final = 21  # from the runner: its own traceback, before it exits
 
 _QUIET_MS: Final = 2.0
 _READ_BYTES: Final = 65_536
+_LOOK_S: Final = 0.05  # how often a call that may take only so much is looked at
 _KILL_S: Final = 1.0  # how long a keeper tries to end a call's processes (some may be unkillable)
 _FORCE_S: Final = 0.4  # beyond that, the keeper itself is killed
 _MAX_DRAIN_READS: Final = 64  # after the end of a call; its pipes hold at most a few reads
@@ -83,6 +96,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _JOB_FIELDS: Final = ("argv", "cwd", "env", "folders", "limits")
+_MORE_JOB_FIELDS: Final = ("confine", "program")  # for a runner that knows them (local_runner.py)
 _LIMITS: Final = {
     "cpu_s": resource.RLIMIT_CPU,
     "memory_bytes": resource.RLIMIT_AS,
@@ -213,6 +227,11 @@ def _prctl(option: int, value: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def die_with_parent() -> None:
+    """Be killed when the parent ends. Taking another user's id undoes this. Raises OSError."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _libc(cache: list[Any] = []) -> Any:  # noqa: B006  # one handle for the process, loaded before the first fork
     if not cache:
         import ctypes
@@ -226,7 +245,7 @@ def _libc(cache: list[Any] = []) -> Any:  # noqa: B006  # one handle for the pro
 # The keeper: parent of one call
 
 
-class _Keeper:
+class Keeper:
     """Runs in the forked process: starts the main process of one call, waits for it, and says how it ended."""
 
     def __init__(self, control: socket.socket, job: socket.socket, outputs: tuple[int, int]) -> None:
@@ -241,7 +260,7 @@ class _Keeper:
         main = os.fork()
         if main == 0:
             self._control.close()
-            _become_call(self._job, self._outputs, keeper)
+            _become_call(self._job, self._outputs, keeper, self.launch)
         self._job.close()
         for fd in self._outputs:
             os.close(fd)
@@ -265,13 +284,28 @@ class _Keeper:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def _see_through(self, main: int) -> dict[str, int | None]:
+    def _see_through(self, main: int) -> dict[str, Any]:
         self._wait(main)
         by_itself = main in self._statuses
         if not by_itself:
             _signal(os.killpg, main)
-        killed, left = (0, 0) if self._childless() else end_family((), self._statuses)
-        return {"code": self._statuses.get(main), "ended": killed if by_itself else 0, "left": left}
+        killed, left = (0, 0) if self._childless() else self.end_all()
+        code = self._statuses.get(main)
+        return {"code": code, "ended": killed if by_itself else 0, "left": left, **self.remarks()}
+
+    # What a runner in a container does in another way (container_runner.py)
+
+    def launch(self, job: dict[str, Any]) -> None:
+        """Turn this process into what the job asks for; whatever returns or raises has failed."""
+        _launch(job)
+
+    def end_all(self) -> tuple[int, int]:
+        """Kill every process of the call: how many there were, and how many could not be killed."""
+        return end_family((), self._statuses)
+
+    def remarks(self) -> dict[str, Any]:
+        """More for the answer, once all processes are gone."""
+        return {}
 
     def _wait(self, main: int) -> None:
         """Return when the main process has ended, or the runner wants an end (a byte) or is gone (end of file)."""
@@ -296,14 +330,16 @@ class _Keeper:
         return False
 
 
-def _become_call(source: socket.socket, outputs: tuple[int, int], keeper: int) -> NoReturn:
+def _become_call(
+    source: socket.socket, outputs: tuple[int, int], keeper: int, launch: Callable[[dict[str, Any]], None]
+) -> NoReturn:
     """Get everything ready, wait for the job, and turn into it. What fails is said to `source`, as JSON."""
     try:
         signal.set_wakeup_fd(-1)
         for name in (*_IGNORED, signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(name, signal.SIG_DFL)
         os.setsid()
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         if os.getppid() != keeper:
             os._exit(127)
         # Without this a set-uid program could become somebody whose processes cannot be killed.
@@ -313,7 +349,7 @@ def _become_call(source: socket.socket, outputs: tuple[int, int], keeper: int) -
             os.dup2(fd, standard)
         job = _receive_job(source)
         if job is not None:
-            _launch(job)
+            launch(job)
     except BaseException as error:
         number = error.errno if isinstance(error, OSError) else None
         what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else repr(error)
@@ -344,6 +380,8 @@ def _launch(job: dict[str, Any]) -> None:
         env[MARK.encode()] = os.environb[MARK.encode()]
     argv = [part.encode() for part in job["argv"]]
     for name, value in job["limits"].items():
+        if name.startswith(TOTAL):
+            continue
         _, hard = resource.getrlimit(_LIMITS[name])
         ceiling = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(_LIMITS[name], (ceiling, ceiling))
@@ -463,7 +501,7 @@ class _Output:
             self.fd = None
 
 
-class _Kept:
+class Kept:
     """The runner's side of a keeper."""
 
     def __init__(self, pid: int, control: socket.socket, job: socket.socket, outputs: tuple[int, int]) -> None:
@@ -489,15 +527,18 @@ class _Kept:
         self.job.close()
 
 
-class _Call:
+class Call:
     """A call in flight."""
 
-    def __init__(self, number: int, keeper: _Kept, job: dict[str, Any]) -> None:
+    def __init__(self, number: int, keeper: Kept, job: dict[str, Any]) -> None:
         self.number = number
         self.keeper = keeper
         self.started = time.monotonic()
         self.deadline = self.started + float(job["timeout_s"])
-        self.ending: str | None = None  # why it is being ended: timeout, cancelled
+        self.ending: str | None = None  # why it is being ended: timeout, cancelled, limited
+        self.limits: dict[str, int] = job["limits"]
+        self.looked_at = self.started  # by `Runner.exceeded`
+        self.exceeded: str | None = None
         self.status = bytearray()
         max_chars = max(1, int(job["max_chars"]))
         self.outputs = tuple(
@@ -524,13 +565,13 @@ class _Call:
         return payload
 
 
-class _Runner:
+class Runner:
     """The loop."""
 
     def __init__(self) -> None:
         self._frames = Frames()
-        self._calls: dict[int, _Call] = {}
-        self._spare: _Kept | None = None
+        self._calls: dict[int, Call] = {}
+        self._spare: Kept | None = None
         self._unsent: list[bytes] = []
         self._ended_keepers: set[int] = set()  # said how they ended, not reaped yet
         self._open = True
@@ -588,7 +629,9 @@ class _Runner:
     def _timeout_ms(self) -> float | None:
         if not self._calls:
             return _QUIET_MS if self._wants_spare else None
-        return max(0.0, min(call.deadline for call in self._calls.values()) - time.monotonic()) * 1000 + 1
+        due = min(call.deadline for call in self._calls.values())
+        looks = [call.looked_at + _LOOK_S for call in self._calls.values() if not call.ending and self.is_watched(call)]
+        return max(0.0, min([due, *looks]) - time.monotonic()) * 1000 + 1
 
     # Frames
 
@@ -605,7 +648,7 @@ class _Runner:
             elif number in self._calls:
                 self._steer(self._calls[number], kind, payload)
 
-    def _steer(self, call: _Call, kind: int, payload: bytes) -> None:
+    def _steer(self, call: Call, kind: int, payload: bytes) -> None:
         if kind == CREDIT:
             call.credit_bytes += int.from_bytes(payload, "big")
         elif kind == CANCEL:
@@ -637,7 +680,7 @@ class _Runner:
 
     # Keepers
 
-    def _fork(self) -> _Kept:
+    def _fork(self) -> Kept:
         opened: list[int] = []
         try:
             for _ in range(2):
@@ -654,7 +697,7 @@ class _Runner:
         if pid == 0:
             try:
                 control, job = (socket.socket(fileno=fd) for fd in theirs[:2])
-                _Keeper(control, job, (theirs[2], theirs[3])).run()
+                self.keeper(control, job, (theirs[2], theirs[3])).run()
             finally:  # nothing may run on into the runner's own code
                 os._exit(1)
         for fd in theirs:
@@ -662,14 +705,26 @@ class _Runner:
         for fd in ours[2:]:
             os.set_blocking(fd, False)
         control, job = (socket.socket(fileno=fd) for fd in ours[:2])
-        return _Kept(pid, control, job, (ours[2], ours[3]))
+        return Kept(pid, control, job, (ours[2], ours[3]))
+
+    def keeper(self, control: socket.socket, job: socket.socket, outputs: tuple[int, int]) -> Keeper:
+        """The keeper that the process just forked becomes."""
+        return Keeper(control, job, outputs)
+
+    def is_watched(self, call: Call) -> bool:
+        """Whether `exceeded` is to be asked about it from time to time."""
+        return False
+
+    def exceeded(self, call: Call) -> str | None:
+        """What the call takes more of than it may, in words; None if there is nothing."""
+        return None
 
     def _make_spare(self) -> None:
         self._spare_due = False
         with contextlib.suppress(OSError):  # nothing to be had: the next call tries again, and says so
             self._spare = self._fork()
 
-    def _drop(self, keeper: _Kept) -> None:
+    def _drop(self, keeper: Kept) -> None:
         """Let go of a keeper that has no call. The spare speaks only when somebody has killed it or its child."""
         if keeper is self._spare:
             self._spare = None
@@ -683,12 +738,13 @@ class _Runner:
     def _start(self, number: int, payload: bytes) -> None:
         if number in self._calls:
             return
-        keeper: _Kept | None = None
+        keeper: Kept | None = None
         try:
             job = json.loads(payload)
             keeper, self._spare = self._spare or self._fork(), None
-            call = _Call(number, keeper, job)
-            keeper.send(json.dumps({name: job[name] for name in _JOB_FIELDS}).encode())
+            call = Call(number, keeper, job)
+            sent = {name: job[name] for name in _JOB_FIELDS} | {name: job.get(name) for name in _MORE_JOB_FIELDS}
+            keeper.send(json.dumps(sent).encode())
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             if keeper is not None:
                 self._drop(keeper)
@@ -699,7 +755,7 @@ class _Runner:
     def _refuse(self, number: int, error: str) -> None:
         self._send(DONE, number, json.dumps({"outcome": "refused", "error": error[:1000]}).encode())
 
-    def _end(self, call: _Call, why: str) -> None:
+    def _end(self, call: Call, why: str) -> None:
         """Tell the keeper to end the call; a keeper that does not answer in time is killed by `_expire`."""
         if call.ending is None:
             call.ending = why
@@ -709,6 +765,12 @@ class _Runner:
 
     def _expire(self) -> None:
         now = time.monotonic()
+        for call in self._calls.values():
+            if call.ending is None and self.is_watched(call) and call.looked_at + _LOOK_S <= now:
+                call.looked_at = now
+                call.exceeded = self.exceeded(call)
+                if call.exceeded is not None:
+                    self._end(call, "limited")
         for call in [call for call in self._calls.values() if call.deadline <= now]:
             if call.ending is None:
                 self._end(call, "timeout")
@@ -723,7 +785,7 @@ class _Runner:
 
     # Output and end of a call
 
-    def _read_output(self, call: _Call, output: _Output) -> bool:
+    def _read_output(self, call: Call, output: _Output) -> bool:
         """Read once. False if there is nothing to read now, or never again."""
         if output.fd is None:
             return False
@@ -738,7 +800,7 @@ class _Runner:
             output.close()
         return bool(data)
 
-    def _read_status(self, call: _Call) -> None:
+    def _read_status(self, call: Call) -> None:
         try:
             data = call.keeper.control.recv(_READ_BYTES)
         except ConnectionResetError:
@@ -761,7 +823,7 @@ class _Runner:
             spared.add(self._spare.pid)
         return end_family(spared, {})
 
-    def _finish(self, call: _Call, answer: dict[str, Any]) -> None:
+    def _finish(self, call: Call, answer: dict[str, Any]) -> None:
         self._spare_due = self._spare is None
         for output in call.outputs:
             for _ in range(_MAX_DRAIN_READS):
@@ -774,20 +836,25 @@ class _Runner:
         call.keeper.close()
         lost = answer.pop("lost", False)
         outcome = call.ending or ("lost" if lost else "exited")
+        if outcome == "limited":
+            answer["error"] = call.exceeded
         stdout, stderr = (output.summary() for output in call.outputs)
         answer |= {"outcome": outcome, "stdout": stdout, "stderr": stderr, "spill": call.spill.close()}
         self._send(DONE, call.number, json.dumps(answer).encode())
 
 
-def main() -> None:
-    """Serve until stdin ends."""
-    # A signal meant for a foreground job (Ctrl-C) must not end the runner before it has ended its calls.
-    for name in _IGNORED:
-        signal.signal(name, signal.SIG_IGN)
+def join_group() -> None:
+    """Enter the control group that the environment names, if it does."""
     if group := os.environ.pop(GROUP, ""):
         with contextlib.suppress(OSError), open(f"{group}/cgroup.procs", "w") as members:
             members.write("0")  # without a group, trees and marks have to do
-    runner = _Runner()
+
+
+def serve(runner: Runner) -> None:
+    """Run it to its end; if it fails, say why and leave nothing."""
+    # A signal meant for a foreground job (Ctrl-C) must not end the runner before it has ended its calls.
+    for name in _IGNORED:
+        signal.signal(name, signal.SIG_IGN)
     try:
         runner.run()
     except Exception:
@@ -798,7 +865,3 @@ def main() -> None:
             os.write(1, frame(FATAL, 0, traceback.format_exc().encode()))
         end_family((), {})
         raise
-
-
-if __name__ == "__main__":
-    main()

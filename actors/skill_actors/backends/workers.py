@@ -11,8 +11,9 @@ Workers is a supervisor; executors reach it as `host.workers` (see `Host`). Rule
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, cast
 
 import trio
@@ -160,11 +161,14 @@ class Host:
             where no worker processes are offered.
         owner: a name in letters and digits for whose processes these are, the same after a restart: what carries it
             when the executor is opened is left over from an earlier life. None: nobody's.
+        private: folders of the process, such as its state, that what an executor runs must not see; workspaces and
+            skills in them are meant to be seen.
 
     """
 
     find_workers: Callable[[], WorkersRef] | None = None
     owner: str | None = None
+    private: Sequence[Path] = ()
 
     @property
     def workers(self) -> WorkersRef:

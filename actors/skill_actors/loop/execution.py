@@ -7,6 +7,7 @@ that raises, hangs or answers with what no API takes: each is a result with the 
 from __future__ import annotations
 
 import logging
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from skill_actors.backends import BackendUnavailable, ToolCall, ToolContext, Too
 from skill_actors.backends.output import clean
 from skill_actors.loop.context import ExecutionContext
 from skill_actors.models.base import Block
+from skill_actors.sessions.shown_images import image_block
 
 __all__ = ["PARALLEL_CALLS", "Watchers", "execute", "result_block", "run_calls"]
 
@@ -146,7 +148,10 @@ async def run_calls(
 
 def result_block(call_id: str, result: ToolResult) -> Block:
     """The `tool_result` for the next user message."""
-    block: Block = {"type": "tool_result", "tool_use_id": call_id, "content": result.content or "(no output)"}
+    text = result.content or "(no output)"
+    shown = [image_block(each.media_type, b64encode(each.data).decode()) for each in result.images]
+    content = [{"type": "text", "text": text}, *shown] if shown else text
+    block: Block = {"type": "tool_result", "tool_use_id": call_id, "content": content}
     if result.is_error:
         block["is_error"] = True
     return block

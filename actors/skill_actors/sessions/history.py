@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from skill_actors.models.base import Block, Message
 from skill_actors.sessions.events import TURN_ENDINGS, Event
+from skill_actors.sessions.shown_images import image_block, with_few_images
 
 __all__ = ["AMBIGUOUS", "FORKED", "IMPORTED", "READ_AGAIN", "RESTARTED", "History", "Instructions"]
 
@@ -80,6 +81,7 @@ class History:
         self._open: dict[str, str | None] = {}  # tool_use ids without a result -> what the result is if none comes
         self._results: dict[str, Block] = {}
         self._notes: list[str] = []  # told at the start of the next user message
+        self._has_images = False
         self.instructions: dict[str, Instructions] = {}
         self.seen_seq = 0
         for event in events:
@@ -114,7 +116,7 @@ class History:
 
     def messages(self) -> Sequence[Message]:
         """What to send now. The list is the caller's; its messages are not to be changed."""
-        return list(self._messages)
+        return with_few_images(self._messages) if self._has_images else list(self._messages)
 
     def ambiguous(self) -> Sequence[str]:
         """Ids of tool calls that were started, change something and have no result: they may have taken effect."""
@@ -145,7 +147,10 @@ class History:
         id = str(data["id"])
         if id not in self._open:
             return
-        result: Block = {"type": "tool_result", "tool_use_id": id, "content": str(data["content"]) or "(no output)"}
+        text = str(data["content"]) or "(no output)"
+        shown = [image_block(str(image["media_type"]), str(image["base64"])) for image in data.get("images", ())]
+        result: Block = {"type": "tool_result", "tool_use_id": id, "content": [_text(text), *shown] if shown else text}
+        self._has_images = self._has_images or bool(shown)
         if data.get("is_error"):
             result["is_error"] = True
         self._results[id] = result

@@ -174,6 +174,7 @@ class SessionManager:
         for name in checked.get("backends", self._env.default_backends):
             if name not in self._env.executors:
                 raise Refused("backend_unavailable", f"the default backend {name!r} is not configured")
+            self._env.executors[name]  # refuses with the reason what is not available now
         self._env.resolve_model(checked.get("model"))
         if "cwd" in checked:
             checked["cwd"] = await check_project(self._env, owner_uid, checked["cwd"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ _FLUSH_INTERVAL_S: Final = 0.02  # at most 50 output events a second and call: e
 
 def finished_data(call: ToolCall, result: ToolResult) -> dict[str, Any]:
     """Data of a tool.finished event."""
+    shown = [{"media_type": image.media_type, "base64": b64encode(image.data).decode()} for image in result.images]
     return {
         "id": call.id,
         "name": call.name,
@@ -43,6 +45,7 @@ def finished_data(call: ToolCall, result: ToolResult) -> dict[str, Any]:
         "duration_ms": result.duration_ms,
         "output_file": result.output_file,
         "files": list(result.files),
+        **({"images": shown} if shown else {}),
     }
 
 

@@ -23,6 +23,7 @@ from skill_actors.models.base import Usage
 from skill_actors.sessions.events import EVENT_TYPES, TURN_ENDINGS, Event
 from skill_actors.sessions.lineage import turn_order_fault
 from skill_actors.sessions.settings import SETTINGS
+from skill_actors.sessions.shown_images import is_image
 from skill_actors.store.base import SessionRecord
 
 __all__ = ["FORMAT", "Transcript", "end_line", "event_line", "head_line", "read_transcript"]
@@ -296,7 +297,9 @@ def _tool(data: dict[str, Any]) -> bool:
 
 
 def _tool_finished(data: dict[str, Any]) -> bool:
-    return _tool(data) and isinstance(data.get("content"), str) and _is_duration(data.get("duration_ms"))
+    content, images = data.get("content"), data.get("images", [])
+    shown = isinstance(images, list) and all(map(is_image, images))
+    return _tool(data) and isinstance(content, str) and shown and _is_duration(data.get("duration_ms"))
 
 
 def _ending(data: dict[str, Any]) -> bool:

@@ -9,6 +9,8 @@ Both give the same answers, written as small values, and check requests as the A
 
     model = ScriptedModel([Reply([ToolUse("bash_tool", {"command": "ls"})]), Reply([Text("done")])])
 
+`skill_actors.testing.backends` measures whether a backend does what it claims.
+
 `serve_in_thread(FakeMessagesApi(...))` serves programs under test that are processes of their own, and
 `python -m skill_actors.testing.fake_api` serves a shell.
 """

@@ -21,10 +21,12 @@ __all__ = ["App", "LazyGroup", "skillctl"]
 
 _COMMANDS: Final[Mapping[str, str]] = {
     "attach": "follow",
+    "backends": "backends",
     "backup": "backup",
     "cancel": "turns",
     "completion": "completion",
     "config": "config",
+    "docker": "docker",
     "doctor": "doctor",
     "export": "lineage",
     "fork": "lineage",

@@ -126,7 +126,7 @@ class Services:
     status: Callable[[], Mapping[str, Any]]
     ready: Callable[[], bool]
     metrics: Callable[[], Awaitable[bytes]]
-    backends: Callable[[], Sequence[Mapping[str, Any]]]
+    backends: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
     prices: Callable[[], Mapping[str, Any]]
     tree: Callable[[Viewer, int], Mapping[str, Any]]
     backup: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]

@@ -55,7 +55,9 @@ def test_an_unknown_name_is_an_error_that_names_the_known_ones() -> None:
 
 def test_an_unknown_option_is_an_error_that_names_the_known_ones() -> None:
     async def main() -> None:
-        with pytest.raises(BackendUnavailable, match="no option 'idle'; it has environment, idle_s, limits, path"):
+        with pytest.raises(
+            BackendUnavailable, match="no option 'idle'; it has environment, idle_s, inherit, limits, network, path"
+        ):
             (await factory("local"))({"idle": 3}, Host())
 
     run(main)
@@ -68,7 +70,7 @@ def test_a_package_can_offer_a_backend(tmp_path: Path) -> None:
             workspace = await executor.open(WorkspaceSpec(session="s", root=tmp_path / "w"))
             call = ToolCall(id="c", name="bash_tool", input={"command": "echo theirs"})
             assert (await workspace.execute(call, ToolContext())).content == "theirs"
-        assert await known() == ("broken", "local", "other", "value")
+        assert await known() == ("broken", "docker", "local", "other", "value")
 
     run(main)
 

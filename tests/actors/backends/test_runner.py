@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from skill_actors.backends import runner
+from skill_actors.backends import local_runner, runner
 from skill_actors.backends.runner import CANCEL, CREDIT, DONE, HELLO, MAX_FRAME_BYTES, RUN, STDOUT, Frames, frame
 
 
@@ -25,7 +25,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-E", runner.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-I", "-S", "-E", local_runner.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -88,10 +88,10 @@ def test_several_errors_of_the_block_come_out_as_their_group(tmp_path: Path) -> 
 
 def test_an_unknown_option_of_a_backend_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
-        async with create_context([], working_directory=tmp_path, options={"network": "none"}):
+        async with create_context([], working_directory=tmp_path, options={"colour": "none"}):
             raise AssertionError("it was opened")
 
-    with pytest.raises(BackendUnavailable, match="no option 'network'"):
+    with pytest.raises(BackendUnavailable, match="no option 'colour'"):
         run(main)
 
 

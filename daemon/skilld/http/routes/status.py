@@ -29,7 +29,7 @@ async def metrics(call: Call) -> Response:
 
 
 async def backends(call: Call) -> Response:
-    return JSONResponse({"items": [dict(item) for item in call.services.backends()], "next": None})
+    return JSONResponse({"items": [dict(item) for item in await call.services.backends()], "next": None})
 
 
 async def prices(call: Call) -> Response:
@@ -76,7 +76,7 @@ ROUTES: Final = (
         path="/v1/backends",
         handler=backends,
         permission="read",
-        summary="The backends that sessions may name, and what each can do.",
+        summary="The backends that sessions may name, whether each would run something now, and what it claims to do.",
     ),
     Route(
         method="GET",

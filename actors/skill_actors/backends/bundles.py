@@ -1,0 +1,292 @@
+"""Folders as listings, and files as tar archives, between the daemon and a runner in a container.
+
+The same code runs at both ends, with the standard library only. Files travel in bundles: tar archives of about
+BUNDLE_BYTES; a file that is larger travels in parts, members whose SKILLD.offset and SKILLD.last
+say where they belong.
+`unpack` trusts neither the archive nor the folder: it walks below `root` without following any link, makes regular
+files, folders and links only, and puts a file in its place in one step. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["BUNDLE_BYTES", "Entry", "Piece", "digest", "listing", "pack", "pieces", "remove", "unpack"]
+
+BUNDLE_BYTES: Final = 1 << 20
+_BUNDLE_FILES: Final = 1_000
+_OFFSET: Final = "SKILLD.offset"
+_LAST: Final = "SKILLD.last"
+_PART: Final = ".skilld-part-"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What lies at a path. `stamp` differs whenever a file may have changed; it means nothing elsewhere."""
+
+    kind: str  # dir, file or link
+    mode: int
+    size: int
+    stamp: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a file, or a whole entry."""
+
+    path: str
+    offset: int
+    length: int
+    last: bool = True
+
+
+def listing(root: str, *, adopt_uid: int | None = None) -> dict[str, Entry]:
+    """Everything below `root` that can be seen, by relative path; folders before what is in them.
+
+    What `adopt_uid`, which is the caller, owns is made accessible to its group, for those who come after it.
+    """
+    found: dict[str, Entry] = {}
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(f"{root}/{folder}") as entries:
+                names = sorted(entry.name for entry in entries if not entry.name.startswith(_PART))
+        except OSError:  # another's, gone meanwhile, or too deep
+            continue
+        for name in names:
+            path = f"{folder}/{name}" if folder else name
+            with contextlib.suppress(OSError):
+                entry = _entry(f"{root}/{path}", adopt_uid)
+                if entry is not None:
+                    found[path] = entry
+                    if entry.kind == "dir":
+                        folders.append(path)
+    return found
+
+
+def digest(found: Mapping[str, Entry]) -> str:
+    """The same for the same listing."""
+    whole = hashlib.blake2b(digest_size=16)
+    for path in sorted(found):
+        whole.update(f"{path}\0{found[path]!r}\n".encode(errors="surrogateescape"))
+    return whole.hexdigest()
+
+
+def pieces(found: Mapping[str, Entry], wanted: Iterable[str]) -> Iterator[list[Piece]]:
+    """The wanted entries in portions of one bundle each; of large files, parts in their order."""
+    portion: list[Piece] = []
+    room = BUNDLE_BYTES
+    for path in wanted:
+        size = found[path].size if found[path].kind == "file" else 0
+        offset = 0
+        while True:
+            length = min(size - offset, room)
+            portion.append(Piece(path, offset, length, offset + length >= size))
+            offset += length
+            room -= length
+            if room <= 0 or len(portion) >= _BUNDLE_FILES:
+                yield portion
+                portion, room = [], BUNDLE_BYTES
+            if offset >= size:
+                break
+    if portion:
+        yield portion
+
+
+def pack(root: str, wanted: Sequence[Piece]) -> bytes:
+    """A tar archive of these pieces. What cannot be read is left out."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as archive:
+        for piece in wanted:
+            with contextlib.suppress(OSError):
+                _pack_one(archive, f"{root}/{piece.path}", piece)
+    return target.getvalue()
+
+
+def unpack(root: str, data: bytes, *, file_bits: int = 0o600, folder_bits: int = 0o700) -> dict[str, Entry]:
+    """Put what an archive holds below `root`; what became of it, by path. Entries that make no sense are left out.
+
+    `file_bits` and `folder_bits` are added to the modes. Raises OSError where the disk or a quota is full.
+    """
+    made: dict[str, Entry] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="surrogateescape") as archive:
+            for member in archive:
+                parts = member.name.split("/")
+                if not _is_below(parts):
+                    continue
+                with _left_out_unless_full(), _parent(root, parts, make=True) as folder:
+                    if _unpack_one(archive, member, folder, parts[-1], file_bits, folder_bits):
+                        entry = _entry_at(folder, parts[-1])
+                        if entry is not None:
+                            made["/".join(parts)] = entry
+    except tarfile.TarError:
+        pass  # the rest of it is no archive: it counts as not delivered
+    return made
+
+
+def remove(root: str, paths: Iterable[str]) -> None:
+    """Remove these entries, children before their folders; what is not there or not empty is left."""
+    for path in sorted(paths, reverse=True):
+        parts = path.split("/")
+        if not _is_below(parts):
+            continue
+        with contextlib.suppress(OSError), _parent(root, parts, make=False) as folder:
+            _clear(folder, parts[-1])
+
+
+# Inside
+
+
+@contextlib.contextmanager
+def _left_out_unless_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+
+
+def _is_below(parts: Sequence[str]) -> bool:
+    return all(part not in ("", ".", "..") and "\0" not in part for part in parts)
+
+
+def _entry(path: str, adopt_uid: int | None) -> Entry | None:
+    status = os.lstat(path)
+    if adopt_uid is not None and status.st_uid == adopt_uid and not stat.S_ISLNK(status.st_mode):
+        mode = stat.S_IMODE(status.st_mode)
+        shared = mode | (0o2070 if stat.S_ISDIR(status.st_mode) else 0o060)
+        if mode != shared:
+            os.chmod(path, shared)
+            status = os.lstat(path)
+    return _described(status)
+
+
+def _entry_at(folder: int, name: str) -> Entry | None:
+    return _described(os.stat(name, dir_fd=folder, follow_symlinks=False))
+
+
+def _described(status: os.stat_result) -> Entry | None:
+    mode = status.st_mode
+    if stat.S_ISDIR(mode):
+        return Entry("dir", mode & 0o777, 0, ())
+    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+        kind = "file" if stat.S_ISREG(mode) else "link"
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return Entry(kind, mode & 0o777, status.st_size, stamp)
+    return None
+
+
+def _pack_one(archive: tarfile.TarFile, path: str, piece: Piece) -> None:
+    status = os.lstat(path)
+    member = tarfile.TarInfo(piece.path)
+    member.mode = stat.S_IMODE(status.st_mode) & 0o777
+    member.mtime = int(status.st_mtime)
+    if stat.S_ISLNK(status.st_mode):
+        member.type, member.linkname = tarfile.SYMTYPE, os.readlink(path)
+        archive.addfile(member)
+    elif stat.S_ISDIR(status.st_mode):
+        member.type = tarfile.DIRTYPE
+        archive.addfile(member)
+    elif stat.S_ISREG(status.st_mode):
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), piece.length, piece.offset)
+        if piece.offset or not piece.last:
+            member.pax_headers = {_OFFSET: str(piece.offset), _LAST: str(int(piece.last))}
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+
+
+def _unpack_one(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, name: str, file_bits: int, folder_bits: int
+) -> bool:
+    """False if the entry is not there yet."""
+    if member.isdir():
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=folder)
+        _set_folder_mode(name, folder, member.mode & 0o777 | folder_bits)
+        return True
+    if member.issym():
+        _clear(folder, name)
+        os.symlink(member.linkname, name, dir_fd=folder)
+        return True
+    source = archive.extractfile(member) if member.isreg() else None
+    if source is None:
+        return False
+    at = member.pax_headers.get(_OFFSET, "0")
+    offset = int(at) if at.isdecimal() and len(at) < 20 else -1
+    part = _PART + hashlib.blake2b(os.fsencode(name), digest_size=12).hexdigest()
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    if not offset:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part, dir_fd=folder)
+        flags |= os.O_CREAT | os.O_EXCL
+    with open(os.open(part, flags, 0o600, dir_fd=folder), "wb", buffering=0) as file:
+        try:
+            if not offset:
+                os.fchmod(file.fileno(), member.mode & 0o777 | file_bits)  # the rest may be written by another user
+            if file.seek(0, os.SEEK_END) != offset:
+                return False
+            view = memoryview(source.read())
+            while view:
+                view = view[file.write(view) :]
+        except OSError:
+            os.unlink(part, dir_fd=folder)
+            raise
+        if member.pax_headers.get(_LAST) == "0":
+            return False
+        with contextlib.suppress(PermissionError):
+            os.utime(file.fileno(), (member.mtime, member.mtime))
+    with contextlib.suppress(NotADirectoryError, FileNotFoundError):
+        os.rmdir(name, dir_fd=folder)
+    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    return True
+
+
+def _set_folder_mode(name: str, folder: int, mode: int) -> None:
+    inner = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        if stat.S_IMODE(os.fstat(inner).st_mode) != mode:
+            with contextlib.suppress(PermissionError):  # another's: it stays as its owner wants it
+                os.chmod(f"/proc/self/fd/{inner}", mode)
+    finally:
+        os.close(inner)
+
+
+def _clear(folder: int, name: str) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        os.rmdir(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+
+
+@contextlib.contextmanager
+def _parent(root: str, parts: Sequence[str], *, make: bool) -> Iterator[int]:
+    """A descriptor of the folder that holds the last of `parts`. Raises OSError, also where a link is on the way."""
+    folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts[:-1]:
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=folder)
+            inner = os.open(part, _FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)

@@ -1,0 +1,409 @@
+"""The docker backend: tools run in a container of the conversation's own, for code that is not trusted.
+
+Calls go to a resident runner inside (`container_runner`), over the container's stdin and stdout; the engine is asked
+only when a container is made or removed. File tools run inside as well, with the rights of a call. The workspace is in
+the container's memory; `mirror` keeps it and the conversation's folder on disk the same, before and after each call.
+
+A container is made when a conversation first calls a tool, and goes when the workspace is closed, when the daemon ends
+in whatever way, or to make room. It may be lost at any time: then the next call gets another one, with the files.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from . import bundles, tools
+from .base import BackendUnavailable, Capabilities, Image, ToolCall, ToolContext, ToolResult, WorkspaceSpec
+from .container_runner import SKILLS, WORKSPACE
+from .docker_container import Container, ContainerLost, Pool
+from .docker_engine import BOOT, OWNER, Engine
+from .docker_options import DockerOptions
+from .link import Done, Limits, Request
+from .mirror import Mirror
+from .output import NOTE_CHARS, clean, compose, file_name, file_of_output, hide, outcome_of
+from .paths import PathRefused
+
+__all__ = ["DockerExecutor", "DockerWorkspace", "open_docker"]
+
+_BACKSTOP_S: Final = 8.0  # beyond a call's timeout: its runner hangs
+_CANCELLED_S: Final = 5.0  # to bring out the files of a call that was cancelled
+_EVERY_S: Final = 2.0  # the files of a call that takes long are brought out meanwhile
+_FILE_THREADS: Final = 8
+_REPLACED: Final = (
+    "[this conversation has got a new container, since the earlier one is gone; the files of the workspace are there, "
+    "as the last call left them; processes, /tmp and what was installed elsewhere are not]"
+)
+_CLOSED: Final = ToolResult(content="the workspace is closed", outcome="cancelled")
+_LOST: Final = ToolResult(
+    content="[the container ended during this call; how far it came is unknown; the next call gets a new one]",
+    outcome="error",
+)
+
+
+@contextlib.asynccontextmanager
+async def open_docker(
+    options: DockerOptions | None = None, *, owner: str | None = None
+) -> AsyncIterator[DockerExecutor]:
+    """The docker executor, with a nursery for its containers. Leaving it removes them.
+
+    Args:
+        options: how containers are made.
+        owner: whose they are, in letters and digits; what an earlier life of the same owner left is removed by `check`,
+            so there must be one of a name at a time. By default nobody's.
+
+    """
+    chosen = options or DockerOptions()
+    labels = {OWNER: owner or secrets.token_hex(8), BOOT: secrets.token_hex(8)}
+    engine = Engine(chosen, labels)
+    try:
+        async with trio.open_nursery() as nursery:
+            pool = Pool(engine, nursery, chosen.pool)
+            executor = DockerExecutor(chosen, engine, pool)
+            filling = await nursery.start(pool.keep_full)
+            try:
+                yield executor
+            finally:
+                filling.cancel()
+                with trio.CancelScope(shield=True):
+                    await executor.aclose()
+    finally:
+        with trio.CancelScope(shield=True):
+            await engine.aclose()
+
+
+class DockerExecutor:
+    """Serves all conversations. Made by `open_docker`."""
+
+    def __init__(self, options: DockerOptions, engine: Engine, pool: Pool) -> None:
+        self._options = options
+        self._engine = engine
+        self._pool = pool
+        self._threads = trio.CapacityLimiter(_FILE_THREADS)
+        self._open: set[DockerWorkspace] = set()
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        return "docker"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            stream=True,
+            cancel=True,
+            sandbox="container",
+            network="none" if self._options.network == "none" else "configurable",
+            files=True,
+            parallel=True,
+            images=True,
+            resume=True,
+        )
+
+    @property
+    def pool(self) -> Pool:
+        return self._pool
+
+    def tools(self) -> Sequence[Mapping[str, Any]]:
+        """Definitions for the model."""
+        return tools.TOOLS
+
+    async def check(self) -> None:
+        """Raise BackendUnavailable if no container can be made here; remove what an earlier life has left."""
+        await self._engine.check()
+        await self._engine.sweep()
+
+    async def open(self, spec: WorkspaceSpec) -> DockerWorkspace:
+        """Open a workspace, making its folder if it is missing. Raises BackendUnavailable."""
+        if self._closed:
+            raise BackendUnavailable("the docker backend is closed; the daemon is stopping")
+        await self._engine.check()
+        try:
+            await trio.to_thread.run_sync(partial(spec.root.mkdir, parents=True, exist_ok=True, mode=0o700))
+        except OSError as error:
+            raise BackendUnavailable(
+                f"the workspace {spec.root} cannot be used: {error.strerror}; make it writable for the daemon"
+            ) from error
+        mirror = Mirror(spec.root, self._options.workspace_bytes, self._threads)
+        workspace = DockerWorkspace(self._options, self._container, mirror, self._threads, self._open.discard)
+        self._open.add(workspace)
+        return workspace
+
+    async def aclose(self) -> None:
+        """Close all workspaces and remove all containers. May be called twice."""
+        self._closed = True
+        async with trio.open_nursery() as nursery:
+            for workspace in list(self._open):
+                nursery.start_soon(workspace.aclose)
+            nursery.start_soon(self._pool.aclose)
+
+    async def _container(self) -> Container:
+        """A container for a conversation that has claimed one. Raises BackendUnavailable."""
+        holding = [workspace for workspace in self._open if workspace.holds_container]
+        if len(holding) > self._options.max_containers:
+            idle = [workspace for workspace in holding if not workspace.busy]
+            if not idle:
+                raise BackendUnavailable(
+                    f"all {self._options.max_containers} containers are at work; send again later, or raise "
+                    "max_containers"
+                )
+            await min(idle, key=lambda workspace: workspace.used_at).release()
+        return await self._pool.take()
+
+
+class DockerWorkspace:
+    """A conversation's folder on disk and, from its first call on, a container."""
+
+    def __init__(
+        self,
+        options: DockerOptions,
+        new_container: Callable[[], Awaitable[Container]],
+        mirror: Mirror,
+        threads: trio.CapacityLimiter,
+        forget: Callable[[DockerWorkspace], None],
+    ) -> None:
+        self.used_at = 0.0
+        self._options = options
+        self._new_container = new_container
+        self._mirror = mirror
+        self._threads = threads
+        self._forget = forget
+        self._container: Container | None = None
+        self._claims = False
+        self._starting = trio.Lock()
+        self._editing = trio.Lock()
+        self._skills: set[Path] = set()  # brought into this container
+        self._folders: dict[Path, str] = {}
+        self._calls = 0
+        self._quiet = trio.Event()
+        self._closed = False
+
+    @property
+    def root(self) -> Path:
+        """Where tools see the workspace."""
+        return Path(WORKSPACE)
+
+    @property
+    def holds_container(self) -> bool:
+        """Whether it has one, or is getting one."""
+        return self._claims or (self._container is not None and not self._container.gone.is_set())
+
+    @property
+    def busy(self) -> bool:
+        return self._calls > 0
+
+    def path_of_skill(self, copy: Path) -> str:
+        """A folder inside, to which the copy is taken before the first call that may use it."""
+        if copy not in self._folders:
+            name = copy.name[:16] if re.fullmatch(r"[0-9a-f]{64}", copy.name) else copy.name
+            again = sum(other.rpartition("~")[0] == name or other == name for other in self._folders.values())
+            self._folders[copy] = f"{name}~{again + 1}" if again else name
+        return f"{SKILLS}/{self._folders[copy]}"
+
+    async def execute(self, call: ToolCall, context: ToolContext) -> ToolResult:
+        """Run one call. Cancelling it kills every process it started before it returns. Raises BackendUnavailable."""
+        started = trio.current_time()
+        self._calls += 1
+        self._quiet = trio.Event()
+        try:
+            result = await self._perform(tools.parse(call), call, context)
+        except (tools.BadInput, PathRefused) as refusal:
+            result = ToolResult(content=clean(str(refusal))[: context.max_output_chars], outcome="error")
+        except ContainerLost:
+            result = _CLOSED if self._closed else _LOST
+        finally:
+            self._calls -= 1
+            self.used_at = trio.current_time()
+            if not self._calls:
+                self._quiet.set()
+        return replace(result, duration_ms=round((trio.current_time() - started) * 1000))
+
+    async def aclose(self) -> None:
+        """Kill what still runs and remove the container. The files stay. May be called twice."""
+        self._closed = True
+        self._forget(self)
+        await self.release()
+
+    async def release(self) -> None:
+        """Let go of the container; a later call gets another."""
+        container = self._container
+        if container is None:
+            return
+        container.link.cancel_all()
+        if self._calls:
+            with trio.move_on_after(_CANCELLED_S):
+                await self._quiet.wait()
+        await container.end()
+
+    async def _perform(self, request: tools.ToolInput, call: ToolCall, context: ToolContext) -> ToolResult:
+        if self._closed:
+            return _CLOSED
+        container, notes = await self._prepared(context)
+        match request:
+            case tools.View():
+                text, kind, data = await container.operate(
+                    "view",
+                    {
+                        "request": asdict(request),
+                        "readable": [self.path_of_skill(copy) for copy in context.readable],
+                        "max_chars": context.max_output_chars,
+                    },
+                )
+                images = [] if kind is None else [Image(media_type=kind, data=base64.b64decode(data))]
+                result = ToolResult(content=clean(text)[: context.max_output_chars], outcome="ok", images=images)
+            case tools.CreateFile():
+                result = await self._edit(container, "create_file", request)
+            case tools.StrReplace():
+                result = await self._edit(container, "str_replace", request)
+            case tools.Bash():
+                argv = ["bash", "--noprofile", "--norc", "-c", request.command]
+                result = await self._run(container, argv, call, context)
+            case tools.Run():
+                result = await self._run(container, request.argv, call, context)
+        return _with_notes(result, notes, context.max_output_chars)
+
+    async def _edit(self, container: Container, name: str, request: tools.CreateFile | tools.StrReplace) -> ToolResult:
+        async with self._editing:
+            message, path = await container.operate(name, {"request": asdict(request)})
+        note = await self._mirror.pull(container.operate)
+        return _with_notes(ToolResult(content=clean(message), outcome="ok", files=(path,)), [note])
+
+    # Commands
+
+    async def _run(self, container: Container, argv: Sequence[str], call: ToolCall, context: ToolContext) -> ToolResult:
+        spill = file_of_output(call.id).split("/")
+        try:
+            request = self._request(argv, call, context, spill)
+        except ValueError as error:
+            return ToolResult(content=f"the command was not started: {error}", outcome="error")
+        done = await self._call(container, request, context)
+        note = await self._bring_out(container, done.tree)
+        if context.hidden:
+            done = hide(done, context.hidden)
+        output_file = "/".join(spill) if done.spill is not None else None
+        content = compose(
+            done, timeout_s=context.timeout_s, max_chars=context.max_output_chars, output_file=output_file
+        )
+        written = done.spill is not None and done.spill.bytes > 0
+        result = ToolResult(
+            content=content,
+            outcome="cancelled" if self._closed and done.outcome == "lost" else outcome_of(done),
+            exit_code=None if done.error is not None else done.code,
+            output_file=output_file if written else None,
+            files=(output_file,) if written and output_file is not None else (),
+        )
+        return _with_notes(result, [note], context.max_output_chars)
+
+    async def _call(self, container: Container, request: Request, context: ToolContext) -> Done:
+        """Run it, bringing out its files now and then; if it is cancelled, also at its end."""
+        try:
+            with trio.move_on_after(request.timeout_s + _BACKSTOP_S):
+                return await self._call_and_bring_out(container, request, context)
+        except BaseException:
+            with trio.move_on_after(_CANCELLED_S, shield=True):
+                await self._bring_out(container, None)
+            raise
+        return Done(outcome="timeout")
+
+    async def _call_and_bring_out(self, container: Container, request: Request, context: ToolContext) -> Done:
+        failure: Exception | None = None
+        done = Done(outcome="lost")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._bring_out_often, container)
+            try:
+                done = await container.link.call(request, context.emit)
+            except Exception as error:  # of the consumer: it is raised as it is, not in a group
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return done
+
+    async def _bring_out_often(self, container: Container) -> None:
+        while True:
+            await trio.sleep(_EVERY_S)
+            await self._bring_out(container, None)
+
+    async def _bring_out(self, container: Container, digest: str | None) -> str:
+        try:
+            return await self._mirror.pull(container.operate, digest)
+        except (ContainerLost, PathRefused):
+            return ""
+
+    def _request(self, argv: Sequence[str], call: ToolCall, context: ToolContext, spill: Sequence[str]) -> Request:
+        environment = {
+            "PATH": self._options.path,
+            "HOME": WORKSPACE,
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            "TMPDIR": "/tmp",
+            **self._options.environment,
+            **context.environment,
+            "SKILLD_CALL": file_name(call.id),
+        }
+        for name, value in environment.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise ValueError(f"the environment variable {name!r} is not one the system allows")
+        return Request(
+            argv=argv,
+            cwd=WORKSPACE,
+            env=environment,
+            timeout_s=context.timeout_s,
+            max_chars=context.max_output_chars,
+            spill=spill,
+            may_spill=not (context.hidden and context.environment),
+            spill_after_chars=max(0, context.max_output_chars - NOTE_CHARS),
+            limits=Limits(processes=self._options.processes_of_a_call),
+            stream=context.emit is not None,
+        )
+
+    # The container
+
+    async def _prepared(self, context: ToolContext) -> tuple[Container, list[str]]:
+        """The container, with the files and the skills in it; what the model has to know of it."""
+        async with self._starting:
+            notes = []
+            container = self._container
+            if container is None or container.link.closed:
+                if container is not None:
+                    await container.gone.wait()
+                    notes.append(_REPLACED)
+                self._mirror.forget()
+                self._skills.clear()
+                self._claims = True
+                try:
+                    container = self._container = await self._new_container()
+                finally:
+                    self._claims = False
+            notes.append(await self._mirror.push(container.operate))
+            for copy in context.readable:
+                if copy not in self._skills:
+                    await self._bring_skill(container, copy)
+            return container, notes
+
+    async def _bring_skill(self, container: Container, copy: Path) -> None:
+        found = await trio.to_thread.run_sync(bundles.listing, str(copy), limiter=self._threads)
+        brought = 0
+        for portion in bundles.pieces(found, found):
+            data = await trio.to_thread.run_sync(bundles.pack, str(copy), portion, limiter=self._threads)
+            text = base64.b64encode(data).decode("ascii")
+            folder = self.path_of_skill(copy).removeprefix(f"{SKILLS}/")
+            brought += await container.operate("skill", {"folder": folder, "tar": text})
+        if brought < len(found):
+            raise PathRefused(f"the skill at {self.path_of_skill(copy)} does not fit into the container")
+        self._skills.add(copy)
+
+
+def _with_notes(result: ToolResult, notes: Sequence[str], max_chars: int | None = None) -> ToolResult:
+    """Notes go first, so that a cut takes none of them."""
+    said = [note for note in notes if note]
+    return replace(result, content="\n".join([*said, result.content])[:max_chars]) if said else result

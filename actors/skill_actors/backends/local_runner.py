@@ -1,0 +1,117 @@
+"""The resident runner on the host: as `runner`, and it keeps a call to what its sandbox allows.
+
+Run as `python3 -I -S -E local_runner.py`, with `runner.py` and `confinement.py` beside it. A job has two fields more:
+`confine` is what its process gives up by itself, `program` is what its argv will start in the end where that is another
+program (bubblewrap): if it cannot be started, it is for us to say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+
+if TYPE_CHECKING or __name__ != "__main__":
+    from . import confinement, runner
+else:
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import confinement
+    import runner
+
+__all__ = ["check_program", "main", "usage_below"]
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class _Keeper(runner.Keeper):
+    def launch(self, job: dict[str, Any]) -> None:
+        if job["program"] is not None:
+            check_program(job["program"], job["env"].get("PATH", os.defpath), job["cwd"])
+        if job["confine"] is not None:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(job["folders"][0])  # the workspace; commands cannot touch the folder that it is in
+            confinement.confine(**job["confine"])
+            for folder in job["folders"][1:]:
+                with contextlib.suppress(OSError):  # there already, or a link by now that leads elsewhere
+                    os.mkdir(folder)
+            job = {**job, "folders": ()}
+        super().launch(job)
+
+
+class _Runner(runner.Runner):
+    def keeper(self, control: socket.socket, job: socket.socket, outputs: tuple[int, int]) -> runner.Keeper:
+        return _Keeper(control, job, outputs)
+
+    def is_watched(self, call: runner.Call) -> bool:
+        return any(name.startswith(runner.TOTAL) for name in call.limits)
+
+    def exceeded(self, call: runner.Call) -> str | None:
+        processes, memory_bytes, cpu_s = usage_below(call.keeper.pid)
+        limits = call.limits
+        if processes > limits.get("total_processes", processes):
+            return f"it had {processes} processes, more than {limits['total_processes']}"
+        if memory_bytes > limits.get("total_memory_bytes", memory_bytes):
+            return f"it had {memory_bytes} bytes of memory in use, more than {limits['total_memory_bytes']}"
+        if cpu_s > limits.get("total_cpu_s", cpu_s):
+            return f"it took {cpu_s:.1f} s of processor time, more than {limits['total_cpu_s']}"
+        return None
+
+
+def usage_below(root: int) -> tuple[int, int, float]:
+    """Of all below `root`: how many live, their memory in bytes; seconds of processor time, of ended ones too."""
+    found = [entry[0] for entry in runner.family(root) if entry[3] != "Z"]
+    pages, ticks = 0, 0
+    for pid in (root, *found):
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            ticks += sum(map(int, fields[11:15] if pid != root else fields[13:15]))
+            if pid != root:
+                with open(f"/proc/{pid}/statm", "rb") as file:
+                    _, resident, shared = map(int, file.read().split()[:3])
+                pages += resident - shared
+        except (OSError, ValueError):  # gone meanwhile
+            continue
+    return len(found), pages * _PAGE_BYTES, ticks / _TICKS_A_SECOND
+
+
+def check_program(name: str, path: str, cwd: str) -> None:
+    """Raise the OSError that execve of this program would, found by PATH and started in `cwd`."""
+    folders = [""] if "/" in name else path.split(":")
+    number = errno.ENOENT
+    for place in (os.path.join(cwd, folder, name) for folder in folders):
+        if not os.path.isfile(place):
+            continue
+        if not os.access(place, os.X_OK):
+            number = errno.EACCES
+            continue
+        if _has_format(place):
+            return
+        number = errno.ENOEXEC
+    raise OSError(number, os.strerror(number), name)
+
+
+def _has_format(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4).startswith((b"#!", b"\x7fELF"))
+    except OSError:  # it may be run and not read
+        return True
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    runner.join_group()
+    confinement.landlock_abi()  # loads what it needs before the first fork
+    runner.serve(_Runner())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""skillctl backends: what runs tools here, what each claims to do, and, measured, whether it does."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skilld.cli.app import App
+from skilld.cli.commands.options import json_option, pass_app
+from skilld.cli.failure import EXIT, Failure
+from skilld.cli.output import clean, one_line, print_json, print_table
+
+__all__ = ["backends_command"]
+
+_MARKS = {"confirmed": "measured", "refuted": "NOT SO", "unmeasured": ""}
+
+
+@click.command("backends")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--measure", is_flag=True, help="Open the backends here, without the daemon, and try what they claim.")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="With --measure: where their options are.")
+@json_option()
+@pass_app
+def backends_command(app: App, names: Sequence[str], measure: bool, file: Path | None, as_json: bool) -> int:
+    """Show what each backend can do. Exits 1 if one of them cannot run, or does not do what it claims.
+
+    \b
+    Examples:
+      skillctl backends
+      skillctl backends --measure local
+    """
+    if file is not None and not measure:
+        raise click.UsageError("--config goes with --measure; the daemon has its own")
+    if measure:
+        found = _measured(names, file)
+    else:
+        with app.client() as client:
+            found = client.backends()
+        missing = set(names) - {item["name"] for item in found}
+        if missing:
+            raise Failure(f"this daemon has no backend {min(missing)!r}; see 'skillctl backends'")
+        found = [item for item in found if not names or item["name"] in names]
+    if as_json:
+        print_json({"items": found})
+    else:
+        _show(found)
+    sound = all(item["available"] and "refuted" not in item.get("measured", {}).values() for item in found)
+    return EXIT.DONE if sound else EXIT.FAILED
+
+
+def _measured(names: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
+    import trio
+
+    from skilld.cli.commands.config import load
+    from skilld.config import ConfigError
+
+    try:
+        backends = load(file)[1].backends
+    except ConfigError as error:
+        raise Failure(str(error)) from error
+    with tempfile.TemporaryDirectory(prefix="skillctl-") as folder:
+        return [
+            trio.run(_try, name, backends.options_of(name), Path(folder, str(number)), name in backends.default)
+            for number, name in enumerate(names or backends.names)
+        ]
+
+
+async def _try(name: str, options: Mapping[str, Any], folder: Path, is_default: bool) -> dict[str, Any]:
+    """The same facts as the daemon's, and what was measured."""
+    from skill_actors.backends.base import BackendUnavailable
+    from skill_actors.backends.registry import factory
+    from skill_actors.backends.workers import Host
+    from skill_actors.testing.backends import measure, verdicts
+
+    facts: dict[str, Any] = {"name": name, "available": False, "problem": None, "default": is_default}
+    try:
+        async with (await factory(name))(options, Host()) as executor:
+            await executor.check()
+            findings = await measure(executor, folder)
+            claims = executor.capabilities.claims()
+    except BackendUnavailable as error:
+        return {**facts, "problem": str(error), "capabilities": {}, "fidelity": {}, "notes": {}}
+    return {
+        **facts,
+        "available": True,
+        "capabilities": {claim: stands.value for claim, stands in claims.items()},
+        "fidelity": {claim: stands.fidelity for claim, stands in claims.items()},
+        "notes": {claim: stands.note for claim, stands in claims.items() if stands.note},
+        "measured": verdicts(findings),
+        "failed": [f"{finding.title}: {finding.detail}" for finding in findings if finding.outcome == "failed"],
+    }
+
+
+def _show(found: Sequence[Mapping[str, Any]]) -> None:
+    """A column for each backend, a row for each capability; then what there is to say about them."""
+    rows = [["available", *("yes" if item["available"] else "no" for item in found)]]
+    capabilities = dict.fromkeys(name for item in found for name in item["capabilities"])
+    rows += [[name, *(_cell(item, name) for item in found)] for name in capabilities]
+    if any("measured" in item for item in found):
+        rows.append(["contract", *(_MARKS.get(item.get("measured", {}).get("contract", ""), "") for item in found)])
+    print_table(["", *(item["name"] + (" (default)" if item["default"] else "") for item in found)], rows)
+    for item in found:
+        said = [item["problem"]] if item["problem"] else []
+        said += [f"{name}, in part: {note}" for name, note in item["notes"].items()]
+        said += [f"NOT SO: {failed}" for failed in item.get("failed", ())]
+        for text in said:
+            print(f"{item['name']}: {clean(one_line(text))}")
+
+
+def _cell(item: Mapping[str, Any], name: str) -> str:
+    value = item["capabilities"].get(name)
+    if value is None:
+        return ""
+    shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    parts = [shown, "in part" if item["fidelity"].get(name) == "partial" else ""]
+    parts.append(_MARKS.get(item.get("measured", {}).get(name, ""), ""))
+    return ", ".join(part for part in parts if part)

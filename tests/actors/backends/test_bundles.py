@@ -1,0 +1,208 @@
+"""Folders in tar archives: what goes in comes out, and what was made to harm stays out."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from skill_actors.backends import bundles
+from skill_actors.backends.bundles import BUNDLE_BYTES, Entry, Piece
+
+
+def copied(source: Path, target: Path) -> dict[str, Entry]:
+    """Everything of one folder in another, in bundles."""
+    target.mkdir(exist_ok=True)
+    found = bundles.listing(str(source))
+    made: dict[str, Entry] = {}
+    for portion in bundles.pieces(found, found):
+        made |= bundles.unpack(str(target), bundles.pack(str(source), portion))
+    return made
+
+
+def test_files_folders_and_links_arrive_as_they_are(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "a" / "b").mkdir(parents=True)
+    (source / "a" / "b" / "empty").touch()
+    (source / "a" / "ünï\n").write_bytes(b"\0\xff" * 9)
+    (source / os.fsdecode(b"\xff\xfe")).write_text("odd name")
+    (source / "run").write_text("#!/bin/sh\n")
+    (source / "run").chmod(0o755)
+    (source / "link").symlink_to("/no/such/place")
+    (source / ("n" * 255)).write_text("long")
+    made = copied(source, tmp_path / "target")
+    assert made.keys() == bundles.listing(str(source)).keys()
+    for path, entry in bundles.listing(str(tmp_path / "target")).items():
+        assert (entry.kind, entry.size) == (made[path].kind, made[path].size)
+        if entry.kind == "file":
+            assert (tmp_path / "target" / path).read_bytes() == (source / path).read_bytes()
+    assert os.readlink(tmp_path / "target" / "link") == "/no/such/place"
+    assert stat.S_IMODE((tmp_path / "target" / "run").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("size", [BUNDLE_BYTES - 1, BUNDLE_BYTES, BUNDLE_BYTES + 1, 3 * BUNDLE_BYTES + 17])
+def test_a_large_file_arrives_whole_and_only_when_it_is_whole(tmp_path: Path, size: int) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    (source / "small").write_text("x")
+    (source / "big").write_bytes(os.urandom(size))
+    found = bundles.listing(str(source))
+    portions = list(bundles.pieces(found, found))
+    for portion in portions:
+        assert sum(piece.length for piece in portion) <= BUNDLE_BYTES
+        bundles.unpack(str(target), bundles.pack(str(source), portion))
+        whole = any(piece.path == "big" and piece.last for piece in portion) or portion is portions[-1]
+        assert (target / "big").exists() is whole or size <= BUNDLE_BYTES
+    assert (target / "big").read_bytes() == (source / "big").read_bytes()
+    assert sorted(path.name for path in target.iterdir()) == ["big", "small"]
+
+
+def test_a_file_that_shrinks_meanwhile_does_not_arrive_and_then_does(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    (source / "big").write_bytes(b"x" * (2 * BUNDLE_BYTES + 5))
+    found = bundles.listing(str(source))
+    first, *rest = bundles.pieces(found, found)
+    bundles.unpack(str(target), bundles.pack(str(source), first))
+    os.truncate(source / "big", BUNDLE_BYTES)
+    for portion in rest:
+        bundles.unpack(str(target), bundles.pack(str(source), portion))
+    assert not (target / "big").exists()
+    copied(source, target)
+    assert [(path.name, path.stat().st_size) for path in target.iterdir()] == [("big", BUNDLE_BYTES)]
+
+
+def test_a_part_without_the_ones_before_it_is_left_out(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    (source / "big").write_bytes(b"x" * 100)
+    late = bundles.pack(str(source), [Piece("big", 50, 50)])
+    assert bundles.unpack(str(target), late) == {}
+    bundles.unpack(str(target), bundles.pack(str(source), [Piece("big", 0, 10, False)]))
+    assert bundles.unpack(str(target), late) == {}
+    assert not (target / "big").exists()
+
+
+def archive(*members: tuple[str, bytes, str]) -> bytes:
+    """(name, type, link target) of members; files hold b"evil"."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as made:
+        for name, kind, link in members:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, link
+            member.size = 4 if kind == tarfile.REGTYPE else 0
+            made.addfile(member, io.BytesIO(b"evil"))
+    return target.getvalue()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("../outside/file", tarfile.REGTYPE, "")],
+        [("a/../../outside/file", tarfile.REGTYPE, "")],
+        [("/outside/file", tarfile.REGTYPE, "")],
+        [("./file", tarfile.REGTYPE, "")],
+        [("out", tarfile.SYMTYPE, "../outside"), ("out/file", tarfile.REGTYPE, "")],
+        [
+            ("a", tarfile.DIRTYPE, ""),
+            ("a/out", tarfile.SYMTYPE, "../../outside"),
+            ("a/out/x/file", tarfile.REGTYPE, ""),
+        ],
+        [("hard", tarfile.LNKTYPE, "../outside/mine"), ("hard", tarfile.LNKTYPE, "/etc/passwd")],
+        [("fifo", tarfile.FIFOTYPE, "")],
+        [("device", tarfile.CHRTYPE, "")],
+        [("there/file", tarfile.REGTYPE, "")],
+    ],
+)
+def test_an_archive_made_to_harm_writes_nothing_outside_and_nothing_special(
+    tmp_path: Path, members: list[tuple[str, bytes, str]]
+) -> None:
+    outside, target = tmp_path / "outside", tmp_path / "target"
+    outside.mkdir()
+    (outside / "mine").write_text("mine")
+    target.mkdir()
+    (target / "there").symlink_to(outside)
+    bundles.unpack(str(target), archive(*members))
+    assert [path.name for path in outside.iterdir()] == ["mine"]
+    assert (outside / "mine").stat().st_nlink == 1
+    for path in target.rglob("*"):
+        assert path.is_symlink() or path.is_dir() or (path.is_file() and path.read_bytes() != b"evil")
+
+
+def test_an_offset_that_is_not_the_end_makes_no_sparse_file(tmp_path: Path) -> None:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as made:
+        for offset in ("0", "99999999999", "-5", "x", "9" * 40):
+            member = tarfile.TarInfo("file")
+            member.size = 4
+            member.pax_headers = {"SKILLD.offset": offset, "SKILLD.last": "0"}
+            made.addfile(member, io.BytesIO(b"evil"))
+    assert bundles.unpack(str(tmp_path), target.getvalue()) == {}
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 4
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive at all", b"\0" * 1024, os.urandom(5000)])
+def test_what_is_no_archive_is_nothing(tmp_path: Path, data: bytes) -> None:
+    assert bundles.unpack(str(tmp_path), data) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_is_cut_off_delivers_what_is_whole(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("a", "b"):
+        (source / name).write_bytes(b"x" * 2000)
+    found = bundles.listing(str(source))
+    data = bundles.pack(str(source), next(bundles.pieces(found, ["a", "b"])))
+    made = bundles.unpack(str(tmp_path / "source"), data[:3000])
+    assert list(made) == ["a"]
+
+
+def test_a_folder_takes_the_place_of_a_file_and_the_other_way_round(tmp_path: Path) -> None:
+    one, two, target = tmp_path / "one", tmp_path / "two", tmp_path / "target"
+    (one / "x").mkdir(parents=True)
+    two.mkdir()
+    (two / "x").write_text("file")
+    copied(two, target)
+    bundles.remove(str(target), ["x"])
+    copied(one, target)
+    assert (target / "x").is_dir()
+    copied(two, target)
+    assert (target / "x").read_text() == "file"
+
+
+def test_removing_follows_no_link_and_leaves_what_is_not_empty(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").touch()
+    target = tmp_path / "target"
+    (target / "full").mkdir(parents=True)
+    (target / "full" / "kept").touch()
+    (target / "link").symlink_to(tmp_path / "outside")
+    bundles.remove(str(target), ["link/file", "link", "full", "gone", "gone/too", "../outside/file"])
+    assert (tmp_path / "outside" / "file").exists()
+    assert sorted(path.name for path in target.rglob("*")) == ["full", "kept"]
+
+
+def test_the_digest_tells_every_change(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    seen = {bundles.digest(bundles.listing(str(tmp_path)))}
+    for change in (
+        lambda: (tmp_path / "b").touch(),
+        lambda: (tmp_path / "a").write_text("y"),
+        lambda: (tmp_path / "a").chmod(0o600),
+        lambda: (tmp_path / "d").mkdir(),
+        lambda: (tmp_path / "b").rename(tmp_path / "c"),
+        lambda: (tmp_path / "c").unlink(),
+    ):
+        change()
+        now = bundles.digest(bundles.listing(str(tmp_path)))
+        assert now not in seen
+        seen.add(now)
+        assert now == bundles.digest(bundles.listing(str(tmp_path)))
