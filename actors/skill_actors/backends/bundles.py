@@ -3,8 +3,8 @@
 The same code runs at both ends, with the standard library only. Files travel in bundles: tar archives of about
 BUNDLE_BYTES; a file that is larger travels in parts, members whose SKILLD.offset and SKILLD.last
 say where they belong.
-`unpack` trusts neither the archive nor the folder: it walks below `root` without following any link, makes regular
-files, folders and links only, and puts a file in its place in one step. Everything here blocks.
+Nothing here follows a link below `root`. `unpack` does not trust the archive: it makes regular files, folders and
+links only, takes no more than was asked for, and puts a file in its place in one step. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -14,19 +14,35 @@ import errno
 import hashlib
 import io
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-__all__ = ["BUNDLE_BYTES", "Entry", "Piece", "digest", "listing", "pack", "pieces", "remove", "unpack"]
+__all__ = [
+    "BUNDLE_BYTES",
+    "CLOSED",
+    "Entry",
+    "Piece",
+    "digest",
+    "listing",
+    "pack",
+    "part_of",
+    "pieces",
+    "remove",
+    "unpack",
+]
 
 BUNDLE_BYTES: Final = 1 << 20
 _BUNDLE_FILES: Final = 1_000
 _OFFSET: Final = "SKILLD.offset"
 _LAST: Final = "SKILLD.last"
-_PART: Final = ".skilld-part-"
+CLOSED: Final = -1  # the size of a folder that cannot be listed
+_PART: Final = re.compile(r"\.skilld-part-[0-9a-f]{24}")
+_DEPTH: Final = 256  # folders below this many are not looked into
+_LATEST_S: Final = 1 << 40  # of a time; every file system holds less
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -37,7 +53,7 @@ class Entry:
 
     kind: str  # dir, file or link
     mode: int
-    size: int
+    size: int  # CLOSED, where nothing is known of what is in a folder
     stamp: tuple[int, ...]
 
 
@@ -51,28 +67,29 @@ class Piece:
     last: bool = True
 
 
-def listing(root: str, *, adopt_uid: int | None = None) -> dict[str, Entry]:
+def listing(root: str, *, adopt_uid: int | None = None, sweep: bool = False) -> dict[str, Entry]:
     """Everything below `root` that can be seen, by relative path; folders before what is in them.
 
+    A folder that cannot be listed has the size CLOSED; `root` is among the entries, as "", only where that is so.
     What `adopt_uid`, which is the caller, owns is made accessible to its group, for those who come after it.
+    With `sweep` the parts of files that never became whole are removed: nobody may be unpacking meanwhile.
     """
     found: dict[str, Entry] = {}
     folders = [""]
     while folders:
-        folder = folders.pop()
+        path = folders.pop()
         try:
-            with os.scandir(f"{root}/{folder}") as entries:
-                names = sorted(entry.name for entry in entries if not entry.name.startswith(_PART))
-        except OSError:  # another's, gone meanwhile, or too deep
-            continue
-        for name in names:
-            path = f"{folder}/{name}" if folder else name
-            with contextlib.suppress(OSError):
-                entry = _entry(f"{root}/{path}", adopt_uid)
-                if entry is not None:
-                    found[path] = entry
-                    if entry.kind == "dir":
-                        folders.append(path)
+            inside = _inside(root, path, adopt_uid, sweep)
+        except FileNotFoundError:  # gone meanwhile
+            found.pop(path, None)
+        except OSError:  # another's, or too deep
+            found[path] = replace(found.get(path, Entry("dir", 0, 0, ())), size=CLOSED)
+        else:
+            for name, entry in inside.items():
+                inner = f"{path}/{name}" if path else name
+                found[inner] = entry
+                if entry.kind == "dir":
+                    folders.append(inner)
     return found
 
 
@@ -110,31 +127,49 @@ def pack(root: str, wanted: Sequence[Piece]) -> bytes:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as archive:
         for piece in wanted:
-            with contextlib.suppress(OSError):
-                _pack_one(archive, f"{root}/{piece.path}", piece)
+            parts = piece.path.split("/")
+            with contextlib.suppress(OSError), _parent(root, parts, make=False) as folder:
+                _pack_one(archive, folder, parts[-1], piece)
     return target.getvalue()
 
 
-def unpack(root: str, data: bytes, *, file_bits: int = 0o600, folder_bits: int = 0o700) -> dict[str, Entry]:
+def unpack(
+    root: str,
+    data: bytes,
+    *,
+    file_bits: int = 0o600,
+    folder_bits: int = 0o700,
+    wanted: Sequence[Piece] | None = None,
+) -> dict[str, Entry]:
     """Put what an archive holds below `root`; what became of it, by path. Entries that make no sense are left out.
 
-    `file_bits` and `folder_bits` are added to the modes. Raises OSError where the disk or a quota is full.
+    `file_bits` and `folder_bits` are added to the modes. What is not `wanted`, if that is said, is left out as well.
+    Raises OSError where the disk or a quota is full.
     """
     made: dict[str, Entry] = {}
+    room = None if wanted is None else {(piece.path, piece.offset): piece for piece in wanted}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="surrogateescape") as archive:
             for member in archive:
+                if member.size < 0:  # it would lead back to where the archive was read already
+                    break
                 parts = member.name.split("/")
-                if not _is_below(parts):
+                if not _is_below(parts) or any(map(_PART.fullmatch, parts)) or not _is_wanted(member, room):
                     continue
                 with _left_out_unless_full(), _parent(root, parts, make=True) as folder:
                     if _unpack_one(archive, member, folder, parts[-1], file_bits, folder_bits):
                         entry = _entry_at(folder, parts[-1])
                         if entry is not None:
                             made["/".join(parts)] = entry
-    except tarfile.TarError:
+    except (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError):
         pass  # the rest of it is no archive: it counts as not delivered
     return made
+
+
+def part_of(path: str) -> str:
+    """Where `unpack` keeps the parts of a large file until it is whole."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + _part(name)
 
 
 def remove(root: str, paths: Iterable[str]) -> None:
@@ -154,6 +189,8 @@ def remove(root: str, paths: Iterable[str]) -> None:
 def _left_out_unless_full() -> Iterator[None]:
     try:
         yield
+    except (ValueError, OverflowError):  # such as a time or a name the system does not know
+        pass
     except OSError as error:
         if error.errno in _FULL:
             raise
@@ -163,14 +200,58 @@ def _is_below(parts: Sequence[str]) -> bool:
     return all(part not in ("", ".", "..") and "\0" not in part for part in parts)
 
 
-def _entry(path: str, adopt_uid: int | None) -> Entry | None:
-    status = os.lstat(path)
+def _is_wanted(member: tarfile.TarInfo, room: dict[tuple[str, int], Piece] | None) -> bool:
+    """Whether it was asked for and is not larger; once."""
+    if room is None:
+        return True
+    piece = room.pop((member.name, _offset(member)), None)
+    return piece is not None and member.size <= piece.length and (piece.last or not _is_last(member))
+
+
+def _offset(member: tarfile.TarInfo) -> int:
+    at = member.pax_headers.get(_OFFSET, "0")
+    return int(at) if at.isdecimal() and len(at) < 20 else -1
+
+
+def _is_last(member: tarfile.TarInfo) -> bool:
+    return member.pax_headers.get(_LAST) != "0"
+
+
+def _part(name: str) -> str:
+    return ".skilld-part-" + hashlib.blake2b(os.fsencode(name), digest_size=12).hexdigest()
+
+
+def _inside(root: str, path: str, adopt_uid: int | None, sweep: bool) -> dict[str, Entry]:
+    """What one folder holds, by name. Raises OSError."""
+    parts = path.split("/") if path else []
+    if len(parts) > _DEPTH:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+    found: dict[str, Entry] = {}
+    with _parent(root, [*parts, "."], make=False) as folder:
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            for name in sorted(os.listdir(fd)):
+                with contextlib.suppress(OSError):
+                    if _PART.fullmatch(name):
+                        if sweep:
+                            os.unlink(name, dir_fd=fd)
+                        continue
+                    entry = _entry(fd, name, adopt_uid)
+                    if entry is not None:
+                        found[name] = entry
+        finally:
+            os.close(fd)
+    return found
+
+
+def _entry(folder: int, name: str, adopt_uid: int | None) -> Entry | None:
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if adopt_uid is not None and status.st_uid == adopt_uid and not stat.S_ISLNK(status.st_mode):
         mode = stat.S_IMODE(status.st_mode)
         shared = mode | (0o2070 if stat.S_ISDIR(status.st_mode) else 0o060)
         if mode != shared:
-            os.chmod(path, shared)
-            status = os.lstat(path)
+            os.chmod(name, shared, dir_fd=folder)
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     return _described(status)
 
 
@@ -189,19 +270,19 @@ def _described(status: os.stat_result) -> Entry | None:
     return None
 
 
-def _pack_one(archive: tarfile.TarFile, path: str, piece: Piece) -> None:
-    status = os.lstat(path)
+def _pack_one(archive: tarfile.TarFile, folder: int, name: str, piece: Piece) -> None:
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     member = tarfile.TarInfo(piece.path)
     member.mode = stat.S_IMODE(status.st_mode) & 0o777
     member.mtime = int(status.st_mtime)
     if stat.S_ISLNK(status.st_mode):
-        member.type, member.linkname = tarfile.SYMTYPE, os.readlink(path)
+        member.type, member.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=folder)
         archive.addfile(member)
     elif stat.S_ISDIR(status.st_mode):
         member.type = tarfile.DIRTYPE
         archive.addfile(member)
     elif stat.S_ISREG(status.st_mode):
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         with open(fd, "rb", buffering=0) as file:
             data = os.pread(file.fileno(), piece.length, piece.offset)
         if piece.offset or not piece.last:
@@ -223,37 +304,44 @@ def _unpack_one(
         _clear(folder, name)
         os.symlink(member.linkname, name, dir_fd=folder)
         return True
-    source = archive.extractfile(member) if member.isreg() else None
-    if source is None:
+    if not member.isreg() or member.issparse():  # a sparse one claims sizes that it does not have
         return False
-    at = member.pax_headers.get(_OFFSET, "0")
-    offset = int(at) if at.isdecimal() and len(at) < 20 else -1
-    part = _PART + hashlib.blake2b(os.fsencode(name), digest_size=12).hexdigest()
+    part = _part(name)
+    try:
+        whole = _unpack_part(archive, member, folder, part, file_bits)
+        if whole:
+            with contextlib.suppress(NotADirectoryError, FileNotFoundError):
+                os.rmdir(name, dir_fd=folder)
+            os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part, dir_fd=folder)
+        raise
+    return whole
+
+
+def _unpack_part(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: int, part: str, file_bits: int) -> bool:
+    """Add to the part of a file; whether it is whole now. Raises ValueError if this does not belong to its end."""
+    offset = _offset(member)
     flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     if not offset:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part, dir_fd=folder)
         flags |= os.O_CREAT | os.O_EXCL
+    source = archive.extractfile(member)
     with open(os.open(part, flags, 0o600, dir_fd=folder), "wb", buffering=0) as file:
-        try:
-            if not offset:
-                os.fchmod(file.fileno(), member.mode & 0o777 | file_bits)  # the rest may be written by another user
-            if file.seek(0, os.SEEK_END) != offset:
-                return False
-            view = memoryview(source.read())
-            while view:
-                view = view[file.write(view) :]
-        except OSError:
-            os.unlink(part, dir_fd=folder)
-            raise
-        if member.pax_headers.get(_LAST) == "0":
-            return False
-        with contextlib.suppress(PermissionError):
-            os.utime(file.fileno(), (member.mtime, member.mtime))
-    with contextlib.suppress(NotADirectoryError, FileNotFoundError):
-        os.rmdir(name, dir_fd=folder)
-    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-    return True
+        if not offset:
+            os.fchmod(file.fileno(), member.mode & 0o777 | file_bits)  # the rest may be written by another user
+        if source is None or file.seek(0, os.SEEK_END) != offset:
+            raise ValueError("what comes before it is missing")
+        view = memoryview(source.read())
+        while view:
+            view = view[file.write(view) :]
+        if _is_last(member):
+            mtime = min(max(member.mtime, -_LATEST_S), _LATEST_S)
+            with contextlib.suppress(PermissionError):
+                os.utime(file.fileno(), (mtime, mtime))
+        return _is_last(member)
 
 
 def _set_folder_mode(name: str, folder: int, mode: int) -> None:

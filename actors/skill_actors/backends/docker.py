@@ -39,9 +39,15 @@ _BACKSTOP_S: Final = 8.0  # beyond a call's timeout: its runner hangs
 _CANCELLED_S: Final = 5.0  # to bring out the files of a call that was cancelled
 _EVERY_S: Final = 2.0  # the files of a call that takes long are brought out meanwhile
 _FILE_THREADS: Final = 8
+_OVER: Final = ""  # in place of a digest, for the mirror: the call is over, and its digest is not known
 _REPLACED: Final = (
     "[this conversation has got a new container, since the earlier one is gone; the files of the workspace are there, "
     "as the last call left them; processes, /tmp and what was installed elsewhere are not]"
+)
+_REPLACED_IN_PART: Final = (
+    "[this conversation has got a new container, since the earlier one is gone; the files of the workspace are there, "
+    "but what the last calls changed may be missing: look before you rely on it; processes, /tmp and what was "
+    "installed elsewhere are gone]"
 )
 _CLOSED: Final = ToolResult(content="the workspace is closed", outcome="cancelled")
 _LOST: Final = ToolResult(
@@ -181,6 +187,8 @@ class DockerWorkspace:
         self._claims = False
         self._starting = trio.Lock()
         self._editing = trio.Lock()
+        self._kept = True  # whether all that the last calls have changed is on disk
+        self._news = ""  # of a new container: until a result has told it
         self._skills: set[Path] = set()  # brought into this container
         self._folders: dict[Path, str] = {}
         self._calls = 0
@@ -225,6 +233,8 @@ class DockerWorkspace:
             self.used_at = trio.current_time()
             if not self._calls:
                 self._quiet.set()
+        news, self._news = self._news, ""
+        result = _with_notes(result, [news], context.max_output_chars)
         return replace(result, duration_ms=round((trio.current_time() - started) * 1000))
 
     async def aclose(self) -> None:
@@ -274,8 +284,8 @@ class DockerWorkspace:
     async def _edit(self, container: Container, name: str, request: tools.CreateFile | tools.StrReplace) -> ToolResult:
         async with self._editing:
             message, path = await container.operate(name, {"request": asdict(request)})
-        note = await self._mirror.pull(container.operate)
-        return _with_notes(ToolResult(content=clean(message), outcome="ok", files=(path,)), [note])
+        result = ToolResult(content=clean(message), outcome="ok", files=(path,))
+        return await self._with_files(result, container, _OVER)
 
     # Commands
 
@@ -286,7 +296,6 @@ class DockerWorkspace:
         except ValueError as error:
             return ToolResult(content=f"the command was not started: {error}", outcome="error")
         done = await self._call(container, request, context)
-        note = await self._bring_out(container, done.tree)
         if context.hidden:
             done = hide(done, context.hidden)
         output_file = "/".join(spill) if done.spill is not None else None
@@ -301,7 +310,19 @@ class DockerWorkspace:
             output_file=output_file if written else None,
             files=(output_file,) if written and output_file is not None else (),
         )
-        return _with_notes(result, [note], context.max_output_chars)
+        # The file of the output may have come to be after the digest was taken.
+        digest = (done.tree or _OVER) if done.spill is None else _OVER
+        return await self._with_files(result, container, digest, context.max_output_chars)
+
+    async def _with_files(
+        self, result: ToolResult, container: Container, digest: str, max_chars: int | None = None
+    ) -> ToolResult:
+        """Bring out the files of a call that is over. Where that fails the result says so, and is no success."""
+        note, failed = await self._bring_out(container, digest)
+        if failed:
+            outcome = "error" if result.outcome == "ok" else result.outcome
+            result = replace(result, outcome=outcome, output_file=None, files=())
+        return _with_notes(result, [note], max_chars)
 
     async def _call(self, container: Container, request: Request, context: ToolContext) -> Done:
         """Run it, bringing out its files now and then; if it is cancelled, also at its end."""
@@ -310,7 +331,7 @@ class DockerWorkspace:
                 return await self._call_and_bring_out(container, request, context)
         except BaseException:
             with trio.move_on_after(_CANCELLED_S, shield=True):
-                await self._bring_out(container, None)
+                await self._bring_out(container, _OVER)
             raise
         return Done(outcome="timeout")
 
@@ -333,11 +354,17 @@ class DockerWorkspace:
             await trio.sleep(_EVERY_S)
             await self._bring_out(container, None)
 
-    async def _bring_out(self, container: Container, digest: str | None) -> str:
+    async def _bring_out(self, container: Container, digest: str | None) -> tuple[str, bool]:
+        """What the model has to know of it; and whether it failed."""
+        self._kept = False
         try:
-            return await self._mirror.pull(container.operate, digest)
-        except (ContainerLost, PathRefused):
-            return ""
+            note = await self._mirror.pull(container.operate, digest)
+        except ContainerLost:
+            return "[files of this call may not be kept: its container ended before they were brought out]", True
+        except PathRefused as refusal:
+            return f"[files of this call may not be kept: {clean(str(refusal))[:200]}]", True
+        self._kept = not note
+        return note, False
 
     def _request(self, argv: Sequence[str], call: ToolCall, context: ToolContext, spill: Sequence[str]) -> Request:
         environment = {
@@ -371,12 +398,11 @@ class DockerWorkspace:
     async def _prepared(self, context: ToolContext) -> tuple[Container, list[str]]:
         """The container, with the files and the skills in it; what the model has to know of it."""
         async with self._starting:
-            notes = []
             container = self._container
             if container is None or container.link.closed:
                 if container is not None:
                     await container.gone.wait()
-                    notes.append(_REPLACED)
+                replaces = container is not None
                 self._mirror.forget()
                 self._skills.clear()
                 self._claims = True
@@ -384,7 +410,10 @@ class DockerWorkspace:
                     container = self._container = await self._new_container()
                 finally:
                     self._claims = False
-            notes.append(await self._mirror.push(container.operate))
+                if replaces:
+                    self._news = (self._news or _REPLACED) if self._kept else _REPLACED_IN_PART
+                    self._kept = True
+            notes = [await self._mirror.push(container.operate)]
             for copy in context.readable:
                 if copy not in self._skills:
                     await self._bring_skill(container, copy)

@@ -15,7 +15,7 @@ from .base import BackendUnavailable
 from .container_runner import OP, WORKSPACE
 from .docker_engine import Engine
 from .docker_stream import AttachedStream
-from .link import Link, Request, RunnerBroken
+from .link import Done, Link, Request, RunnerBroken
 from .paths import PathRefused
 
 __all__ = ["Container", "ContainerLost", "Pool"]
@@ -23,13 +23,14 @@ __all__ = ["Container", "ContainerLost", "Pool"]
 _log = logging.getLogger(__name__)
 
 _OPERATION_S: Final = 60.0
+_BACKSTOP_S: Final = 10.0  # beyond it: the runner hangs, or its container is frozen
 _ANSWER_CHARS: Final = 12 << 20
 _PAUSE_S: Final = 0.5  # before the pool is filled: who only looks whether the engine is there wants no containers
 _RETRY_S: Final = 5.0
 
 
 class ContainerLost(Exception):
-    """The container ended while, or before, it was asked for something."""
+    """The container ended while, or before, it was asked for something; or it was ended since it gave no answer."""
 
 
 class Container:
@@ -50,17 +51,31 @@ class Container:
         return made
 
     async def _serve(self, *, task_status: trio.TaskStatus[Link] = trio.TASK_STATUS_IGNORED) -> None:
+        """Whatever goes wrong ends this container only: the nursery is that of all."""
+        greeting = _Greeting(task_status)
         try:
-            await self.link.serve(idle_s=math.inf, task_status=task_status)
-        except RunnerBroken as error:
-            words = f"{error}: {self._stream.noise}" if self._stream.noise else str(error)
-            raise BackendUnavailable(f"a container cannot run calls: {words}; does its image have python3?") from error
+            await self.link.serve(idle_s=math.inf, task_status=greeting)
+        except Exception as error:
+            if not greeting.heard:
+                words = str(error) if isinstance(error, RunnerBroken) else repr(error)
+                words += f": {self._stream.noise}" if self._stream.noise else ""
+                raise BackendUnavailable(
+                    f"a container cannot run calls: {words}; does its image have python3?"
+                ) from error
+            _log.exception("container %.12s is ended", self.id)
         finally:
             with trio.CancelScope(shield=True):
-                await self._stream.aclose()
-                await self._engine.remove(self.id)
-                self.link.fail_all()
-                self.gone.set()
+                await self._remove()
+
+    async def _remove(self) -> None:
+        try:
+            await self._stream.aclose()
+            await self._engine.remove(self.id)
+        except Exception:
+            _log.exception("container %.12s may not be removed", self.id)
+        finally:
+            self.link.fail_all()
+            self.gone.set()
 
     async def end(self) -> None:
         """Kill it with all that runs in it, and wait until it is gone. May be called twice."""
@@ -79,15 +94,36 @@ class Container:
             spill_after_chars=_ANSWER_CHARS,
             may_spill=False,
         )
-        done = await self.link.call(request, None)
+        done = Done(outcome="lost")
+        with trio.move_on_after(_OPERATION_S + _BACKSTOP_S):
+            done = await self.link.call(request, None)
         if done.outcome == "lost":
+            self.link.stop()
             raise ContainerLost
         if done.error is not None or done.outcome != "exited" or done.code != 0:
             raise PathRefused(done.error or f"the operation ended with {done.outcome}, code {done.code}")
-        answer = json.loads(done.stdout.head)
-        if "refused" in answer:
-            raise PathRefused(answer["refused"])
-        return answer["value"]
+        try:
+            answer = json.loads(done.stdout.head)
+            if "refused" not in answer:
+                return answer["value"]
+            refusal = str(answer["refused"])
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            _log.error("container %.12s is ended: its answer makes no sense: %r", self.id, error)
+            self.link.stop()
+            raise ContainerLost from error
+        raise PathRefused(refusal)
+
+
+class _Greeting:
+    """Passes on that the runner has said hello, and remembers it: from then on nobody waits for an error."""
+
+    def __init__(self, status: trio.TaskStatus[Link]) -> None:
+        self.heard = False
+        self._status = status
+
+    def started(self, value: Any = None) -> None:
+        self.heard = True
+        self._status.started(value)
 
 
 class Pool:
@@ -130,8 +166,9 @@ class Pool:
                 continue
             try:
                 self._ready.append(await Container.start(self._engine, self._nursery))
-            except BackendUnavailable as error:
-                _log.warning("no container could be made ready: %s", error)
+            except Exception as error:  # the nursery is that of all containers
+                expected = isinstance(error, BackendUnavailable)
+                _log.warning("no container could be made ready: %s", error, exc_info=None if expected else error)
                 await trio.sleep(_RETRY_S)
 
     async def aclose(self) -> None:

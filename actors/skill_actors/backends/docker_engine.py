@@ -89,7 +89,6 @@ class Engine:
 
     def _call(self, act: Callable[[DockerClient], T]) -> T:
         from docker.errors import DockerException
-        from requests.exceptions import RequestException
 
         client = self._client
         if client is None:
@@ -97,7 +96,9 @@ class Engine:
         knock(self._address)
         try:
             return act(client)
-        except (DockerException, RequestException, OSError) as error:
+        except BackendUnavailable:
+            raise
+        except Exception as error:  # the SDK lets urllib3's through, and KeyErrors where an answer is not as it thinks
             if not isinstance(error, DockerException):  # the engine may be another one when it answers again
                 self._client = None
                 client.close()
@@ -172,4 +173,4 @@ def _remove(client: DockerClient, *, container: str) -> None:
 
 def _words(error: Exception) -> str:
     explanation: Any = getattr(error, "explanation", None)
-    return str(explanation or error)[:500]
+    return str(explanation or str(error) or repr(error))[:500]

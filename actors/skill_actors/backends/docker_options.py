@@ -35,7 +35,8 @@ class DockerOptions:
         network: "none"; "full" (the engine's bridge); or the name of a network that the operator made, with what is
             allowed there.
         runtime: of the engine, such as "runsc"; "" for its default.
-        memory_bytes: of one container, its files included; there is no swap.
+        memory_bytes: of one container, its files included; there is no swap. More than `workspace_bytes`, `tmp_bytes`
+            and `skills_bytes` together: files alone must never use up what its runner needs.
         cpus: processors' worth of time.
         processes: in one container; a single call may have 32 less.
         workspace_bytes: of a conversation's files, which are in memory.
@@ -94,6 +95,13 @@ def checked(options: Mapping[str, Any]) -> DockerOptions:
     ):
         if not least <= getattr(made, name) <= most:
             raise _refused(name, getattr(made, name), f"a number from {least:g} to {most:g}")
+    in_files = made.workspace_bytes + made.tmp_bytes + made.skills_bytes
+    if made.memory_bytes <= in_files:
+        raise _refused(
+            "memory_bytes",
+            made.memory_bytes,
+            f"more than workspace_bytes, tmp_bytes and skills_bytes, which are in memory and together {in_files}",
+        )
     if made.pull not in ("never", "missing", "always"):
         raise _refused("pull", made.pull, "never, missing or always")
     if not made.image:

@@ -4,6 +4,7 @@ Before a call what has changed on disk goes into the container, after it what ha
 files outlive the container, and nothing of the host is mounted. Each side is compared with what it was when both were
 last the same: what changed on both sides is taken from the disk before a call, and from the container after it.
 
+On disk, what is new is there before what is gone is removed: a file that was moved is never in neither place.
 What comes from the container is hostile: `bundles.unpack` keeps it inside the folder, the quota bounds its size.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -30,9 +31,17 @@ Operate = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 
 
 def changes(before: Mapping[str, Entry], now: Mapping[str, Entry]) -> tuple[list[str], list[str]]:
-    """Paths that are new or different now, folders first; and those that are gone, or of another kind."""
+    """Paths that are new or different now, folders first; and those that are gone, or of another kind.
+
+    Of what was in a folder that cannot be listed now, nothing is known: it is not gone.
+    """
     changed = [path for path, entry in now.items() if before.get(path) != entry]
-    gone = [path for path, entry in before.items() if path not in now or now[path].kind != entry.kind]
+    closed = _closed(now)
+    gone = [
+        path
+        for path, entry in before.items()
+        if (now[path].kind != entry.kind if path in now else not _is_under(path, closed))
+    ]
     return changed, gone
 
 
@@ -54,6 +63,7 @@ class Mirror:
         self._here: dict[str, Entry] = {}
         self._there: dict[str, Entry] = {}
         self._digest = _NEVER
+        self._said = ""
 
     def forget(self) -> None:
         """The container is another one now, and empty."""
@@ -62,7 +72,9 @@ class Mirror:
     async def push(self, operate: Operate) -> str:
         """Bring into the container what has changed on disk; a note for the model if something cannot be."""
         async with self._lock:
-            now = await self._thread(bundles.listing, self._folder)
+            now = await self._thread(partial(bundles.listing, sweep=True), self._folder)
+            if "" in now:
+                return "[the folder of the workspace cannot be read on the host: nothing is brought in from there]"
             changed, gone = changes(self._here, now)
             if not changed and not gone:
                 return ""
@@ -74,12 +86,20 @@ class Mirror:
             for portion in bundles.pieces(now, changed):
                 data = await self._thread(bundles.pack, self._folder, portion)
                 self._there |= _entries(await operate("unpack", {"remove": [], "tar": _text(data)}))
-            self._here = now
             missing = [path for path in changed if path not in self._there]
-            return f"[{len(missing)} files of the workspace do not fit into the container]" if missing else ""
+            parts = [bundles.part_of(path) for path in missing if now[path].size > bundles.BUNDLE_BYTES]
+            if parts:
+                await operate("unpack", {"remove": parts, "tar": ""})
+            closed = _closed(now)
+            self._here = {path: entry for path, entry in self._here.items() if _is_under(path, closed)} | now
+            unfit = f"[{len(missing)} files of the workspace do not fit into the container]" if missing else ""
+            return "\n".join(filter(None, [_unread(len(closed)), unfit]))
 
     async def pull(self, operate: Operate, digest: str | None = None) -> str:
-        """Bring out what has changed in the container, unless its digest says that nothing has; a note likewise."""
+        """Bring out what has changed in the container, unless its digest says that nothing has; a note likewise.
+
+        With a digest the call that wrote is over: what cannot be brought out now is said, once.
+        """
         if digest is not None and digest == self._digest:
             return ""
         async with self._lock:
@@ -91,32 +111,87 @@ class Mirror:
                     "what has changed is not kept; remove some]"
                 )
             changed, gone = changes(self._there, now)
+            changed = [path for path in changed if path]
             if changed:
                 await self._thread(partial(os.makedirs, mode=0o700, exist_ok=True), self._folder)
-            if gone:
-                await self._thread(bundles.remove, self._folder, gone)
-            for path in gone:
-                self._here.pop(path, None)
-                self._there.pop(path, None)
-            for portion in bundles.pieces(now, changed):
-                wanted = [[piece.path, piece.offset, piece.length, piece.last] for piece in portion]
-                data = base64.b64decode(await operate("pack", {"pieces": wanted}))
-                try:
-                    made = await self._thread(bundles.unpack, self._folder, data)
-                except OSError as error:
-                    return f"[not all that has changed in the workspace is kept: {error.strerror} on the host]"
+            turned = {path for path in gone if path in now and "dir" in (now[path].kind, self._there[path].kind)}
+            blocked = [path for path in changed if path in turned or _is_under(path, turned)]
+            free = [path for path in changed if path not in turned and not _is_under(path, turned)]
+            try:
+                await self._fetch(operate, now, free)
+                if digest is not None or not self._left(now, free):  # what a call still writes may be what it moved
+                    await self._drop([path for path in gone if path not in now or path in turned])
+                    await self._fetch(operate, now, blocked)
+            except OSError as error:
+                return f"[not all that has changed in the workspace is kept: {error.strerror} on the host]"
+            left = self._left(now, changed)
+            self._digest = _NEVER if left else bundles.digest(now)
+            return "" if digest is None else self._once(_unread(len(_closed(now))), _unkept(len(left)))
+
+    async def _fetch(self, operate: Operate, now: Mapping[str, Entry], wanted: list[str]) -> None:
+        """Entries of the container, as far as they can be had. Raises OSError if the disk is full."""
+        large = [path for path in wanted if now[path].size > bundles.BUNDLE_BYTES]
+        try:
+            for portion in bundles.pieces(now, wanted):
+                rows = [[piece.path, piece.offset, piece.length, piece.last] for piece in portion]
+                data = base64.b64decode(await operate("pack", {"pieces": rows}))
+                made = await self._thread(partial(bundles.unpack, wanted=portion), self._folder, data)
                 self._here |= made
                 self._there |= {path: now[path] for path in made if path in now}
-            complete = all(self._there.get(path) == now[path] for path in changed)
-            self._digest = bundles.digest(now) if complete else _NEVER
-            return ""
+        finally:
+            if large:
+                with trio.CancelScope(shield=True):
+                    await self._thread(bundles.remove, self._folder, [bundles.part_of(path) for path in large])
+
+    async def _drop(self, gone: list[str]) -> None:
+        if gone:
+            await self._thread(bundles.remove, self._folder, gone)
+        for path in gone:
+            self._here.pop(path, None)
+            self._there.pop(path, None)
+
+    def _left(self, now: Mapping[str, Entry], changed: list[str]) -> set[str]:
+        return {path for path in changed if self._there.get(path) != now[path]}
+
+    def _once(self, *notes: str) -> str:
+        note = "\n".join(filter(None, notes))
+        again, self._said = note == self._said, note
+        return "" if again else note
 
     async def _thread(self, act: Callable[..., T], *arguments: Any) -> T:
         return await trio.to_thread.run_sync(partial(act, *arguments), limiter=self._limiter)
 
 
+def _closed(found: Mapping[str, Entry]) -> set[str]:
+    return {path for path, entry in found.items() if entry.size == bundles.CLOSED}
+
+
+def _is_under(path: str, folders: Set[str]) -> bool:
+    """Whether one of these folders is above the path; "" is above all."""
+    if not folders:
+        return False
+    while path:
+        path = path.rpartition("/")[0]
+        if path in folders:
+            return True
+    return False
+
+
+def _unread(count: int) -> str:
+    return f"[{count} folders of the workspace cannot be read: what is in them is not kept]" if count else ""
+
+
+def _unkept(count: int) -> str:
+    return f"[{count} changes in the workspace cannot be kept: they cannot be read or have no place]" if count else ""
+
+
 def _entries(rows: list[list[Any]]) -> dict[str, Entry]:
-    return {path: Entry(kind, mode, size, tuple(stamp)) for path, kind, mode, size, stamp in rows}
+    """What the runner answers, without what is no entry."""
+    found = {}
+    for path, kind, mode, size, stamp in rows:
+        if kind in ("file", "link", "dir") and (size >= 0 or (kind == "dir" and size == bundles.CLOSED)):
+            found[path] = Entry(kind, mode, size, tuple(stamp))
+    return found
 
 
 def _text(data: bytes) -> str:

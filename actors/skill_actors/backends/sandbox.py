@@ -95,10 +95,16 @@ class Fence:
         }
 
     def argv(self, argv: Sequence[str], root: str, skills: Iterable[Path]) -> list[str]:
-        """The command that runs this one inside."""
+        """The command that runs this one inside. Raises ValueError where there are more skills than can be shown."""
         if self.kind != "bwrap":
             return list(argv)
-        shown = _read_only(_few(sorted(map(str, skills))))
+        copies = sorted(map(str, skills))
+        if len(copies) > _MAX_MOUNTED_SKILLS:  # the folder they are in would show those of all other conversations
+            raise ValueError(
+                f"the sandbox 'bwrap' shows at most {_MAX_MOUNTED_SKILLS} skills, and this conversation has "
+                f"{len(copies)}: use fewer skills, or the sandbox 'landlock'"
+            )
+        shown = _read_only(copies)
         return [*self._bwrap(), *shown, "--bind", root, root, "--remount-ro", "/", "--chdir", root, "--", *argv]
 
     def _bwrap(self) -> list[str]:
@@ -217,11 +223,6 @@ def _system_mounts(paths: Iterable[str]) -> list[str]:
 
 def _read_only(paths: Iterable[str]) -> list[str]:
     return [part for path in paths for part in ("--ro-bind", path, path)]
-
-
-def _few(skills: Sequence[str]) -> Sequence[str]:
-    """The folders themselves; where they are too many, the folder that all of them are in."""
-    return skills if len(skills) <= _MAX_MOUNTED_SKILLS else [os.path.commonpath(skills)]
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:

@@ -145,7 +145,7 @@ def test_an_offset_that_is_not_the_end_makes_no_sparse_file(tmp_path: Path) -> N
             member.pax_headers = {"SKILLD.offset": offset, "SKILLD.last": "0"}
             made.addfile(member, io.BytesIO(b"evil"))
     assert bundles.unpack(str(tmp_path), target.getvalue()) == {}
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 4
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("data", [b"", b"no archive at all", b"\0" * 1024, os.urandom(5000)])
@@ -206,3 +206,67 @@ def test_the_digest_tells_every_change(tmp_path: Path) -> None:
         assert now not in seen
         seen.add(now)
         assert now == bundles.digest(bundles.listing(str(tmp_path)))
+
+
+def test_what_cannot_be_listed_is_said_and_what_is_not_there_is_empty(tmp_path: Path) -> None:
+    deep = tmp_path / "root"
+    for _ in range(257):
+        deep = deep / "d"
+    deep.mkdir(parents=True)
+    (deep / "f").touch()
+    found = bundles.listing(str(tmp_path / "root"))
+    assert [entry.size for entry in found.values()] == [0] * 256 + [bundles.CLOSED]
+    assert bundles.listing(str(tmp_path / "none")) == {}
+    (tmp_path / "file").touch()
+    assert bundles.listing(str(tmp_path / "file")) == {"": Entry("dir", 0, bundles.CLOSED, ())}
+
+
+def test_a_file_that_cannot_take_its_place_leaves_no_part(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept").touch()
+    assert bundles.unpack(str(tmp_path), archive(("full", tarfile.REGTYPE, ""))) == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+    cut = archive(("cut", tarfile.REGTYPE, ""))[:514]
+    assert bundles.unpack(str(tmp_path), cut) == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_only_what_was_asked_for_comes_and_no_more_of_it(tmp_path: Path) -> None:
+    data = archive(*((name, tarfile.REGTYPE, "") for name in ("a", "other", "small", "b", "b")))
+    asked = [Piece("a", 0, 4), Piece("small", 0, 3), Piece("b", 0, 9), Piece("late", 7, 9)]
+    assert list(bundles.unpack(str(tmp_path), data, wanted=asked)) == ["a", "b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    part = bundles.part_of("x")
+    folder = archive((part, tarfile.DIRTYPE, ""), (f"{part}/hidden", tarfile.REGTYPE, ""))
+    assert bundles.unpack(str(tmp_path), folder, wanted=[Piece(part, 0, 0), Piece(f"{part}/hidden", 0, 4)]) == {}
+    assert not (tmp_path / part).exists()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(1 << 40)},
+        {"GNU.sparse.map": "x,y", "GNU.sparse.size": "4"},
+        {"size": "-1024"},
+        {"mtime": "inf", "SKILLD.offset": "1"},
+    ],
+)
+def test_a_member_that_lies_of_its_size_is_left_out(tmp_path: Path, headers: dict[str, str]) -> None:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as made:
+        member = tarfile.TarInfo("file")
+        member.size, member.pax_headers = 4, headers
+        made.addfile(member, io.BytesIO(b"evil"))
+    assert bundles.unpack(str(tmp_path), target.getvalue(), wanted=[Piece("file", 0, 1 << 50)]) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_that_takes_the_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_text("mine")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "d").symlink_to(tmp_path / "outside")
+    data = bundles.pack(str(root), [Piece("d/secret", 0, 4)])
+    assert b"mine" not in data
+    assert bundles.unpack(str(root), data) == {}

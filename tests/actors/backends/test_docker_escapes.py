@@ -138,7 +138,7 @@ def test_a_process_that_kills_whatever_it_may_kills_only_its_own_call(tmp_path: 
 
 def test_memory_ends_for_the_call_and_not_for_its_conversation(tmp_path: Path) -> None:
     async def main() -> None:
-        async with boxed(tmp_path / "w", memory_bytes=160 << 20, workspace_bytes=32 << 20) as box:
+        async with boxed(tmp_path / "w", memory_bytes=160 << 20, workspace_bytes=32 << 20, tmp_bytes=32 << 20) as box:
             await box.bash("echo kept > file")
             result = await box.bash("python3 -c 'x = bytearray(400 << 20); print(len(x))'", timeout_s=20)
             assert result.outcome == "error"

@@ -21,6 +21,8 @@ from skill_actors.backends.docker_options import checked, create_arguments
         ({"memory_bytes": True}, "has to be a whole number"),
         ({"memory_bytes": 1 << 20}, "option memory_bytes is 1048576"),
         ({"workspace_bytes": 2 << 30}, "option workspace_bytes is 2147483648, but has to be a number from"),
+        ({"workspace_bytes": 896 << 20}, "together 1073741824"),
+        ({"memory_bytes": 384 << 20}, "option memory_bytes is 402653184, but has to be more than workspace_bytes, "),
         ({"cpus": 0}, "option cpus is 0"),
         ({"cpus": float("nan")}, "option cpus is nan"),
         ({"processes": 40}, "option processes is 40"),
@@ -45,6 +47,10 @@ def test_what_makes_no_sense_is_refused_with_its_name_its_value_and_what_is_allo
     with pytest.raises(BackendUnavailable) as caught:
         checked(options)
     assert words in str(caught.value)
+
+
+def test_files_may_take_all_memory_but_one_byte() -> None:
+    assert checked({"memory_bytes": (384 << 20) + 1}).workspace_bytes == 256 << 20
 
 
 def test_what_is_said_reaches_the_engine() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from conftest import require
@@ -26,6 +30,7 @@ class Inside:
         self.folder = folder
         self.asked: list[str] = []
         self.unreadable: set[str] = set()
+        self.closed: set[str] = set()
         folder.mkdir()
 
     async def operate(self, name: str, arguments: Mapping[str, Any]) -> Any:
@@ -33,15 +38,25 @@ class Inside:
         await trio.lowlevel.checkpoint()
         root = str(self.folder)
         if name == "listing":
-            return rows(bundles.listing(root))
+            return rows(self.listing())
         if name == "pack":
             wanted = [Piece(*piece) for piece in arguments["pieces"] if piece[0] not in self.unreadable]
             return base64.b64encode(bundles.pack(root, wanted)).decode()
         bundles.remove(root, arguments["remove"])
         return rows(bundles.unpack(root, base64.b64decode(arguments["tar"]), file_bits=0o660, folder_bits=0o2770))
 
+    def listing(self) -> dict[str, Entry]:
+        """What a user sees to whom some folders are closed."""
+        found = {}
+        for path, entry in bundles.listing(str(self.folder)).items():
+            if path in self.closed:
+                found[path] = replace(entry, size=bundles.CLOSED)
+            elif not any(path.startswith(f"{folder}/") for folder in self.closed):
+                found[path] = entry
+        return found
+
     def digest(self) -> str:
-        return bundles.digest(bundles.listing(str(self.folder)))
+        return bundles.digest(self.listing())
 
 
 def rows(found: Mapping[str, Entry]) -> list[list[Any]]:
@@ -63,6 +78,14 @@ def test_changes_are_found_by_kind_mode_size_and_stamp() -> None:
     before = {"same": file, "gone": file, "kind": file, "touched": file}
     now = {"same": file, "kind": folder, "touched": Entry("file", 0o644, 1, (2,)), "new": file}
     assert changes(before, now) == (["kind", "touched", "new"], ["gone", "kind"])
+
+
+def test_of_a_closed_folder_nothing_below_is_gone() -> None:
+    file, folder = Entry("file", 0o644, 1, (1,)), Entry("dir", 0o755, 0, ())
+    closed = replace(folder, size=bundles.CLOSED)
+    before = {"a": folder, "a/b": folder, "a/b/f": file, "ab": file}
+    assert changes(before, {"a": closed}) == (["a"], ["ab"])
+    assert changes(before, {"": closed}) == ([""], [])
 
 
 def test_what_changes_on_either_side_comes_to_the_other_and_nothing_twice(tmp_path: Path) -> None:
@@ -184,5 +207,171 @@ def test_a_full_disk_is_said_and_what_is_missing_comes_out_when_there_is_room(tm
             assert (disk / "big").stat().st_size == 300_000
         finally:
             on_disk("umount", "-l", str(disk))
+
+    run(main)
+
+
+def test_what_was_moved_is_on_disk_all_the_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        mirror, disk, inside = pair(tmp_path)
+        (disk / "a").write_text("precious")
+        await mirror.push(inside.operate)
+        (inside.folder / "a").rename(inside.folder / "b")
+
+        async def lost(name: str, arguments: Mapping[str, Any]) -> Any:
+            if name == "pack":
+                raise LookupError
+            return await inside.operate(name, arguments)
+
+        with pytest.raises(LookupError):
+            await mirror.pull(lost)
+        assert names(disk) == ["a"]
+        inside.unreadable = {"b"}
+        await mirror.pull(inside.operate)
+        assert names(disk) == ["a"]
+        inside.unreadable = set()
+        await mirror.pull(inside.operate)
+        assert names(disk) == ["b"]
+        assert (disk / "b").read_text() == "precious"
+
+    run(main)
+
+
+@pytest.mark.parametrize("ends", ["call", "meanwhile"])
+def test_every_kind_takes_the_place_of_every_other(tmp_path: Path, ends: str) -> None:
+    async def main() -> None:
+        mirror, disk, inside = pair(tmp_path)
+
+        def make(kind: str, path: Path) -> None:
+            if kind == "dir":
+                path.mkdir()
+                (path / "in").write_text("x")
+            elif kind == "link":
+                path.symlink_to("nowhere")
+            else:
+                path.write_text("y")
+
+        kinds = ["dir", "file", "link"]
+        for old in kinds:
+            for new in kinds:
+                make(old, inside.folder / f"{old}-{new}")
+        await mirror.pull(inside.operate)
+        for old in kinds:
+            for new in kinds:
+                path = inside.folder / f"{old}-{new}"
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+                make(new, path)
+        assert await mirror.pull(inside.operate, inside.digest() if ends == "call" else None) == ""
+        seen, kept = bundles.listing(str(inside.folder)), bundles.listing(str(disk))
+        assert {path: entry.kind for path, entry in kept.items()} == {path: entry.kind for path, entry in seen.items()}
+
+    run(main)
+
+
+def test_a_folder_that_is_closed_keeps_its_files_on_disk_and_is_said_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        mirror, disk, inside = pair(tmp_path)
+        (disk / "a").mkdir()
+        (disk / "a" / "f").write_text("kept")
+        await mirror.push(inside.operate)
+        inside.closed = {"a"}
+        (inside.folder / "g").write_text("new")
+        note = "[1 folders of the workspace cannot be read: what is in them is not kept]"
+        assert await mirror.pull(inside.operate, inside.digest()) == note
+        assert names(disk) == ["a", "a/f", "g"]
+        (inside.folder / "h").write_text("new")
+        assert await mirror.pull(inside.operate, inside.digest()) == ""
+        inside.closed = set()
+        (inside.folder / "a" / "f").unlink()
+        assert await mirror.pull(inside.operate, inside.digest()) == ""
+        assert names(disk) == ["a", "g", "h"]
+
+    run(main)
+
+
+def test_a_workspace_that_cannot_be_listed_removes_nothing_on_either_side(tmp_path: Path) -> None:
+    async def main() -> None:
+        mirror, disk, inside = pair(tmp_path)
+        (disk / "f").write_text("kept")
+        await mirror.push(inside.operate)
+
+        async def closed(name: str, arguments: Mapping[str, Any]) -> Any:
+            return [["", "dir", 0, bundles.CLOSED, []]]
+
+        assert "1 folders of the workspace cannot be read" in await mirror.pull(closed, "other")
+        assert names(disk) == ["f"]
+        disk.rename(tmp_path / "away")
+        disk.write_text("no folder")
+        assert "cannot be read on the host" in await mirror.push(inside.operate)
+        assert names(inside.folder) == ["f"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("change", ["moved", "shrunk"])
+def test_a_large_file_that_changes_meanwhile_leaves_no_part(tmp_path: Path, change: str) -> None:
+    async def main() -> None:
+        mirror, disk, inside = pair(tmp_path, quota_bytes=1 << 24)
+        big = inside.folder / "big"
+        big.write_bytes(b"x" * (3 << 20))
+
+        async def changing(name: str, arguments: Mapping[str, Any]) -> Any:
+            answer = await inside.operate(name, arguments)
+            if name == "pack" and big.exists() and big.stat().st_size > 5:
+                big.rename(inside.folder / "other") if change == "moved" else os.truncate(big, 5)
+            return answer
+
+        await mirror.pull(changing)
+        assert list(disk.iterdir()) == []
+
+    run(main)
+
+
+def test_a_part_of_an_earlier_daemon_goes_and_files_named_alike_are_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        mirror, disk, inside = pair(tmp_path)
+        (disk / bundles.part_of("big")).write_bytes(b"x")
+        (disk / ".skilld-part-mine").write_bytes(b"x")
+        await mirror.push(inside.operate)
+        assert names(disk) == names(inside.folder) == [".skilld-part-mine"]
+
+    run(main)
+
+
+def test_a_size_below_nothing_does_not_make_room_for_others(tmp_path: Path) -> None:
+    async def main() -> None:
+        mirror, _, _ = pair(tmp_path, quota_bytes=100)
+
+        async def lying(name: str, arguments: Mapping[str, Any]) -> Any:
+            return [["a", "file", 0, -(1 << 40), [1]], ["b", "file", 0, 1 << 30, [1]]]
+
+        assert "100 are allowed" in await mirror.pull(lying)
+
+    run(main)
+
+
+def test_a_file_with_an_impossible_time_comes_out_and_so_do_those_after_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        mirror, disk, inside = pair(tmp_path)
+        for name in ("a", "b"):
+            (inside.folder / name).write_text(name)
+
+        async def operate(name: str, arguments: Mapping[str, Any]) -> Any:
+            if name != "pack":
+                return await inside.operate(name, arguments)
+            target = io.BytesIO()
+            with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                for path, mtime in (("a", "nan"), ("b", str(2**63 - 1))):
+                    member = tarfile.TarInfo(path)
+                    member.size, member.pax_headers = 1, {"mtime": mtime}
+                    archive.addfile(member, io.BytesIO(b"x"))
+            return base64.b64encode(target.getvalue()).decode()
+
+        note = await mirror.pull(operate, inside.digest())
+        assert note == "[1 changes in the workspace cannot be kept: they cannot be read or have no place]"
+        assert names(disk) == ["b"]
 
     run(main)
