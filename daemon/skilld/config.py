@@ -113,6 +113,7 @@ class SkillsConfig(_Section):
     user: bool = False
     system: bool = True
     bundled: bool = True
+    bundled_native: bool = False
     trusted: tuple[FilePath, ...] = Field(default=(), strict=False)
     native: tuple[FilePath, ...] = Field(default=(), strict=False)
     projects: tuple[FilePath, ...] = Field(default=(), strict=False)

@@ -14,6 +14,7 @@ from skill_actors.runtime import TrioActor
 from skill_actors.skills.approvals import Approvals
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.skills.native import NativeLoader
+from skilld import paths
 
 if TYPE_CHECKING:
     from skilld.config import SkillsConfig
@@ -33,9 +34,15 @@ def native_loader(config: SkillsConfig, processes: NativeProcesses, approvals: A
     def describe(code: NativeCode, timeout_s: float) -> Description:
         return trio.from_thread.run(processes.describe, code, timeout_s)  # skills are loaded in a thread
 
-    if approvals is None:
-        return NativeLoader(config.native, describe, paths=import_folders())
-    return NativeLoader(config.native, describe, paths=import_folders(), approved=approvals.covers)
+    folder = paths.data_dir("skills")
+    bundled = () if folder is None else (folder,)
+    return NativeLoader(
+        (*config.native, *(bundled if config.bundled_native else ())),
+        describe,
+        paths=import_folders(),
+        approved=approvals.covers if approvals is not None else lambda skill: True,
+        plain=bundled,  # what comes with the program is no fault of the configuration
+    )
 
 
 class NativeKeeper(TrioActor):

@@ -32,8 +32,8 @@ def echo(*words: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, timeout=30)
 
 
-def test_echo_and_log_analyzer_are_bundled() -> None:
-    assert {"echo", "log-analyzer"} <= set(NAMES)
+def test_the_skills_that_the_readme_names_are_bundled() -> None:
+    assert {"echo", "log-analyzer", "log-fetcher"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -41,6 +41,7 @@ class NativeLoader:
         paths: folders from which native code may import, after its own.
         clock: seconds that pass.
         approved: whether the native code of this version may run; else the skill is taken without it.
+        plain: folders whose skills are of use without their native part too: not trusted, they are taken without it.
 
     A look may take ten seconds; what looks that failed took lately is taken off that, so that many modules that hang
     do not hold up the start, or the edits of others, for ten seconds each.
@@ -54,8 +55,10 @@ class NativeLoader:
         paths: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
         approved: Callable[[Skill], bool] = lambda skill: True,
+        plain: Sequence[Path] = (),
     ) -> None:
         self._approved = approved
+        self._plain = tuple(plain)
         self._trusted = tuple(trusted)
         self._describe = describe
         self._paths = tuple(paths)
@@ -87,6 +90,8 @@ class NativeLoader:
             return skill
         try:
             file, class_name = _place(skill, written)
+            if _folder_of(skill, self._trusted) is None and _folder_of(skill, self._plain) is not None:
+                return skill
             self._check_trust(skill)
             if not self._approved(skill):
                 return skill
@@ -104,11 +109,9 @@ class NativeLoader:
         return replace(skill, native=NativePart(code=code, tools=_shown(described.tools)))
 
     def _check_trust(self, skill: Skill) -> None:
-        place = Path(os.path.realpath(skill.package or skill.root))
-        folders = [Path(os.path.realpath(folder)) for folder in self._trusted]
-        trusted = next((folder for folder in folders if place.is_relative_to(folder)), None)
+        trusted = _folder_of(skill, self._trusted)
         if trusted is not None:
-            _refuse_open_places(skill, place, trusted)
+            _refuse_open_places(skill, _real_place(skill), trusted)
             return
         raise BadSkill(
             "native_not_trusted",
@@ -163,6 +166,16 @@ def collisions(skills: Iterable[Skill]) -> dict[str, Diagnostic]:
         if len(group) > 1
         for skill in group
     }
+
+
+def _real_place(skill: Skill) -> Path:
+    return Path(os.path.realpath(skill.package or skill.root))
+
+
+def _folder_of(skill: Skill, folders: Iterable[Path]) -> Path | None:
+    """Which of the folders the skill lies in, links followed."""
+    place = _real_place(skill)
+    return next((real for folder in folders if place.is_relative_to(real := Path(os.path.realpath(folder)))), None)
 
 
 def _refuse_open_places(skill: Skill, place: Path, trusted: Path) -> None:

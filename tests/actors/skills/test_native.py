@@ -136,6 +136,18 @@ def test_a_skill_that_may_not_be_used_is_not_even_looked_at(source: Path, looks:
     assert looks.seen == []
 
 
+def test_a_skill_of_use_without_its_native_part_is_taken_without_it(source: Path, looks: Looks) -> None:
+    write_native(source, "one", GOOD)
+    write_native(source.parent / "others", "two", GOOD)
+    sources = [Source(path=source), Source(path=source.parent / "others")]
+    plain = Library(sources, natives=NativeLoader([], looks, plain=[source])).load(SkillSnapshot())
+    assert [(skill.name, skill.native) for skill in plain.skills.values()] == [("one", None)]
+    assert codes(plain) == [("two", "native_not_trusted")]
+    assert looks.seen == []
+    trusted = Library(sources, natives=NativeLoader([source], looks, plain=[source])).load(SkillSnapshot())
+    assert trusted.skills["one"].native is not None
+
+
 def test_a_loader_of_nobody_refuses_all(source: Path) -> None:
     write_native(source, "one", GOOD)
     snapshot = Library([Source(path=source)], natives=NativeLoader.of_nobody()).load(SkillSnapshot())
