@@ -382,3 +382,60 @@ def test_fetch_logs_uses_journalctl_where_present(tmp_path: Path) -> None:
     missing = subprocess.run([*command, "ssh"], capture_output=True, timeout=60, env={"PATH": str(tmp_path / "none")})
     assert missing.returncode == 3
     assert b"not present on this machine" in missing.stderr
+
+
+RECORDS = [
+    {"time": "2026-11-21T02:13:00Z", "level": "error", "message": "boom"},
+    {"time": "2026-11-21T02:13:01Z", "level": "info", "message": "well"},
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(RECORDS, indent=2),
+        json.dumps(RECORDS),
+        "\n\n" + json.dumps(RECORDS, indent=1) + "\n\n",
+        json.dumps({"count": 2, "logs": RECORDS}, indent=2),
+        json.dumps({"logs": RECORDS}),
+        json.dumps({"logs": RECORDS}) + "\n \n",
+        json.dumps({"data": RECORDS, "next": None}, indent=4),
+        json.dumps(RECORDS, indent=2).replace("\n", "\r\n"),
+    ],
+)
+def test_a_document_of_records_is_as_good_as_a_line_for_each(text: str) -> None:
+    lines = "\n".join(map(json.dumps, RECORDS))
+    facts = [{**row, "line": 0} for row in parsed(lines)]
+    assert [{**row, "line": 0} for row in parsed(text)] == facts
+    assert [row["level"] for row in facts] == ["error", "info"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[error] 12 disk gone\n[error] 13 disk gone\n",
+        "[2026-11-21 02:13:00] ERROR boom\n[2026-11-21 02:13:01] INFO well\n",
+        '{"level":"error","message":"boom"}\n{"level":"info","message":"well"}\n',
+        "[\nERROR boom\n",
+        "[{\n" + '"level": "error"' + "\n",
+        "{\n" + '  "level": "error",\n  "message": "boom"\n}\n',
+        '[{"level": "error"}, 3]',
+        '{"logs": [{"level": "error"}]}\n\n{"logs": [{"level": "error"}]}\n',
+        "[" * 100_000,
+    ],
+)
+def test_what_is_no_such_document_is_read_line_by_line(text: str) -> None:
+    kept = [row["line"] for row in parsed(text)]
+    assert kept == sorted(kept)
+    assert 1 in kept
+
+
+def test_an_empty_document_has_no_records() -> None:
+    assert report("-", stdin=b"[]")["health"] == "NO DATA"
+    assert report("-", stdin=b'{"logs": []}\n')["health"] == "NO DATA"
+
+
+def test_a_format_that_is_forced_is_forced_on_lines() -> None:
+    assert len(parsed(json.dumps(RECORDS, indent=2), "--format", "plain")) == len(
+        json.dumps(RECORDS, indent=2).split("\n")
+    )

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
+from json_documents import unfolded
 from line_formats import FORMATS, LEVELS, Line, parse_line
 from log_files import MAX_BYTES, LogFile, LogFileError, count_argument, expand, printable
 
@@ -38,7 +39,7 @@ def records(lines: Iterable[str], *, changed: datetime | None = None, only: str 
     newest = changed or datetime.now().astimezone()
     hint: str | None = None
     inside = False
-    for number, text in enumerate(lines, 1):
+    for number, text in enumerate(lines if only not in (None, "json") else unfolded(lines), 1):
         if not text.strip():
             continue
         if inside and text[0] in " \t":
