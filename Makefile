@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 SKILL_SCRIPTS := $(sort $(dir $(wildcard skills/*/scripts/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test deep fuzz mutate lint types check bench build lock format clean
+.PHONY: help setup demo test deep fuzz mutate lint types check bench build deb reference lock format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,12 @@ bench: setup ## run every benchmark and print its table
 build: setup ## the sdist, and the wheel from the sdist, into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist .
+
+deb: build ## a Debian package of the wheel, into dist/
+	@scripts/deb $(VENV) dist/*.whl dist
+
+reference: setup ## write docs/reference from the program
+	@$(BIN)/python scripts/reference
 
 format: setup ## let ruff rewrite the files
 	@$(BIN)/ruff check --fix .

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +17,12 @@ _START_S: Final = 30.0
 
 
 @contextlib.contextmanager
-def daemon(folder: Path) -> Iterator[Client]:
-    """A client of a fresh skilld."""
+def daemon(folder: Path, env: Mapping[str, str] | None = None, arguments: Sequence[str] = ()) -> Iterator[Client]:
+    """A client of a fresh skilld; `env` is added to its environment, `arguments` to its command line."""
     socket = folder / "skilld.sock"
-    command = [sys.executable, "-m", "skilld", f"--socket={socket}", f"--state-dir={folder / 'state'}"]
+    command = [sys.executable, "-m", "skilld", f"--socket={socket}", f"--state-dir={folder / 'state'}", *arguments]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("SKILLD_", "ANTHROPIC_"))}
+    environment |= env or {}
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen([*command, f"--skills={folder / 'skills'}"], env=environment, stderr=log) as process,

@@ -7,6 +7,7 @@ Prints medians and 95th percentiles, and the ratio of the medians. Reach: 2 with
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import statistics
@@ -98,4 +99,6 @@ def report(found: Mapping[str, Sequence[float]]) -> None:
 
 
 if __name__ == "__main__":
-    report(trio.run(measure, int(sys.argv[1]) if len(sys.argv) > 1 else 300))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rounds", type=int, nargs="?", default=300)
+    report(trio.run(measure, parser.parse_args().rounds))

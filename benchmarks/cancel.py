@@ -8,12 +8,12 @@ process is watched by a pidfd, so the moment of its death is known. Reach: all d
 
 from __future__ import annotations
 
+import argparse
 import os
 import select
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -128,9 +128,9 @@ def measure(rounds: int) -> dict[str, list[float]]:
         }
 
 
-def main() -> None:
+def main(rounds: int) -> None:
     """Print the table."""
-    found = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 50)
+    found = measure(rounds)
     floor_ms = statistics.median(found["bare killpg"])
     print(f"{'cancel to dead':16} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8} {'ratio':>6}")
     for way, times_ms in found.items():
@@ -141,4 +141,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rounds", type=int, nargs="?", default=50)
+    main(parser.parse_args().rounds)

@@ -212,6 +212,7 @@ def main() -> None:
                 "python -c pass": partial(_run, [*python, "pass"]),
                 "python -c 'import click'": partial(_run, [*python, "import click"]),
                 f"skillctl status, {stored}": status,
+                "skillctl --help": partial(_run, [*_program("skillctl"), "--help"]),
             }
             print()
             report("a whole process", measure(commands, 2 * options.rounds), _REACH_MS["status"])

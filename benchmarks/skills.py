@@ -10,6 +10,7 @@ read during a reload of 1,000 skills < 1 ms; edit to snapshot < 1 s, p99.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -226,6 +227,9 @@ def main(count: int, edit_count: int, install: bool) -> None:
 
 
 if __name__ == "__main__":
-    numbers = [int(argument) for argument in sys.argv[1:] if argument.isdigit()]
-    skills, edited = [*numbers, *(1_000, 100)[len(numbers) :]]
-    main(skills, edited, "--install" in sys.argv)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("skills", type=int, nargs="?", default=1_000)
+    parser.add_argument("edits", type=int, nargs="?", default=100)
+    parser.add_argument("--install", action="store_true", help="put skills-ref into .venv-skills-ref")
+    options = parser.parse_args()
+    main(options.skills, options.edits, options.install)

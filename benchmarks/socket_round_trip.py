@@ -8,6 +8,7 @@ Where hypercorn is installed, the same bare app is served by it too: what the ch
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import tempfile
@@ -21,7 +22,7 @@ import trio
 
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.telemetry import Bus
-from skilld.config import Config
+from skilld.config import RolesConfig
 from skilld.http import HttpServer, ServerLimits, Services, build_app, open_listener
 
 REQUEST = b"GET /v1/version HTTP/1.1\r\nhost: skilld\r\n\r\n"
@@ -66,6 +67,8 @@ def whole_app() -> Any:
     missing: Any = None
     services = Services(
         sessions=missing,
+        files=missing,
+        hand_overs=missing,
         skills=NoSkills(),
         status=dict,
         ready=lambda: True,
@@ -75,10 +78,12 @@ def whole_app() -> Any:
         tree=lambda _viewer, _most: {},
         backup=missing,
         shutdown=lambda: None,
-        config=Config(),
+        reload=missing,
+        roles=RolesConfig,
         version="0",
         bus=Bus(),
         own_uid=0,
+        audit=lambda _what, _facts: None,
     )
     return build_app(services)
 
@@ -186,4 +191,6 @@ def report(samples: Mapping[str, list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rounds", type=int, nargs="?", default=10)
+    trio.run(main, parser.parse_args().rounds)

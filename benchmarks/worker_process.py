@@ -3,8 +3,9 @@
     python benchmarks/worker_process.py [--rounds N] [--kills N]
 
 The floor is an echo loop in a bare child process on a socket pair, asked by trio with the same frames and no actor. The
-thread is a ThreadActor in this process. The native tool is a call of a native skill, as a turn makes it. Kinds take
-turns of a few hundred requests.
+thread is a ThreadActor in this process. The native tool is a call of a native skill, as a turn makes it: in a worker
+process; in this one, in a thread and as a coroutine; and one that asks an actor of this process for its answer. The
+function is what the skill runs, called. Kinds take turns of a few hundred requests.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ import trio
 
 from skill_actors.backends import (
     Host,
+    InlineNatives,
+    NativeCalls,
     NativeProcesses,
     NativeRoom,
     NativeTools,
@@ -39,6 +42,7 @@ from skill_actors.backends import (
 )
 from skill_actors.native import NativeCode
 from skill_actors.runtime import (
+    ActorSystem,
     Ask,
     ChildSpec,
     DynamicSupervisor,
@@ -46,6 +50,7 @@ from skill_actors.runtime import (
     Perform,
     ProcessActor,
     ThreadActor,
+    TrioActor,
     TrioActorRef,
     WorkerEnded,
     WorkerSpec,
@@ -67,9 +72,13 @@ def echo(request, emit):
 SKILL: Final = """
 from skill_actors.native import Context, NativeSkill, SkillInfo
 class Echo(NativeSkill):
-    skill_info = SkillInfo(name="echo", description="Echoes.", allowed_tools=["execute"])
+    skill_info = SkillInfo(name="echo", description="Echoes.", allowed_tools=["execute", "read", "write"])
     def execute(self, command: str, context: Context) -> str:
         return command
+    def write(self, path: str, content: str, context: Context) -> str:
+        return context.ask("echo", content)
+    async def read(self, path: str, context: Context) -> str:
+        return path
 """
 BARE: Final = """
 import socket, struct, sys
@@ -85,6 +94,11 @@ Echo = Callable[[bytes], Awaitable[object]]
 @dataclass(frozen=True, slots=True)
 class Say(Ask[bytes]):
     data: bytes
+
+
+class EchoActor(TrioActor):
+    def on_receive(self, message: Any) -> Any:
+        return message
 
 
 class EchoThread(ThreadActor):
@@ -113,21 +127,39 @@ async def bare_echo() -> AsyncIterator[Echo]:
 
 
 @asynccontextmanager
-async def native_echo(folder: Path, find_workers: Callable[[], WorkersRef]) -> AsyncIterator[Echo]:
-    """A native skill's tool."""
+async def native_echoes(folder: Path, system: ActorSystem) -> AsyncIterator[Mapping[str, Echo]]:
+    """A native skill's tools, where it may run."""
     (folder / "native.py").write_text(SKILL)
     code = NativeCode(skill="echo", version="1", class_name="Echo", root=str(folder), file="native.py")
-    processes = NativeProcesses(Host(find_workers=find_workers))
-    described = await processes.describe(code)
+    names = system.directory
+    host = Host(find_workers=lambda: cast("WorkersRef", names.ref("workers")), expose={"echo": names.named("echo")})
+    processes = NativeProcesses(host)
+    tools = (await processes.describe(code, inline=True)).tools
     spec = WorkspaceSpec(session="s", root=folder)
-    room = NativeRoom([NativeTools(code=code, tools=described.tools)], processes, spec)
 
-    async def echo(data: bytes) -> str:
-        call = ToolCall(id="1", name="echo_execute", input={"command": data.decode()})
-        return (await room.execute(call, ToolContext(max_output_chars=MAX_BYTES))).content
+    def tool(calls: NativeCalls, kind: str, field: str) -> Echo:
+        room = NativeRoom([NativeTools(code=code, tools=tools)], calls, spec)
+        more = {"path": "x"} if kind == "write" else {}
 
-    yield echo
+        async def echo(data: bytes) -> str:
+            call = ToolCall(id="1", name=f"echo_{kind}", input={field: data.decode(), **more})
+            return (await room.execute(call, ToolContext(max_output_chars=MAX_BYTES))).content
+
+        return echo
+
+    inline = InlineNatives(host)
+    yield {
+        "native tool": tool(processes, "execute", "command"),
+        "native tool that asks": tool(processes, "write", "content"),
+        "native tool, thread": tool(inline, "execute", "command"),
+        "native tool, coroutine": tool(inline, "read", "path"),
+    }
     await processes.aclose()
+
+
+async def function_echo(data: bytes) -> str:
+    """What the skill does, called."""
+    return data.decode()
 
 
 async def timed_us(echo: Echo, data: bytes) -> list[float]:
@@ -175,11 +207,12 @@ async def measure(
     tree = [
         ChildSpec(id="d", name="d", factory=lambda: DynamicSupervisor("actor")),
         ChildSpec(id="workers", name="workers", factory=Workers),
+        ChildSpec(id="echo", name="echo", factory=EchoActor),
     ]
     async with (
         open_system(tree) as system,
         bare_echo() as bare,
-        native_echo(folder, lambda: cast("WorkersRef", system.directory.ref("workers"))) as native,
+        native_echoes(folder, system) as native,
     ):
         supervisor = cast("DynamicSupervisorRef[Any]", system.directory.ref("d"))
         worker = await supervisor.spawn(lambda: ProcessActor(spec), id="w")
@@ -187,8 +220,9 @@ async def measure(
         kinds: dict[str, Echo] = {
             "bare process": bare,
             "ProcessActor": lambda data: worker.call(Perform(request=data, timeout_s=10), timeout=None),
-            "native tool": native,
+            **native,
             "ThreadActor": lambda data: thread.call(Say(data), timeout=None),
+            "function": function_echo,
         }
         trips: dict[str, dict[str, list[float]]] = {size: {kind: [] for kind in kinds} for size in SIZES}
         for _ in range(rounds):

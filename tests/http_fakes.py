@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import trio
 
 from skill_actors.errors import Refused
+from skill_actors.files.content import NewFile, OpenFile, delete_file, open_file
+from skill_actors.files.ref import FileRef
+from skill_actors.files.snapshot import scan
 from skill_actors.ids import new_id
 from skill_actors.sessions.events import TURN_ENDINGS, Event, Position, utc_now
 from skill_actors.sessions.table import Viewer
@@ -103,6 +107,11 @@ class FakeSessions:
         self.asked.append(("fork", session, after, title, idempotency_key))
         return await self.create(viewer.uid, {"title": title})
 
+    async def hand_over(self, session: str, viewer: Viewer, asked: dict[str, Any]) -> dict[str, Any]:
+        self._find(session, viewer)
+        self.asked.append(("hand_over", session, asked))
+        return {"name": asked["name"], "place": asked["to"], "size": 1, "checksum": "sha256:0"}
+
     async def reset(self, session: str, viewer: Viewer, *, workspace: bool = False) -> dict[str, Any]:
         self.asked.append(("reset", session, workspace))
         return self._find(session, viewer).view
@@ -133,6 +142,8 @@ class FakeSessions:
         text: str,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
+        artifacts: Sequence[Mapping[str, Any]] = (),
+        schema: Mapping[str, Any] | None = None,
     ) -> FakeAccepted:
         self._find(session, viewer)
         self.keys.append(idempotency_key)
@@ -180,3 +191,49 @@ class FakeSessions:
             if not live:
                 return
             await news.wait()
+
+
+class FolderFiles:
+    """The files of every session in one real folder; names and links are judged as ever."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    async def listing(self, session: str, viewer: Viewer, *, limit: int, cursor: str | None) -> dict[str, Any]:
+        items = [FileRef(path=name, size=mark.size).to_dict() for name, mark in scan(self.root).marks.items()]
+        return {"items": items[:limit], "next": cursor}
+
+    async def open(
+        self, session: str, viewer: Viewer, name: str, *, source: str | None = None
+    ) -> tuple[FileRef, OpenFile]:
+        file = open_file(self.root, name)
+        return FileRef(path=name, size=file.mark.size, source=source or "local"), file
+
+    async def put(
+        self,
+        session: str,
+        viewer: Viewer,
+        name: str,
+        content: AsyncIterable[bytes],
+        *,
+        size: int | None = None,
+        replace: bool = True,
+        source: str | None = None,
+    ) -> tuple[FileRef, bool]:
+        with NewFile(self.root, name) as new:
+            async for piece in content:
+                new.write(piece)
+            _, created = new.commit(replace=replace)
+            return FileRef(path=name, size=new.size, checksum=new.checksum), created
+
+    async def delete(self, session: str, viewer: Viewer, name: str, *, source: str | None = None) -> None:
+        delete_file(self.root, name)
+
+    async def fetch(self, session: str, viewer: Viewer, stored: str | None = None) -> dict[str, Any]:
+        return {"files": [stored], "unchanged": 0, "bytes": 0, "failed": {}}
+
+    async def purge(self, session: str, viewer: Viewer) -> dict[str, Any]:
+        return {"files": [], "unchanged": 0, "bytes": 0, "failed": {}}
+
+    async def presigned_url(self, session: str, viewer: Viewer, name: str, expires_s: int) -> dict[str, Any]:
+        return {"url": f"https://storage/{name}", "expires_s": expires_s}

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import trio
 
-from http_fakes import FakeSessions
+from http_fakes import FakeSessions, FolderFiles
 from skill_actors.errors import Refused
 from skill_actors.sessions.events import Event
 from skill_actors.skills.base import Diagnostic, Skill, SkillFailure, SkillSnapshot
@@ -74,6 +74,10 @@ class FakeSkills:
         yield events()
 
 
+async def fake_reload() -> dict[str, Any]:
+    return {"applied": ["limits.iterations"], "needs_restart": []}
+
+
 async def fake_backends() -> list[dict[str, Any]]:
     """One backend."""
     return [{"name": "local"}]
@@ -101,6 +105,7 @@ class Served:
     bus: Bus
     ready: bool = True
     stopped: int = 0
+    audited: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     http: httpx.AsyncClient = field(kw_only=True)
 
     def stop(self) -> None:
@@ -152,6 +157,8 @@ async def serving(
 
     services = Services(
         sessions=sessions,
+        files=FolderFiles(folder / "files"),
+        hand_overs=sessions,
         skills=skills,
         status=lambda: {"sessions_live": len(sessions.sessions)},
         ready=lambda: seen().ready,
@@ -161,12 +168,19 @@ async def serving(
         tree=lambda viewer, most: {"tree": {"id": "root"}, "reports": [], "seen": [viewer.uid, viewer.admin, most]},
         backup=fake_backup,
         shutdown=lambda: seen().stop(),
-        config=config,
+        reload=fake_reload,
+        roles=lambda: config.roles,
         version=VERSION,
         bus=bus,
         own_uid=own_uid,
+        audit=lambda what, facts: seen().audited.append((what, facts)),
     )
-    server = HttpServer(build_app(services), limits or ServerLimits(), VERSION)
+    server = HttpServer(
+        build_app(services),
+        limits or ServerLimits(),
+        VERSION,
+        on_stranger=lambda why: seen().audited.append(("connection", {"error": why})),
+    )
     transport = httpx.AsyncHTTPTransport(uds=str(path), verify=False)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, open_listener(path, {}))

@@ -20,11 +20,12 @@ import ctypes, os, signal, time
 
 class Skill(NativeSkill):
     skill_info = SkillInfo(name="{name}", description="Does its worst.", allowed_tools=["execute", "read"])
+    parallel = True
 
     def execute(self, command: str, context: Context) -> object:
         match command:
             case "pid":
-                return os.getpid()
+                return str(os.getpid())
             case "spin":
                 while True:
                     pass

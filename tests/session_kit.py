@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from skill_actors.backends import open_local
+from skill_actors.backends import Executor, open_local
 from skill_actors.models.base import Model
 from skill_actors.models.prices import load_prices
 from skill_actors.runtime import (
@@ -70,6 +70,7 @@ async def open_kit(
     slots: int = 32,
     wrap: Callable[[SqliteJournal], Any] = lambda journal: journal,
     around: Mapping[str, Any] | None = None,
+    executors: Callable[[Executor], Mapping[str, Executor]] = lambda local: {"local": local},
 ) -> AsyncIterator[Kit]:
     """Everything a conversation needs, in one folder; `around` has more of its Surroundings."""
     prices, copies = load_prices(), SkillCopies(folder / "skills")
@@ -91,7 +92,7 @@ async def open_kit(
             price_usd=prices.cost_usd,
             skills=lambda: kit.snapshot,
             pin=pin,
-            executors={"local": executor},
+            executors=executors(executor),
             default_backends=("local",),
             slots=TurnSlots(slots),
             workspaces=folder / "workspaces",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from docker_kit import engine_with_slim_image
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 LIMIT_S = 120
 
@@ -20,9 +22,14 @@ QUICK = {
     "socket_round_trip": (("1",), "skilld"),
 }
 LONG = {
+    "at_rest": (("--sessions=20", "--live=20", "--scrapes=3"), "20 live besides"),
+    "socket_load": (("--clients=1,16", "--seconds=0.5", "--rounds=1"), "skilld"),
     "neighbours": (("--rounds=1", "--seconds=2"), "beside all"),
     "cancel": (("2",), "skilld"),
-    "containers": (("--rounds=2", "--calls=20", "--starts=1"), "skilld: bash_tool"),
+    "containers": (("--rounds=2", "--calls=20", "--starts=1"), "docker: bash_tool"),
+    "file_sync": (("--rounds=1", "--megabytes=1", "--looks=2"), "one file, up"),
+    "hosted": (("--rounds=2", "--pauses=2"), "backend anthropic"),
+    "hybrid": (("--rounds=2",), "one hybrid conversation"),
     "idle_sessions": (("--sessions=20",), "live conversations"),
     "import_lag": ((), "in a thread (prepare)"),
     "ready": (("--sessions=20", "--rounds=1"), "skillctl status, 20 stored"),
@@ -52,9 +59,18 @@ def test_a_quick_benchmark_prints_its_table(name: str) -> None:
 @pytest.mark.deep
 @pytest.mark.parametrize("name", LONG)
 def test_a_long_benchmark_prints_its_table(name: str) -> None:
+    if name == "containers":
+        with engine_with_slim_image():
+            pass
     arguments, expected = LONG[name]
     lines = run_benchmark(name, arguments)
     assert any(expected in line for line in lines), lines
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", [*QUICK, *LONG])
+def test_every_benchmark_tells_its_options(name: str) -> None:
+    assert run_benchmark(name, ("--help",))[0].startswith(f"usage: {name}.py")
 
 
 def test_every_benchmark_is_run_here() -> None:

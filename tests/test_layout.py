@@ -97,6 +97,27 @@ def test_the_loop_of_other_programs_stands_above_everything_else(package: str) -
     assert offences(files, "skill_actors", ("skill_actors.loop",)) == []
 
 
+@pytest.mark.parametrize(
+    "package", ["runtime", "skills", "models", "backends", "store", "sessions", "files", "testing", "loop"]
+)
+def test_the_library_of_other_programs_stands_above_the_loop(package: str) -> None:
+    folder = package_folder("skill_actors") / package
+    files = [path for path in sources("skill_actors") if path.is_relative_to(folder)]
+    assert files
+    assert offences(files, "skill_actors", ("skill_actors.library",)) == []
+
+
+ABOVE_FILES = ("backends", "library", "loop", "models", "sessions", "skills", "store", "testing")
+
+
+@pytest.mark.parametrize("forbidden", ABOVE_FILES)
+def test_files_know_nothing_of_who_uses_them(forbidden: str) -> None:
+    folder = package_folder("skill_actors") / "files"
+    files = [path for path in sources("skill_actors") if path.is_relative_to(folder)]
+    assert files
+    assert offences(files, "skill_actors", (f"skill_actors.{forbidden}",)) == []
+
+
 def test_python_daemon_lives_beside_our_import_names(tmp_path: Path) -> None:
     program = "import skilld, skill_actors, daemon; print(daemon.DaemonContext.__module__)"
     done = subprocess.run(
@@ -128,9 +149,8 @@ def test_every_package_says_in_order_what_it_exports(path: Path) -> None:
 
 @pytest.mark.parametrize("package", ["skilld", "skill_actors"])
 def test_no_module_holds_more_than_one_noun_needs(package: str) -> None:
-    """But for the runner: it is one file because it must start, alone and isolated, also inside a container."""
     lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in sources(package)}
-    assert {name for name, lines in lengths.items() if lines > MAX_LINES} <= {"runner.py"}
+    assert {name for name, lines in lengths.items() if lines > MAX_LINES} == set()
 
 
 @checkout_only

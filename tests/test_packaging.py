@@ -80,6 +80,7 @@ def test_the_wheel_names_its_programs_licence_and_python(wheel: zipfile.ZipFile)
     programs = content["entry_points.txt"].decode()
     assert "skilld = skilld.__main__:main" in programs
     assert "skillctl = skilld.cli:main" in programs
+    assert "skilld-broker = skilld.broker.__main__:main" in programs
 
 
 @checkout_only

@@ -19,7 +19,7 @@ from skill_actors.sessions.manager import SessionManager
 from skill_actors.skills.copies import SkillCopies
 from skill_actors.store import StateLock
 from skilld.app import _metrics
-from skilld.config import ModelConfig, load_config
+from skilld.config import Config, ModelConfig, load_config
 from skilld.model_choice import ModelChoice
 from skilld.notify import Notifier
 from skilld.parts import Parts, Slot
@@ -114,6 +114,10 @@ async def open_tree(
     flags |= {"daemon.socket": folder / "s.sock", "daemon.state_dir": folder / "state"}
     config = load_config(None, environ, flags)
     models = ModelChoice(config.model, environ) if model is None else _Fixed(config.model, model)
+
+    async def reread() -> Config:
+        return load_config(None, environ, flags)
+
     with StateLock.take(config.daemon.state_dir) as lock:
         parts = Parts(
             config=config,
@@ -125,6 +129,7 @@ async def open_tree(
             prices=load_prices(),
             copies=SkillCopies(folder / "state" / "skills"),
             executors={name: Slot(name) for name in config.backends.default},
+            reread=reread,
         )
         specs = build_tree(parts, _metrics(parts), lambda: None)
         try:

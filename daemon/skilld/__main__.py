@@ -12,6 +12,7 @@ import faulthandler
 import gc
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,15 +28,23 @@ _log = logging.getLogger("skilld")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon until a signal ends it; the exit status."""
     options = _parser().parse_args(arguments)
+    if not os.isatty(0):
+        # Until there is somebody who reloads: else a hangup during the start would end it. No SIG_IGN, which commands
+        # would inherit.
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
     gc.disable()  # until ready: what the imports make is kept, and to look through it takes longer than to make it
     # Late: --help and --version need none of it.
-    from skilld.config import ConfigError, load_config
+    from skilld.config import Config, ConfigError, find_and_load
+    from skilld.hardening import forbid_dumps
     from skilld.logs import set_up_logging
-    from skilld.paths import find_config
+
+    forbid_dumps()
+
+    def read() -> Config:
+        return find_and_load(options.config, os.environ, _overrides(options)).config
 
     try:
-        file = options.config or find_config(os.environ, os.getuid())
-        config = load_config(file, os.environ, _overrides(options))
+        config = read()
     except ConfigError as error:
         print(f"skilld: {error}", file=sys.stderr)
         return EXIT_CONFIG
@@ -44,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from skilld.app import run_daemon
 
-    return run_daemon(config, os.environ)
+    return run_daemon(config, os.environ, read)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +75,7 @@ and in another terminal:
         "--config",
         type=Path,
         metavar="FILE",
-        help="TOML configuration (default: ~/.config/skilld/skilld.toml, or /etc/skilld for root)",
+        help="TOML configuration, with the conf.d beside it (default: that of /etc/skilld, then ~/.config/skilld)",
     )
     parser.add_argument("--socket", type=Path, metavar="PATH", help="where to listen (or SKILLD_SOCKET)")
     parser.add_argument("--state-dir", type=Path, metavar="DIR", help="what is kept (or SKILLD_STATE_DIR)")
@@ -77,7 +86,7 @@ and in another terminal:
         action="append",
         help="folder of skills, may repeat; then no others are read (default: [skills] of the configuration)",
     )
-    parser.add_argument("--log-format", choices=("text", "json"), help="how log lines look (default: text)")
+    parser.add_argument("--log-format", choices=("text", "json", "journal"), help="how the log looks (default: text)")
     parser.add_argument("--version", action="version", version=f"skilld {__version__}")
     return parser
 

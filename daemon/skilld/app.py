@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 import trio
 
 from skill_actors import __version__
 from skill_actors.backends.base import BackendUnavailable
+from skill_actors.backends.native import NATIVE
 from skill_actors.backends.registry import factory
+from skill_actors.backends.routing import HAND_OVER
 from skill_actors.backends.workers import Host
 from skill_actors.models.prices import PriceTable, load_prices
 from skill_actors.runtime import ActorSystem, StartFailed, Strategy, serve
 from skill_actors.runtime.census import take_census
+from skill_actors.sessions.places import HOSTED
 from skill_actors.skills.copies import SkillCopies
 from skill_actors.store import StateLock, StateLocked, StateTooNew, StoreError
-from skilld.config import Config, ConfigError
+from skilld.config import Config, ConfigError, refuse_bad_hook
 from skilld.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_IO, EXIT_TAKEN
 from skilld.garbage import settle_heap
 from skilld.http import ListenerError, SocketInUse
@@ -39,10 +44,15 @@ _SWITCH_INTERVAL_S: Final = 0.0005  # a thread that computes may hold up the loo
 _log = logging.getLogger("skilld")
 
 
-def run_daemon(config: Config, environ: Mapping[str, str]) -> int:
-    """Run until a signal or until the root gives up; the exit status (see `skilld.__main__`)."""
+def run_daemon(config: Config, environ: Mapping[str, str], read: Callable[[], Config]) -> int:
+    """Run until a signal or until the root gives up; the exit status (see `skilld.__main__`).
+
+    Args:
+        read: reads the configuration again, from where `config` is, and raises ConfigError; called in a thread.
+
+    """
     try:
-        return trio.run(_run, config, environ)
+        return trio.run(_run, config, environ, read)
     except ConfigError as error:
         _log.error("%s", error)
         return EXIT_CONFIG
@@ -54,13 +64,20 @@ def run_daemon(config: Config, environ: Mapping[str, str]) -> int:
         return EXIT_CONFIG
 
 
-async def _run(config: Config, environ: Mapping[str, str]) -> int:
+async def _run(config: Config, environ: Mapping[str, str], read: Callable[[], Config]) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     models = await check_config(config, environ)
     if is_live(config.daemon.socket) and not environ.get("LISTEN_FDS"):
         # Tried again under a lock when the socket is made; here it spares a second daemon a whole start.
         raise SocketInUse(f"somebody listens at {config.daemon.socket}: stop that process, or use another --socket")
+
+    async def reread() -> Config:
+        new = await trio.to_thread.run_sync(read)
+        await check_config(new, environ)
+        return new
+
     prices = await trio.to_thread.run_sync(load_prices)
+    prices = replace(prices, free_containers=config.backends.anthropic.free_containers)
     with await trio.to_thread.run_sync(_take_lock, config) as lock:
         state = config.daemon.state_dir
         notifier = Notifier(environ)
@@ -72,6 +89,7 @@ async def _run(config: Config, environ: Mapping[str, str]) -> int:
             notifier=notifier,
             models=models,
             prices=prices,
+            reread=reread,
             copies=SkillCopies(state / "skills"),
             executors={name: Slot(f"the backend {name}") for name in config.backends.names},
         )
@@ -81,11 +99,12 @@ async def _run(config: Config, environ: Mapping[str, str]) -> int:
             try:
                 return await _serve(parts)
             finally:
+                await parts.hosted.aclose()
                 await models.aclose()
 
 
 async def check_config(config: Config, environ: Mapping[str, str]) -> ModelChoice:
-    """What the configuration promises can be kept: the backends exist, and a model that was asked for has its key.
+    """What the configuration promises can be kept: backends and hooks exist, a model that was asked for has its key.
 
     Raises:
         ConfigError: naming the key and the way out.
@@ -96,7 +115,13 @@ async def check_config(config: Config, environ: Mapping[str, str]) -> ModelChoic
             (await factory(name))(config.backends.options_of(name), Host())
         except BackendUnavailable as error:
             raise ConfigError(f"backends: {error}") from error
-    return ModelChoice(config.model, environ)
+    await trio.to_thread.run_sync(refuse_bad_hook, config)
+    models = ModelChoice(config.model, environ)
+    if HOSTED in config.backends.default and (models.key is None or not config.backends.anthropic.enabled):
+        raise ConfigError(
+            "backends.default: 'anthropic' needs an API key, as [model] has it, and backends.anthropic.enabled"
+        )
+    return models
 
 
 def _take_lock(config: Config) -> StateLock:
@@ -127,6 +152,7 @@ async def _serve(parts: Parts) -> int:
         parts.system.put(started)
         settle_heap()
         _log.info("ready: skilld %s, model %s", parts.version, parts.models.default)
+        parts.audit.add("daemon.started", {"version": parts.version, "pid": os.getpid()})
         parts.notifier.ready(f"serving on {parts.config.daemon.socket}")
 
     parts.reports.subscribe("metrics", metrics.on_report)
@@ -145,6 +171,8 @@ async def _serve(parts: Parts) -> int:
 
 
 def _begin_stop(parts: Parts, system: ActorSystem) -> None:
+    if not parts.stopping:
+        parts.audit.add("daemon.stopping", {"pid": os.getpid()})
     parts.stopping = True
     drain_s = parts.config.daemon.drain_s
     parts.notifier.stopping("draining")
@@ -186,8 +214,8 @@ def _metrics(parts: Parts) -> Metrics:
     metrics = Metrics(
         version=parts.version,
         models=[*table.rates, "offline"],
-        tools=["view", "bash_tool", "create_file", "str_replace"],
-        backends=list(parts.executors),
+        tools=["view", "bash_tool", "create_file", "str_replace", HAND_OVER],
+        backends=[*parts.executors, NATIVE, HAND_OVER],
     )
     metrics.attach(parts.bus, _sources(parts))
     return metrics
@@ -221,6 +249,7 @@ def _sources(parts: Parts) -> Sources:
         actors=_actor_reader(parts),
         journal=journal_stats,
         connections=connections,
+        disk=lambda: parts.disk_use or {},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,9 +16,10 @@ from skill_actors.errors import Refused
 from skill_actors.runtime import DynamicSupervisor, ExitReason, TrioActor, TrioActorRef
 from skill_actors.sessions.manager import SessionManager
 from skill_actors.sessions.slots import TurnSlots
-from skill_actors.sessions.surroundings import SessionDefaults, Surroundings
+from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.skills.base import Skill
 from skill_actors.skills.copies import CopyError
+from skilld.config import RolesConfig
 from skilld.parts import Parts, Slot
 from skilld.role_skills import RoleSkills
 
@@ -47,6 +48,7 @@ class Conversations(DynamicSupervisor):
                     await slot.wait()
         await self._collect_copies()
         manager = SessionManager(surroundings(self._parts), self._start_session)
+        manager.files.stored = self._parts.stored_files
         left = await manager.recover()
         if left:
             self.spawn(self._recover_again, manager, left)
@@ -108,25 +110,28 @@ def surroundings(parts: Parts) -> Surroundings:
         slots=TurnSlots(limits.running_turns),
         workspaces=parts.config.daemon.state_dir / "workspaces",
         bus=parts.bus,
-        defaults=SessionDefaults(
-            iterations=limits.iterations,
-            tool_timeout_s=limits.tool_timeout_s,
-            turn_timeout_s=limits.turn_timeout_s,
-            tool_output_chars=limits.tool_output_chars,
-            queued_messages=limits.queued_messages,
-            queued_total=limits.queued_total,
-            max_tokens=parts.config.model.max_tokens,
-            idle_unload_s=limits.idle_unload_s,
-            catalogue_tokens=parts.config.skills.catalogue_tokens,
-            restrict_to_allowed_tools=parts.config.skills.restrict_to_allowed_tools,
-            denied_tools=frozenset(parts.config.policy.deny),
-            asked_tools=frozenset(parts.config.policy.ask),
-        ),
+        defaults=parts.defaults,
         secrets=parts.secrets,
         natives=parts.natives,
         projects=parts.projects,
-        role_permits=RoleSkills(parts.config.roles, os.getuid()).permits,
+        role_permits=_role_permits(parts),
+        hosted=parts.hosted,
+        artifacts=parts.config.files.artifact_limits(),
     )
+
+
+def _role_permits(parts: Parts) -> Callable[[int], Awaitable[Callable[[str], bool] | None]]:
+    """What roles permit, by those in force now: a reload may replace them."""
+    current: tuple[RolesConfig, RoleSkills] | None = None
+
+    async def permits(uid: int) -> Callable[[str], bool] | None:
+        nonlocal current
+        roles = parts.config.roles
+        if current is None or current[0] is not roles:
+            current = roles, RoleSkills(roles, os.getuid())
+        return await current[1].permits(uid)
+
+    return permits
 
 
 class _Open(Mapping[str, Executor]):

@@ -27,12 +27,14 @@ from skill_actors.runtime import TrioActor
 from skill_actors.sessions.manager import SessionManager
 from skill_actors.store import DamagedRow, JournalClosed, SqliteJournal, StoreError
 from skilld.config import RetentionConfig
+from skilld.disk_use import measure
 from skilld.parts import Parts
 
 __all__ = ["ClockWatch", "Janitor", "overdue"]
 
 _VERIFY_EVERY_S: Final = 86_400.0
 _VERIFY_PAUSE_S: Final = 0.01  # between two sessions: a look at ten thousand takes minutes, and nobody notices
+_MEASURE_PAUSE_S: Final = 60.0  # at least, from one look at every file to the next
 _PAGE: Final = 200
 _COPY_SPARE_S: Final = 3_600.0  # beyond the longest turn
 _CLOCK_SET_S: Final = 60.0  # what a clock that is only being corrected never moves by in a round
@@ -100,12 +102,24 @@ class Janitor(TrioActor):
         self._now = now
         self._clock = ClockWatch(now, lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
         self._parts = parts
-        self._retention = parts.config.retention
         self._ownerless: frozenset[str] = frozenset()
         self._verified_at = float("-inf")
 
+    @property
+    def _retention(self) -> RetentionConfig:
+        return self._parts.config.retention  # of now: it may be reloaded
+
     async def setup(self) -> None:
         self.spawn(self._run)
+        self.spawn(self._measure)
+
+    async def _measure(self) -> None:
+        """Keep the figures of the disk's use young; the first are there soon after the start."""
+        await self._parts.ready.wait()
+        while True:
+            state_dir = self._parts.config.daemon.state_dir
+            self._parts.disk_use = await trio.to_thread.run_sync(measure, state_dir, abandon_on_cancel=True)
+            await trio.sleep(max(self._retention.check_every_s, _MEASURE_PAUSE_S))
 
     async def _run(self) -> None:
         while True:

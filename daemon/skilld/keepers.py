@@ -26,7 +26,7 @@ def private_folders(parts: Parts) -> list[Path]:
     """What commands in a sandbox must not see of this daemon: its state, its socket's folder, its credentials."""
     config = parts.config
     secrets = [secret.file for of_skill in config.skills.secrets.values() for secret in of_skill.values()]
-    files = [config.model.api_key_file, *secrets]
+    files = [config.model.api_key_file, config.hooks.token_file, *secrets]
     credentials = parts.environ.get("CREDENTIALS_DIRECTORY")
     return [
         config.daemon.state_dir,
@@ -65,6 +65,7 @@ class ExecutorKeeper(TrioActor):
         state_dir = os.path.realpath(self._parts.config.daemon.state_dir)
         return Host(
             find_workers=lambda: cast("WorkersRef", names.ref("workers")),
+            folder=Path(state_dir, "backends", self._backend),
             private=private_folders(self._parts),
             owner=hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16],  # of one state directory there is one daemon
         )

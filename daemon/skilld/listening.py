@@ -6,11 +6,13 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import trio
 
 from skill_actors.backends.base import BackendUnavailable, Executor
+from skill_actors.backends.native import NATIVE
 from skill_actors.errors import Refused
 from skill_actors.runtime import ExitReason, NamedRef, TrioActor
 from skill_actors.sessions.events import Event
@@ -29,11 +31,15 @@ from skill_actors.skills.registry import (
     RemovePushed,
     UnknownSkill,
 )
+from skilld.disk_use import used_by
+from skilld.hosted import HOSTED, hosted_facts
 from skilld.http import HttpServer, Listener, ServerLimits, Services, build_app, open_listener
 from skilld.http.services import Viewer
 from skilld.live_tree import describe_tree
 from skilld.metrics import Metrics
+from skilld.natives import native_facts
 from skilld.parts import Parts
+from skilld.reload import reload_config
 from skilld.skill_needs import SkillNeeds
 
 __all__ = ["DRAIN_EXTRA_S", "Gate", "Socket"]
@@ -41,6 +47,8 @@ __all__ = ["DRAIN_EXTRA_S", "Gate", "Socket"]
 _log = logging.getLogger(__name__)
 
 DRAIN_EXTRA_S: Final = 5.0  # beyond drain_s: to cancel what did not end, and to say goodbye
+# Nothing is claimed while nothing is open.
+_UNKNOWN: Final[dict[str, dict[str, Any]]] = {"capabilities": {}, "fidelity": {}, "notes": {}}
 _CHECK_S: Final = 5.0  # a backend that takes longer to say that it is well is not
 _GOODBYE_S: Final = 2.0
 _RELOAD_S: Final = 120.0
@@ -63,7 +71,12 @@ class Socket(TrioActor):
             max_body_bytes=config.limits.max_body_bytes,
             connections_per_peer=config.limits.connections_per_peer,
         )
-        server = HttpServer(build_app(self._services()), limits, parts.version)
+        server = HttpServer(
+            build_app(self._services()),
+            limits,
+            parts.version,
+            on_stranger=lambda why: parts.audit.add("connection", {"code": "forbidden", "error": why}),
+        )
         listener = open_listener(config.daemon.socket, parts.environ, shared=config.roles.configured)
         parts.closed = trio.Event()
         parts.server.put(server)
@@ -84,6 +97,8 @@ class Socket(TrioActor):
         parts = self._parts
         return Services(
             sessions=parts.sessions.get(),
+            files=parts.sessions.get().files,
+            hand_overs=parts.sessions.get().hand_overs,
             skills=_Skills(parts, self.directory.named("registry")),
             status=lambda: status_of(parts),
             ready=lambda: is_ready(parts),
@@ -93,11 +108,17 @@ class Socket(TrioActor):
             tree=lambda viewer, most: tree_of(parts, viewer, most),
             backup=parts.backups.open,
             shutdown=self._shutdown,
-            config=parts.config,
+            reload=self._reload,
+            roles=lambda: parts.config.roles,
             version=parts.version,
             bus=parts.bus,
             own_uid=os.getuid(),
+            audit=parts.audit.add,
+            audit_reads=parts.config.audit.reads,
         )
+
+    async def _reload(self) -> Mapping[str, Any]:
+        return (await reload_config(self._parts)).to_dict()
 
 
 class Gate(TrioActor):
@@ -253,7 +274,19 @@ def status_of(parts: Parts) -> dict[str, Any]:
         **({} if sessions is None else sessions.status()),
         "journal_commits": 0 if journal is None else journal.stats().commits,
         "damaged": 0 if journal is None else journal.stats().damaged,
+        "disk": _disk(parts.config.daemon.state_dir),
+        "disk_use": used_by(parts.disk_use),
+        "file_storage": parts.stored_files.status(),
     }
+
+
+def _disk(state_dir: Path) -> dict[str, int] | None:
+    """Of the file system that holds the state; None if it does not say."""
+    try:
+        found = os.statvfs(state_dir)
+    except OSError:
+        return None
+    return {"total_bytes": found.f_blocks * found.f_frsize, "free_bytes": found.f_bavail * found.f_frsize}
 
 
 def tree_of(parts: Parts, viewer: Viewer, most: int) -> dict[str, Any]:
@@ -276,22 +309,21 @@ async def backends_of(parts: Parts) -> list[dict[str, Any]]:
 
     async def look(name: str, facts: dict[str, Any]) -> None:
         executor = parts.executors[name].peek()
-        claims = {} if executor is None else executor.capabilities.claims()
         problem = parts.executors[name].why or "it is starting" if executor is None else await _problem(executor)
         facts |= {
             "available": problem is None,
             "problem": problem,
             "default": name in parts.config.backends.default,
-            "capabilities": {claim: stands.value for claim, stands in claims.items()},
-            "fidelity": {claim: stands.fidelity for claim, stands in claims.items()},
-            "notes": {claim: stands.note for claim, stands in claims.items() if stands.note},
+            **(_UNKNOWN if executor is None else executor.capabilities.facts()),
         }
 
     async with trio.open_nursery() as nursery:
         for name in parts.executors:
             found.append({"name": name})
             nursery.start_soon(look, name, found[-1])
-    return found
+    chosen = parts.config.backends
+    found.append(native_facts(chosen.native, is_default=NATIVE in chosen.default))
+    return [*found, hosted_facts(parts.hosted, is_default=HOSTED in chosen.default)]
 
 
 async def _problem(executor: Executor) -> str | None:

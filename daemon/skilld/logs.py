@@ -1,4 +1,4 @@
-"""Logging of the daemon: lines for people or JSON for machines, on stderr, where journald picks them up."""
+"""Logging of the daemon: lines for people or JSON for machines on stderr, or entries with fields in the journal."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ import sys
 import time
 from typing import Final, Literal
 
-__all__ = ["set_up_logging"]
+from skilld.journal_log import JournalHandler
+from skilld.log_text import indented, visible
+
+__all__ = ["LogFormat", "set_up_logging"]
+
+LogFormat = Literal["text", "json", "journal"]
 
 _PRIORITY: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}  # syslog(3), read by journald
+_SIGNERS = ("boto3", "botocore", "s3transfer")
 
 
 class _Text(logging.Formatter):
@@ -21,11 +27,8 @@ class _Text(logging.Formatter):
         self._to_journal = to_journal
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        if not self._to_journal:
-            return text
-        priority = f"<{_PRIORITY.get(record.levelname, 6)}>"
-        return "\n".join(priority + line for line in text.splitlines())
+        priority = f"<{_PRIORITY.get(record.levelname, 6)}>" if self._to_journal else ""
+        return "\n".join(priority + line for line in indented(super().format(record)))
 
 
 class _Json(logging.Formatter):
@@ -39,13 +42,22 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
-        return json.dumps(fields, ensure_ascii=False)
+        return json.dumps({name: visible(text) for name, text in fields.items()}, ensure_ascii=False)
 
 
-def set_up_logging(format: Literal["text", "json"], level: str, *, to_journal: bool) -> None:
-    """Log everything of `level` and above to stderr. Libraries that log their requests are kept to warnings."""
-    handler = logging.StreamHandler(sys.stderr)
+def set_up_logging(format: LogFormat, level: str, *, to_journal: bool) -> None:
+    """Log everything of `level` and above. Libraries that log their requests are kept to warnings.
+
+    Args:
+        format: "journal" sends fields to systemd's journal, and text to stderr while there is none.
+        to_journal: whether stderr is the journal's.
+
+    """
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if format == "json" else _Text(to_journal=to_journal))
+    if format == "journal":
+        handler = JournalHandler(handler)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("httpx", "httpx2", "httpcore", "httpcore2", "anthropic", "pykka", "watchfiles"):
+    # botocore's requests hold the tokens that sign them.
+    for noisy in (*("httpx", "httpx2", "httpcore", "httpcore2", "anthropic", "pykka", "watchfiles"), *_SIGNERS):
         logging.getLogger(noisy).setLevel(logging.WARNING)

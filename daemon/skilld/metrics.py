@@ -18,10 +18,15 @@ from skill_actors.runtime.report import Report
 from skill_actors.telemetry import Bus, Handler, Measurements, Metadata
 from skilld.supervision import ActorCollector, ActorSnapshot, SupervisionCounters
 
-__all__ = ["Metrics", "Sources", "sample_loop_lag"]
+__all__ = ["METRICS_TYPE", "Metrics", "Sources", "sample_loop_lag"]
+
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Content type of the page."""
 
 _OTHER: Final = "other"
 _CIRCUITS: Final = frozenset({"closed", "open", "half_open"})
+_HOOK_OUTCOMES: Final = frozenset({"ok", "failed", "dropped"})
+_HOOK_TARGETS: Final = frozenset({"exec", "webhook"})
 _OUTCOMES: Final = frozenset({"finished", "failed", "cancelled", "interrupted"})
 _TOOL_OUTCOMES: Final = frozenset({"ok", "error", "timeout", "cancelled"})
 _WORKER_ENDS: Final = frozenset({"timeout", "cancelled", "flood", "memory", "unread", "broken", "crashed"})
@@ -59,6 +64,7 @@ class Sources:
         actors: the living actors by class, never by conversation, and what went wrong between them.
         journal: `commits`, `damaged`, `queue_depth`, `wal_bytes` and `db_bytes`.
         connections: open connections of the socket.
+        disk: bytes of the state directory by kind; none before they were measured.
 
     """
 
@@ -68,6 +74,7 @@ class Sources:
     actors: Callable[[], Awaitable[ActorSnapshot]]
     journal: Callable[[], Mapping[str, float]]
     connections: Callable[[], int]
+    disk: Callable[[], Mapping[str, float]] = dict
 
 
 class Metrics:
@@ -99,6 +106,7 @@ class Metrics:
             "execute.exception": self._on_tool_exception,
             "execute.stop": self._on_tool,
             "gc.pause": self._on_gc,
+            "hook.stop": self._on_hook,
             "http.stop": self._on_http,
             "loop.lag": self._on_lag,
             "loop.stall": self._on_stall,
@@ -127,10 +135,28 @@ class Metrics:
             "skilld_model_circuit", "Changes of a model endpoint's circuit.", ["state"], registry=registry
         )
         self._reloads = Counter("skilld_skill_reloads", "Loads of the skills.", ["outcome"], registry=registry)
+        self._hooks = Counter("skilld_hooks", "Notices for hooks.", ["target", "outcome"], registry=registry)
         self._workers = Counter("skilld_worker_ends", "Worker processes that died.", ["reason"], registry=registry)
         self._http = Counter(
             "skilld_http_requests", "Answered requests.", ["route", "method", "status"], registry=registry
         )
+
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """What did not happen yet is 0 and not absent: else the first time would be no increase to an alert."""
+        for counter, values in (
+            (self._turns, _OUTCOMES),
+            (self._circuits, _CIRCUITS),
+            (self._reloads, _RELOADS),
+            (self._workers, _WORKER_ENDS),
+            (self._model_errors, {"yes", "no"}),
+        ):
+            for value in values:
+                counter.labels(value)
+        for target in _HOOK_TARGETS:
+            for outcome in _HOOK_OUTCOMES:
+                self._hooks.labels(target, outcome)
 
     def _make_histograms(self) -> None:
         registry = self.registry
@@ -227,6 +253,9 @@ class Metrics:
     def _on_worker(self, _facts: Measurements, meta: Metadata) -> None:
         self._workers.labels(_known(meta.get("reason"), _WORKER_ENDS)).inc()
 
+    def _on_hook(self, _facts: Measurements, meta: Metadata) -> None:
+        self._hooks.labels(_known(meta.get("target"), _HOOK_TARGETS), _known(meta.get("outcome"), _HOOK_OUTCOMES)).inc()
+
     def _on_lag(self, facts: Measurements, _meta: Metadata) -> None:
         self._lag.observe(_seconds(facts))
 
@@ -254,6 +283,7 @@ class _Gauges:
         self._damaged = gauge("journal_damaged", "Places found damaged since the start.")
         self._queue = gauge("journal_queue_depth", "Appends that wait for their commit.")
         self._bytes = gauge("journal_bytes", "Size of the journal's files.", ("file",))
+        self._disk = gauge("disk_bytes", "What the state takes on the disk.", ("kind",))
 
     def set(self, sources: Sources, stored: int) -> None:
         sessions, journal = sources.sessions(), sources.journal()
@@ -268,6 +298,8 @@ class _Gauges:
         self._queue.set(journal.get("queue_depth", 0))
         self._bytes.labels("wal").set(journal.get("wal_bytes", 0))
         self._bytes.labels("db").set(journal.get("db_bytes", 0))
+        for kind, size_bytes in sources.disk().items():
+            self._disk.labels(kind).set(size_bytes)
 
 
 def _without_name(handler: Callable[[Measurements, Metadata], None]) -> Handler:

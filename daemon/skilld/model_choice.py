@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class ModelChoice:
-    """Models by name. `default` is what a session gets that names none.
+    """Models by name. `default` is what a session gets that names none; `key` finds the API's key, if there is one.
 
     Args:
         config: the [model] section.
@@ -39,7 +39,8 @@ class ModelChoice:
     def __init__(self, config: ModelConfig, environ: Mapping[str, str]) -> None:
         self._offline = OfflineModel()
         self.anthropic = _anthropic(config, environ)
-        url = config.base_url or ANTHROPIC_URL
+        self.key = None if self.anthropic is None else _key_source(config, environ)
+        url = self.base_url = config.base_url or ANTHROPIC_URL
         self._guarded = (
             None if self.anthropic is None else GuardedModel(self.anthropic, Breaker(), endpoint=endpoint_name(url))
         )

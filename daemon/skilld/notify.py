@@ -54,6 +54,10 @@ class Notifier:
         """One line for `systemctl status`."""
         self._send({"STATUS": status})
 
+    def reloading(self, now_s: float) -> None:
+        """The configuration is read again, until the next `ready`; `now_s` is of the monotonic clock."""
+        self._send({"RELOADING": "1", "MONOTONIC_USEC": str(int(now_s * _USEC))})
+
     def stopping(self, status: str = "") -> None:
         """The daemon has begun to stop."""
         self._send({"STOPPING": "1", "STATUS": status})

@@ -6,6 +6,7 @@ stop that hangs is seen as well. All are isolated: none of them is worth the dae
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -20,8 +21,10 @@ from skill_actors.runtime import (
     Timeout,
     TrioActor,
 )
+from skilld.audit import AuditWriter
 from skilld.garbage import GarbageKeeper
-from skilld.metrics import sample_loop_lag
+from skilld.metrics import Metrics, sample_loop_lag
+from skilld.metrics_page import MetricsPage
 from skilld.notify import watchdog_interval_s
 from skilld.parts import Parts
 from skilld.watchdog import Watchdog
@@ -35,16 +38,22 @@ _STATUS_S: Final = 15.0
 _SOON: Final = Backoff(initial_s=0.1, max_s=2.0)  # well below the patience of the service manager
 
 
-def observability(parts: Parts) -> Supervisor:
+def observability(parts: Parts, metrics: Metrics) -> Supervisor:
     """The branch."""
-    return Supervisor(
-        [
-            ChildSpec(id="loop", factory=lambda: Loop(parts), isolated=True, backoff=_SOON),
-            ChildSpec(id="gc", factory=lambda: GarbageKeeper(parts), isolated=True),
-            ChildSpec(id="canary", factory=Canary, name=_CANARY, isolated=True, backoff=_SOON),
-            ChildSpec(id="watchdog", factory=lambda: Watchdog(parts), isolated=True, backoff=_SOON),
-        ]
-    )
+    children = [
+        ChildSpec(id="loop", factory=lambda: Loop(parts), isolated=True, backoff=_SOON),
+        ChildSpec(id="gc", factory=lambda: GarbageKeeper(parts), isolated=True),
+        ChildSpec(id="canary", factory=Canary, name=_CANARY, isolated=True, backoff=_SOON),
+        ChildSpec(id="watchdog", factory=lambda: Watchdog(parts), isolated=True, backoff=_SOON),
+    ]
+    rules = parts.config.audit
+    folder = parts.config.daemon.state_dir / "audit"
+    writer = partial(AuditWriter, parts.audit, folder, max_bytes=rules.max_bytes, keep=rules.keep)
+    children.append(ChildSpec(id="audit", factory=writer, isolated=True, shutdown_s=10.0))
+    if listen := parts.config.metrics.listen:
+        page = partial(MetricsPage, listen, metrics.render, parts.version)
+        children.append(ChildSpec(id="metrics", factory=page, isolated=True))
+    return Supervisor(children)
 
 
 class Canary(TrioActor):

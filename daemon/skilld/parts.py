@@ -6,17 +6,18 @@ Reading a slot before its actor has served is a bug and raises `NotStarted`; the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
 from skill_actors.backends.base import Executor
-from skill_actors.backends.native_processes import NativeProcesses
 from skill_actors.backends.workers import WorkersRef
+from skill_actors.files.storage import BackgroundSync
 from skill_actors.models.prices import PriceTable
 from skill_actors.runtime import ActorSystem, Reports
+from skill_actors.sessions.surroundings import SessionDefaults
 from skill_actors.skills.approvals import Approvals
 from skill_actors.skills.copies import SkillCopies
 from skill_actors.skills.native import NativeLoader
@@ -27,12 +28,17 @@ from skill_actors.skills.registry import PublishedSkills
 from skill_actors.skills.secrets import SkillSecrets
 from skill_actors.store import SqliteJournal, StateLock
 from skill_actors.telemetry import Bus
+from skilld.audit import AuditTrail
 from skilld.backup import Backups
 from skilld.config import Config
+from skilld.file_storage import StoredFiles
+from skilld.hooks import Hooks
+from skilld.hosted import HostedServices
 from skilld.model_choice import ModelChoice
-from skilld.natives import native_loader, native_processes
+from skilld.natives import Natives, native_loader
 from skilld.notify import Notifier
 from skilld.served_skills import ServedSkills, skill_approvals
+from skilld.session_defaults import session_defaults
 from skilld.skill_secrets import skill_secrets
 from skilld.skill_sources import skill_rules
 from skilld.slot import NotStarted, Slot
@@ -53,6 +59,9 @@ class Parts:
         ready: set when the socket answers.
         closed: set when the socket has said goodbye to everybody.
         pulse: what the watchdog hears from the event loop.
+        reread: reads the configuration again, and raises ConfigError if the daemon would not start with it.
+        defaults: what sessions go by that say nothing else; changed by a reload, as `config` is.
+        disk_use: bytes of the state directory by kind, as they were measured last; None before.
         stopping: whether the whole daemon is asked to stop; a part that is restarted is no reason to drain.
 
     """
@@ -64,7 +73,11 @@ class Parts:
     notifier: Notifier
     models: ModelChoice
     prices: PriceTable
+    reread: Callable[[], Awaitable[Config]]
+    reloading: trio.Lock = field(default_factory=trio.Lock)
+    defaults: SessionDefaults = field(init=False)
     bus: Bus = field(default_factory=Bus)
+    audit: AuditTrail = field(default_factory=AuditTrail)
     reports: Reports = field(default_factory=Reports)
     published: PublishedSkills = field(default_factory=PublishedSkills)
     copies: SkillCopies
@@ -74,22 +87,33 @@ class Parts:
     approvals: Approvals | None = field(init=False)
     served: ServedSkills = field(init=False)
     secrets: SkillSecrets = field(init=False)
-    natives: NativeProcesses = field(init=False)
+    natives: Natives = field(init=False)
     native_loader: NativeLoader = field(init=False)
+    hosted: HostedServices = field(init=False)
     backups: Backups = field(init=False)
+    hooks: Hooks = field(init=False)
     executors: dict[str, Slot[Executor]] = field(default_factory=dict)
     journal: Slot[SqliteJournal] = field(default_factory=lambda: Slot("the journal"))
     sessions: Slot[SessionManager] = field(default_factory=lambda: Slot("the session manager"))
+    file_sync: Slot[BackgroundSync] = field(default_factory=lambda: Slot("the storage of files"))
+    stored_files: StoredFiles = field(init=False)
     server: Slot[HttpServer] = field(default_factory=lambda: Slot("the socket"))
     workers: Slot[Callable[[], WorkersRef]] = field(default_factory=lambda: Slot("worker processes"))
     system: Slot[ActorSystem] = field(default_factory=lambda: Slot("the actor system"))
     ready: trio.Event = field(default_factory=trio.Event)
     closed: trio.Event = field(default_factory=trio.Event)
     pulse: Pulse = field(default_factory=Pulse)
+    disk_use: dict[str, int] | None = None
     stopping: bool = False
 
     def __post_init__(self) -> None:
         skills = self.config.skills
+        self.stored_files = StoredFiles(
+            self.file_sync,
+            self.config.daemon.state_dir / "workspaces",
+            configured=self.config.files.is_kept_elsewhere,
+        )
+        self.defaults = session_defaults(self.config)
         self.packages = PackageCache(self.config.daemon.state_dir / "packages")
         self.pushed = PushedPackages(self.config.daemon.state_dir / "pushed", self.packages)
         self.approvals = skill_approvals(skills, self.config.daemon.state_dir)
@@ -103,9 +127,16 @@ class Parts:
             approvals=self.approvals,
         )
         self.secrets = skill_secrets(skills, self.environ, self.published)
-        self.natives = native_processes(self)
+        self.natives = Natives(self, self.config.backends.native)
         self.native_loader = native_loader(skills, self.natives, self.approvals)
+        self.hosted = HostedServices(
+            self.config.backends.anthropic,
+            self.models.key,
+            self.models.base_url,
+            self.config.daemon.state_dir / "hosted-skills.json",
+        )
         self.backups = Backups(self.config.daemon.state_dir, self.journal, self.version)
+        self.hooks = Hooks(self.config.hooks, self.bus, lambda: self.workers.get()(), self.version)
 
     def stage(self) -> Stage:
         """What the daemon is doing now."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ __all__ = [
     "daemon_socket_path",
     "data_dir",
     "find_config",
+    "find_host_config",
     "find_socket",
     "home",
     "is_live",
@@ -28,6 +30,7 @@ __all__ = [
 
 MAX_SOCKET_PATH_BYTES: Final = 107  # sun_path holds 108 bytes with its ending NUL
 
+_HOST_CONFIG: Final = Path("/etc/skilld/skilld.toml")
 _SYSTEM_SOCKET: Final = Path("/run/skilld/skilld.sock")
 _SOCKET_NAME: Final = "skilld.sock"
 
@@ -89,9 +92,19 @@ def find_socket(flag: Path | None, env: Mapping[str, str], uid: int) -> Path:
     if env.get("SKILLD_SOCKET"):
         return check_socket_path(Path(env["SKILLD_SOCKET"]))
     for candidate in _user_sockets(env, uid):
-        if is_live(candidate):
+        if _is_of(candidate.parent, uid) and is_live(candidate):
             return candidate
     return _SYSTEM_SOCKET
+
+
+def _is_of(folder: Path, uid: int) -> bool:
+    """Whether nobody but the user and root can have put there what lies in it: /tmp is everybody's."""
+    try:
+        facts = folder.lstat()
+    except OSError:
+        return False
+    closed = not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(facts.st_mode) and facts.st_uid in (0, uid) and closed
 
 
 def is_live(path: Path) -> bool:
@@ -129,16 +142,24 @@ def state_dir(flag: Path | None, env: Mapping[str, str], uid: int, configured: P
 def find_config(env: Mapping[str, str], uid: int) -> Path | None:
     """The configuration used when none is named: the user's own or, for root, /etc/skilld/skilld.toml."""
     if uid == 0:
-        candidate = Path("/etc/skilld/skilld.toml")
+        candidate = _HOST_CONFIG
     else:
         candidate = (_absolute(env.get("XDG_CONFIG_HOME")) or home(env) / ".config") / "skilld/skilld.toml"
     return candidate if candidate.is_file() else None
 
 
+def find_host_config(uid: int) -> Path | None:
+    """The configuration of the host that a user's daemon goes by before the user's own; None where it may not."""
+    return _HOST_CONFIG if uid != 0 and os.access(_HOST_CONFIG, os.R_OK) else None
+
+
 def data_dir(name: str) -> Path | None:
     """The folder `name` (skills, etc, systemd) that came with the program, installed or in a source tree."""
-    here = Path(__file__).resolve()
-    bases = (Path(sysconfig.get_path("data")) / "share/skilld", Path(sys.prefix) / "share/skilld", here.parents[2])
+    tree = Path(__file__).resolve().parents[2]
+    if (tree / "pyproject.toml").is_file():
+        bases: tuple[Path, ...] = (tree,)  # what an editable installation has copied is as old as the installation
+    else:
+        bases = (Path(sysconfig.get_path("data")) / "share/skilld", Path(sys.prefix) / "share/skilld")
     return next((base / name for base in bases if (base / name).is_dir()), None)
 
 

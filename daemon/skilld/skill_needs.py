@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import trio
 
+from skill_actors.backends.call_environment import BASIC
 from skill_actors.backends.local import LocalOptions
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.skills.requirements import Host
@@ -14,7 +15,7 @@ from skill_actors.skills.secrets import SkillSecrets
 
 __all__ = ["SkillNeeds"]
 
-LOCAL_VARIABLES: Final = frozenset({"HOME", "LANG", "PATH", "TERM", "TMPDIR"})  # of every command of that backend
+LOCAL_VARIABLES: Final = frozenset({"HOME", "PATH", "TMPDIR", *BASIC})  # of every command of that backend
 _FRESH_S: Final = 5.0  # asking python3 for packages takes a process
 
 _Given = Mapping[str, tuple[frozenset[str], dict[str, str]]]

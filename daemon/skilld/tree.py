@@ -6,6 +6,8 @@
         gc             full collections, their pauses
         canary         answers
         watchdog       a thread that ends a process whose loop hangs
+        audit          writes down who did what
+        metrics        the page on loopback, if one is configured
       journal        the only writer of the store
       services (one_for_one)
         skills (rest_for_one)
@@ -17,6 +19,8 @@
           model            the model client                             isolated
           local, ...       one executor each                            isolated, required
         janitor            retention, leftovers, checksums              isolated
+        hangup             SIGHUP: read the configuration              isolated
+        hook-exec, ...     tell programs and receivers of events       isolated
       sessions (dynamic)   one Session actor per conversation           temporary
       listener (rest_for_one)
         socket             the HTTP API                                 isolated, required
@@ -30,6 +34,7 @@ required must start when the daemon does.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -42,6 +47,7 @@ from skill_actors.store import SqliteJournal
 from skill_actors.store.changes import Bounds
 from skill_actors.store.keeper import JournalKeeper
 from skilld.conversations import Conversations
+from skilld.file_storage import StorageKeeper
 from skilld.janitor import Janitor
 from skilld.keepers import ExecutorKeeper, ModelKeeper
 from skilld.listening import DRAIN_EXTRA_S, Gate, Socket
@@ -49,6 +55,7 @@ from skilld.metrics import Metrics
 from skilld.natives import NativeKeeper
 from skilld.observability import observability
 from skilld.parts import Parts
+from skilld.reload import HangupListener
 from skilld.skill_sources import skill_rules, skill_sources
 
 __all__ = ["build_tree"]
@@ -61,7 +68,7 @@ _FIRST_LOAD_S = 60.0  # a first look at thousands of skills on a slow disk
 def build_tree(parts: Parts, metrics: Metrics, shutdown: Callable[[], None]) -> list[ChildSpec]:
     """The children of the root, which is rest_for_one."""
     return [
-        ChildSpec(id="observability", factory=lambda: observability(parts), isolated=True),
+        ChildSpec(id="observability", factory=lambda: observability(parts, metrics), isolated=True),
         ChildSpec(
             id="journal",
             factory=lambda: JournalKeeper(
@@ -87,7 +94,16 @@ def _services(parts: Parts) -> list[ChildSpec]:
         _branch("skills", Strategy.REST_FOR_ONE, partial(_skills, parts)),
         _branch("backends", Strategy.ONE_FOR_ONE, partial(_backends, parts)),
         ChildSpec(id="janitor", factory=lambda: Janitor(parts), isolated=True),
+        *_storage(parts),
+        ChildSpec(id="hangup", factory=lambda: HangupListener(parts, terminal=os.isatty(0)), isolated=True),
+        *parts.hooks.children(),  # last: they hear of the ends of turns at a stop, and need the workers to tell of them
     ]
+
+
+def _storage(parts: Parts) -> list[ChildSpec]:
+    if not parts.config.files.is_kept_elsewhere:
+        return []
+    return [ChildSpec(id="files", factory=lambda: StorageKeeper(parts), isolated=True)]
 
 
 def _skills(parts: Parts) -> list[ChildSpec]:

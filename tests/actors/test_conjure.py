@@ -21,6 +21,14 @@ FUNCTIONS = {
     *("Backend.Native.tool_definitions/1", "Backend.Native.build_tool_map/1"),
     *("Registry.list/1", "Registry.get/2", "find/2", "Registry.count/1", "Registry.find_matching/2"),
     *("Registry.index/1", "Registry.register/2", "Registry.reload/1"),
+    *("API.Anthropic.beta_headers/0", "code_execution_tool/0", "API.Anthropic.container_config/1"),
+    *("with_container_id/2", "API.Anthropic.build_request/3", "parse_response/1", "API.Anthropic.extract_file_ids/1"),
+    *("extract_text/1", "Conversation.Anthropic.run/4", "continue/4", "complete?/1", "Files.Anthropic.metadata/2"),
+    *("list/2", "delete/2", "download/3", "download_to_file/4", "download_all/3", "Skills.Anthropic.upload/3"),
+    *("create_version/3", "package_skill/1", "Skills.Anthropic.list/2", "get/2", "list_versions/2"),
+    *("delete_version/3", "Backend.Anthropic", "Storage.Local", "Storage.S3", "Storage.Tigris"),
+    *("init/2", "write/3", "read/2", "exists?/2", "list/1", "local_path/1", "sync_to_remote/1"),
+    *("sync_from_remote/1", "cleanup/1"),
 }
 
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the page is in the repository")
@@ -97,3 +105,21 @@ def test_what_stands_for_a_function_is_there_and_shown(package: ModuleType, thei
         assert not attribute or hasattr(kind, attribute) or attribute in kind.__slots__, dotted
         shown = rf"\.{attribute}\b" if attribute else rf"\b{name}\("
         assert any(re.search(shown, block) for _, block in blocks()), f"{dotted} is in no piece of program"
+
+
+def defects() -> list[tuple[str, str, str]]:
+    """What goes wrong there, the name of the test that shows ours, and its file."""
+    part = PAGE.read_text().partition("## What it does wrong")[2]
+    return re.findall(r"^\| ([^|]+) \| \[([^\]]+)\]\(\.\./([\w/]+\.py)\) \|$", part, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("defect", "name", "file"), defects(), ids=lambda value: str(value)[:60])
+def test_every_defect_names_a_test_that_there_is(defect: str, name: str, file: str) -> None:
+    text = PAGE.parents[1].joinpath(file).read_text()
+    assert re.search(rf"^def test_{name.replace(' ', '_')}\(", text, re.MULTILINE), defect
+
+
+def test_no_defect_is_without_a_test() -> None:
+    part = PAGE.read_text().partition("## What it does wrong")[2]
+    lines = [line for line in part.splitlines() if line.startswith("| ") and not line.startswith("| what goes wrong")]
+    assert len(lines) == len(defects()) > 60

@@ -42,7 +42,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "docker": {"image": SLIM_IMAGE, "pool": 0},
 }
 NAMES = tuple(OPTIONS)
-RUNNER = re.compile(rb"/local_runner\.py\0$|package\.container_runner\.main\(\)\n\0$")  # ends a runner's command line
+RUNNER = re.compile(rb"/local_boot\.py\0$|package\.container_runner\.main\(\)\n\0$")  # ends a runner's command line
 Body = Callable[["Bench"], Awaitable[None]]
 
 

@@ -62,6 +62,8 @@ def test_every_key_of_the_shipped_file_has_a_line_of_explanation_above_it() -> N
 
 def test_the_shipped_file_names_the_defaults() -> None:
     chosen_by_the_start = {"daemon.socket", "daemon.state_dir", "model.base_url", "model.api_key_file"}
+    chosen_by_the_start |= {"files.folder", "files.credentials_file", "files.artifact_ca_file"}
+    chosen_by_the_start |= {"hooks.token_file", "hooks.ca_file"}
     defaults = config_keys()
     for key, (value, _) in shipped_keys().items():
         written = tomllib.loads(f"x = {value}")["x"]
@@ -86,7 +88,7 @@ def test_the_shipped_file_is_valid_as_it_is_and_with_every_key_uncommented(tmp_p
         ("[limits]\niterations = 0", "limits.iterations = 0: must be greater than or equal to 1"),
         ("[limits]\niterations = true", "limits.iterations = True: must be a valid integer"),
         ("[limits]\ntool_timeout_s = nan", "limits.tool_timeout_s = nan: "),
-        ("[daemon]\nlog_format = 'xml'", "daemon.log_format = 'xml': must be 'text' or 'json'"),
+        ("[daemon]\nlog_format = 'xml'", "daemon.log_format = 'xml': must be 'text', 'json' or 'journal'"),
         ("daemon = 3", "daemon = 3: must be a section, written [daemon]"),
         ("[skills]\npaths = 'a'", "skills.paths = 'a': must be a list"),
         ("[roles.read]\nuids = [-1]", "roles.read.uids.0 = -1: "),
@@ -214,4 +216,5 @@ def test_production_has_the_host_only_where_the_file_names_it(tmp_path: Path) ->
     assert "local" not in load(tmp_path, production).backends.names
     assert "local" not in load(tmp_path, production + '[backends.local]\nsandbox = "bwrap"').backends.names
     for key in ("default", "offered"):
-        assert "local" in load(tmp_path, production + f'[backends]\n{key} = ["local"]').backends.names
+        text = production + f'[backends]\n{key} = ["local"]\n[backends.local]\nsandbox = "landlock"'
+        assert "local" in load(tmp_path, text).backends.names

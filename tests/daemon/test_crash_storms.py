@@ -19,7 +19,8 @@ WITHIN_S = 5.0
 FATAL = {"root/journal"}  # its loss is the conversations' loss
 LEAVES = [
     *("root/observability/loop", "root/observability/gc", "root/observability/canary", "root/observability/watchdog"),
-    "root/services/janitor",
+    "root/observability/audit",
+    *("root/services/janitor", "root/services/hangup"),
     *("root/services/skills/native", "root/services/skills/registry", "root/services/skills/watcher"),
     *("root/services/backends/model", "root/services/backends/local"),
     *("root/listener/socket", "root/listener/gate"),

@@ -30,7 +30,7 @@ def test_it_is_the_first_branch_and_its_watchdog_runs_before_the_journal_opens(t
             branch = tree.system.root.which_children()[0]
             assert (branch.id, [child.id for child in branch.children or ()]) == (
                 "observability",
-                ["loop", "gc", "canary", "watchdog"],
+                ["loop", "gc", "canary", "watchdog", "audit"],
             )
 
     run(main)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import require
 from skilld import paths
 
 
@@ -45,7 +46,7 @@ def test_a_client_takes_the_users_socket_only_while_somebody_listens(tmp_path: P
     env = {"XDG_RUNTIME_DIR": str(tmp_path)}
     own = tmp_path / "skilld/skilld.sock"
     own.parent.mkdir()
-    uid = 987_654
+    uid = 987_654 if os.geteuid() == 0 else os.getuid()
     assert paths.find_socket(None, env, uid) == Path("/run/skilld/skilld.sock")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(own))
@@ -54,6 +55,27 @@ def test_a_client_takes_the_users_socket_only_while_somebody_listens(tmp_path: P
         assert paths.find_socket(None, env, uid) == own
     assert paths.find_socket(Path("/f"), env, uid) == Path("/f")
     assert paths.find_socket(None, {"SKILLD_SOCKET": "/e"}, uid) == Path("/e")
+
+
+def test_a_client_takes_no_socket_that_somebody_else_can_have_put_there(tmp_path: Path) -> None:
+    require(os.geteuid() == 0, "needs root to give a folder away")
+    env, uid = {"XDG_RUNTIME_DIR": str(tmp_path)}, 987_654
+    own = tmp_path / "skilld/skilld.sock"
+    own.parent.mkdir(mode=0o755)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(own))
+        server.listen()
+        for owner, mode, found in (
+            (uid, 0o700, own),
+            (uid, 0o777, Path("/run/skilld/skilld.sock")),
+            (uid + 1, 0o755, Path("/run/skilld/skilld.sock")),
+        ):
+            os.chown(own.parent, owner, owner)
+            own.parent.chmod(mode)
+            assert paths.find_socket(None, env, uid) == found
+        own.parent.rename(tmp_path / "elsewhere")
+        own.parent.symlink_to(tmp_path / "elsewhere")
+        assert paths.find_socket(None, env, uid) == Path("/run/skilld/skilld.sock")
 
 
 def test_the_users_own_configuration_is_found(tmp_path: Path) -> None:

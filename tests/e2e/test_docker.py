@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import json
 import os
+import threading
 import time
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +78,88 @@ def test_a_session_in_docker_keeps_its_files_over_a_killed_daemon_which_leaves_n
         daemon.start()
         assert text_of(daemon.ask(session, "/counter")).endswith("\n3")
         daemon.stop()
-        gone(client, daemon, within_s=1)
+        gone(client, daemon, within_s=10)
+
+
+LIMITS = """
+[backends.docker.session]
+memory_bytes = 536870912
+"""
+SIZES = """
+import os
+print(os.statvfs("/tmp").f_blocks * os.statvfs("/tmp").f_frsize)
+"""
+
+
+def test_a_session_has_the_options_it_was_made_with_until_the_operator_permits_them_no_more(tmp_path: Path) -> None:
+    skills = tmp_path / "skills"
+    write_skill(skills, "sizes", SIZES)
+    chosen = [{"backend": "docker", "options": {"memory": "512m", "tmp": "8m"}}]
+    with engine_with_slim_image(), running(tmp_path, skills=[skills], config=CONFIG + LIMITS) as daemon:
+        with daemon.http() as http:
+            refused = http.post("/v1/sessions", json={"backends": [{"backend": "docker", "options": {"memory": "1g"}}]})
+            assert refused.status_code == 400
+            assert "operator permits at most 536870912 (backends.docker.session.memory_bytes)" in refused.text
+            session = http.post("/v1/sessions", json={"backends": chosen}).json()["id"]
+        assert text_of(daemon.ask(session, "/sizes")) == str(8 << 20)
+        (shown,) = json.loads(daemon.skillctl("sessions", "--json").stdout)["items"]
+        options = {"memory_bytes": 512 << 20, "tmp_bytes": 8 << 20}
+        assert shown["backends"] == [{"backend": "docker", "options": options}]
+        daemon.stop()
+        (tmp_path / "skilld.toml").write_text(CONFIG)
+        daemon.start()
+        turn = daemon.ask(session, "/sizes")
+        assert turn["status"] == "failed"
+        assert turn["result"]["error"]["code"] == "backend_unavailable"
+        assert "option memory_bytes is 536870912, but the operator permits at most 268435456" in str(turn["result"])
+
+
+FETCH = """
+import os, sys, urllib.request
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = ""
+for url in sys.argv[1:]:
+    try:
+        print(urllib.request.urlopen(url, timeout=20).read().decode())
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_a_session_reaches_what_is_listed_and_nothing_else_also_after_the_daemon_was_killed(tmp_path: Path) -> None:
+    skills = tmp_path / "skills"
+    write_skill(skills, "fetch", FETCH)
+    with engine_with_slim_image(), file_server(tmp_path) as port:
+        listed = f'[backends.docker.session]\nnetworks = ["allow"]\nhosts = ["127.0.0.1:{port}"]\n'
+        options = {"network": "allow", "allow": [f"127.0.0.1:{port}"]}
+        with running(tmp_path, skills=[skills], config=CONFIG + listed) as daemon:
+            session = daemon.create(backends=[{"backend": "docker", "options": options}])
+            proxies = daemon.state / "backends" / "docker" / "proxies"
+            for _ in range(2):
+                said = text_of(daemon.ask(session, f"/fetch http://127.0.0.1:{port}/hello http://169.254.169.254/"))
+                assert "hello from outside" in said
+                assert "HTTP Error 403: 169.254.169.254:80 may not be reached from here" in said
+                assert len(list(proxies.iterdir())) == 1
+                daemon.kill()
+                assert len(list(proxies.iterdir())) == 1
+                daemon.start()
+            daemon.stop()
+
+
+@contextlib.contextmanager
+def file_server(folder: Path) -> Iterator[int]:
+    """A web server on this host's loopback with a file `hello`; its port."""
+    root = folder / "served"
+    root.mkdir()
+    (root / "hello").write_text("hello from outside")
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_without_an_engine_the_daemon_starts_and_says_what_to_do(tmp_path: Path) -> None:
@@ -101,4 +188,6 @@ def test_options_that_make_no_sense_are_a_configuration_error(tmp_path: Path) ->
     daemon.launch()
     assert daemon.process is not None
     assert daemon.process.wait(30) == 78
-    assert "option network is 'host', but has to be none, full, or the name of a network" in daemon.log.read_text()
+    assert (
+        "option network is 'host', but has to be none, allow, full, or the name of a network" in daemon.log.read_text()
+    )

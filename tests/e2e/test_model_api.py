@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -199,3 +201,36 @@ def test_200_turns_on_50_sessions_at_once_all_answered_in_the_right_session(star
     time.sleep(1)
     assert not processes_with(str(daemon.state))
     daemon.start()
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+def test_an_answer_by_a_schema_comes_as_json_and_one_that_is_none_fails(started: Service, tmp_path: Path) -> None:
+    file = tmp_path / "person.json"
+    file.write_text(json.dumps(PERSON))
+    daemon = started.will_answer(Reply([Text('{"name": "Ada"}')]), Reply([Text("Her name is Ada.")]))
+    done = daemon.skillctl("send", "--schema", str(file), "who?")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"name": "Ada"})
+    assert started.api.requests[-1].body["output_config"] == {"format": {"type": "json_schema", "schema": PERSON}}
+    failed = daemon.skillctl("send", "--schema", str(file), "who?")
+    assert failed.returncode == 1
+    assert "is not what was asked for: it is not JSON" in failed.stderr
+
+
+def test_a_schema_that_the_api_does_not_take_fails_the_turn_with_its_reason(started: Service) -> None:
+    daemon = started.daemon
+    with daemon.http() as http:
+        path = f"/v1/sessions/{daemon.create()}/messages"
+        accepted = http.post(path, json={"text": "who?", "schema": {"type": "object"}})
+        assert accepted.status_code == 202
+        turn = daemon.wait(accepted.json()["turn"])
+        assert turn["result"]["error"]["code"] == "model_invalid_request"
+        assert "additionalProperties" in turn["result"]["error"]["message"]
+        assert http.post(path, json={"text": "who?", "schema": 3}).status_code == 400
+        assert http.post(path, json={"text": "who?", "schema": {}}).json()["error"]["code"] == "bad_request"

@@ -262,3 +262,88 @@ def test_nothing_survives_the_daemon_however_it_ends(started: Service) -> None:
         if block["type"] == "tool_result"
     ]
     assert any("may or may not have taken effect" in content for content in results)
+
+
+ASKER = """
+import os
+
+class Skill(NativeSkill):
+    skill_info = SkillInfo(name="{name}", description="Asks.", allowed_tools=["execute", "read"])
+
+    def execute(self, command: str, context: Context) -> str:
+        try:
+            answer = context.ask(command, {{"do": "anything"}}, timeout_s=3)
+        except AskFailed as failed:
+            return f"{{failed.kind}}: {{failed}} (pid {{os.getpid()}})"
+        return f"answer: {{answer}}"
+
+    def read(self, path: str, context: Context) -> str:
+        if path == "fail":
+            raise FileNotFoundError(f"{{context.workspace}}/{{path}}")
+        {waits}
+        return context.environment.get("API_TOKEN", "no token") + str("API_TOKEN" in os.environ)
+"""
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A daemon that runs some native skills in itself, and exposes one actor to all of them."""
+    folder = tmp_path_factory.mktemp("mixed")
+    skills = folder / "skills"
+    write_native(skills, "near-asker", ASKER.format(name="near-asker", waits="import time; time.sleep(0.01)"))
+    write_native(skills, "far-asker", ASKER.format(name="far-asker", waits="pass"))
+    waits = "import threading; threading.Event().wait(20)"
+    write_native(skills, "near-stuck", ASKER.format(name="near-stuck", waits=waits))
+    token = folder / "token"
+    token.write_text("correct horse battery")
+    token.chmod(0o600)
+    config = f'[skills]\nnative = ["{skills}"]\ntrusted = ["{skills}"]\n'
+    config += f'[skills.secrets.near-asker]\nAPI_TOKEN = {{ file = "{token}" }}\n'
+    config += '[backends.native]\ninline = ["near-*"]\nexpose = ["registry", "nobody"]\n'
+    with serve_in_thread(FakeMessagesApi([])) as api:
+        env = {"ANTHROPIC_API_KEY": "no-key", "ANTHROPIC_BASE_URL": api.base_url}
+        with running(folder, skills=[skills], config=config, env=env) as daemon:
+            yield Service(daemon, api, skills)
+
+
+def test_the_operator_says_which_skills_run_in_the_daemon_itself_and_whom_they_may_ask(mixed: Service) -> None:
+    daemon, session = mixed.daemon, mixed.daemon.create()
+    tools = ("near_asker_execute", "far_asker_execute")
+    calls = [call(tool, command=actor) for tool in tools for actor in ("registry", "nobody", "journal")]
+    assert daemon.ask(session, "\n".join(calls))["status"] == "finished"
+    for tool in tools:
+        said = {data["content"].partition(":")[0]: data for data in mixed.finished(session) if data["name"] == tool}
+        assert "registry' refused: Reject: " in said["refused"]["content"]
+        assert "nobody' is not there" in said["gone"]["content"]
+        assert "may not ask the actor 'journal'" in said["not_exposed"]["content"]
+        in_daemon = f"(pid {daemon.pid})" in said["not_exposed"]["content"]
+        assert in_daemon == tool.startswith("near")
+    with daemon.http() as http:
+        assert http.get("/v1/health/ready").status_code == 200
+
+
+def test_a_skill_in_the_daemon_gets_its_secrets_from_its_context_alone(mixed: Service) -> None:
+    session = mixed.daemon.create()
+    asked = [call("near_asker_read", path="x"), call("near_asker_read", path="fail")]
+    assert mixed.daemon.ask(session, "\n".join(asked))["status"] == "finished"
+    contents = {data["content"] for data in mixed.finished(session)}
+    assert contents == {"***False", "FileNotFoundError: fail"}
+
+
+def test_a_skill_that_hangs_in_the_daemon_costs_its_call_and_its_own_turns_only(mixed: Service) -> None:
+    session = mixed.daemon.create(limits={"tool_timeout_s": 1})
+    turn = mixed.daemon.ask(session, call("near_stuck_read", path="x"))
+    assert (turn["status"], "it was left alone and may go on" in turn["result"]["text"]) == ("finished", True)
+    again = mixed.daemon.ask(session, call("near_stuck_read", path="x"))
+    assert "busy with other calls, 1 of them abandoned" in again["result"]["text"]
+    other = mixed.daemon.ask(mixed.daemon.create(), call("near_asker_execute", command="journal"))
+    assert "not_exposed" in other["result"]["text"]
+
+
+def test_an_edit_of_a_skill_in_the_daemon_is_used_by_the_next_turn(mixed: Service) -> None:
+    daemon, session = mixed.daemon, mixed.daemon.create()
+    before = {skill["name"]: skill["digest"] for skill in mixed.listing()["items"]}["near-asker"]
+    edited = ASKER.format(name="near-asker", waits="return 'edited'")
+    write_native(mixed.skills, "near-asker", edited.replace("def read", "async def read"))
+    mixed.until(lambda listing: before not in [skill["digest"] for skill in listing["items"]])
+    assert "edited" in daemon.ask(session, call("near_asker_read", path="x"))["result"]["text"]

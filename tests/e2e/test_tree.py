@@ -24,6 +24,7 @@ root                Supervisor       rest_for_one
     gc              GarbageKeeper    permanent isolated
     canary          Canary           permanent isolated
     watchdog        Watchdog         permanent isolated
+    audit           AuditWriter      permanent isolated
   journal           JournalKeeper    permanent
   services          Supervisor       permanent one_for_one
     skills          Supervisor       permanent rest_for_one
@@ -35,6 +36,7 @@ root                Supervisor       rest_for_one
       model         ModelKeeper      permanent isolated
       local         ExecutorKeeper   permanent isolated
     janitor         Janitor          permanent isolated
+    hangup          HangupListener   permanent isolated
   sessions          Conversations    permanent dynamic
     session         Session          temporary
   listener          Supervisor       permanent rest_for_one

@@ -6,16 +6,21 @@ from .base import (
     Claim,
     Executor,
     Image,
+    OptionRefused,
     OutputChunk,
+    TakesOptions,
     ToolCall,
     ToolContext,
     ToolResult,
     Workspace,
     WorkspaceSpec,
+    options_for,
 )
 from .link import Limits
 from .local import LocalOptions, open_local
-from .native import NativeExecutor, NativeRoom, NativeTools, open_native
+from .native import NativeCalls, NativeRoom, NativeTools
+from .native_executor import NativeExecutor, open_native
+from .native_inline import InlineNatives
 from .native_processes import NativeProcesses
 from .registry import factory, known
 from .workers import Host, Workers, WorkersRef, failed_result
@@ -27,13 +32,17 @@ __all__ = [
     "Executor",
     "Host",
     "Image",
+    "InlineNatives",
     "Limits",
     "LocalOptions",
+    "NativeCalls",
     "NativeExecutor",
     "NativeProcesses",
     "NativeRoom",
     "NativeTools",
+    "OptionRefused",
     "OutputChunk",
+    "TakesOptions",
     "ToolCall",
     "ToolContext",
     "ToolResult",
@@ -46,4 +55,5 @@ __all__ = [
     "known",
     "open_local",
     "open_native",
+    "options_for",
 ]

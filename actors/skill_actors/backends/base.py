@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 __all__ = [
     "BackendUnavailable",
@@ -18,12 +18,15 @@ __all__ = [
     "Executor",
     "Image",
     "ImageKind",
+    "OptionRefused",
     "OutputChunk",
+    "TakesOptions",
     "ToolCall",
     "ToolContext",
     "ToolResult",
     "Workspace",
     "WorkspaceSpec",
+    "options_for",
 ]
 
 
@@ -32,6 +35,22 @@ ImageKind = Literal["image/png", "image/jpeg", "image/gif", "image/webp"]
 
 class BackendUnavailable(Exception):
     """The backend cannot run here and now. The message names the remedy; nothing weaker is tried instead."""
+
+
+class OptionRefused(ValueError):
+    """An option of a session is none of its backend's, makes no sense, or is beyond what the operator permits.
+
+    Args:
+        backend: by name.
+        option: likewise.
+        value: what was asked for.
+        allowed: in words: what may be asked for instead, and the operator's key that says so, if there is one.
+
+    """
+
+    def __init__(self, backend: str, option: str, value: object, allowed: str) -> None:
+        super().__init__(f"the {backend} backend's option {option} is {value!r:.100}, but {allowed}")
+        self.option = option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +94,15 @@ class Capabilities:
     def claims(self) -> dict[str, Claim]:
         """Each capability by name. A sandbox of none is the lack of one; networks are what they are."""
         return {entry.name: self._claim(entry.name) for entry in fields(self) if entry.name != "partial"}
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """The claims as JSON has them: the value of each, its fidelity, and what is missing of those in part."""
+        claims = self.claims()
+        return {
+            "capabilities": {name: claim.value for name, claim in claims.items()},
+            "fidelity": {name: claim.fidelity for name, claim in claims.items()},
+            "notes": {name: claim.note for name, claim in claims.items() if claim.note},
+        }
 
     def _claim(self, name: str) -> Claim:
         value = getattr(self, name)
@@ -147,6 +175,7 @@ class ToolResult:
         output_file: workspace-relative path of the whole output, where it was cut.
         files: workspace-relative paths that the call is known to have written.
         images: shown to the model after the text.
+        cost_usd: what the call cost, where the backend claims to tell that; None: nobody knows.
 
     """
 
@@ -157,6 +186,7 @@ class ToolResult:
     output_file: str | None = None
     files: Sequence[str] = ()
     images: Sequence[Image] = ()
+    cost_usd: float | None = None
 
     @property
     def is_error(self) -> bool:
@@ -165,10 +195,18 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceSpec:
-    """Where a conversation works. `root` is made by `open` if it is missing; it outlives the workspace object."""
+    """Where a conversation works.
+
+    Args:
+        session: whose it is.
+        root: made by `open` if it is missing; it outlives the workspace object.
+        options: of this session, checked by `options_for`.
+
+    """
 
     session: str
     root: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Workspace(Protocol):
@@ -207,3 +245,31 @@ class Executor(Protocol):
 
     async def aclose(self) -> None:
         """Close everything that is open. May be called twice."""
+
+
+@runtime_checkable
+class TakesOptions(Protocol):
+    """What an executor has besides, if sessions may choose something of it, within the operator's limits."""
+
+    def check_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same choices, JSON-ready and written in one way only: checking them again changes nothing.
+
+        Nothing is filled in and nothing is cut down to a limit.
+
+        Raises:
+            OptionRefused: naming option, value, the operator's limit and the key that raises it.
+
+        """
+
+
+def options_for(executor: Executor, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A session's options, checked by the executor that is to apply them. One that takes none refuses any.
+
+    Raises OptionRefused.
+    """
+    if not options:
+        return {}
+    if isinstance(executor, TakesOptions):
+        return executor.check_options(options)
+    option, value = next(iter(options.items()))
+    raise OptionRefused(executor.name, option, value, "this backend takes no options from sessions")

@@ -15,6 +15,7 @@ import hashlib
 import io
 import os
 import re
+import secrets
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,10 +25,13 @@ from typing import Final
 __all__ = [
     "BUNDLE_BYTES",
     "CLOSED",
+    "MAX_DEPTH",
     "Entry",
     "Piece",
     "digest",
+    "is_below",
     "listing",
+    "new_part",
     "pack",
     "part_of",
     "pieces",
@@ -41,7 +45,7 @@ _OFFSET: Final = "SKILLD.offset"
 _LAST: Final = "SKILLD.last"
 CLOSED: Final = -1  # the size of a folder that cannot be listed
 _PART: Final = re.compile(r"\.skilld-part-[0-9a-f]{24}")
-_DEPTH: Final = 256  # folders below this many are not looked into
+MAX_DEPTH: Final = 256  # folders below this many are not looked into
 _LATEST_S: Final = 1 << 40  # of a time; every file system holds less
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -67,19 +71,20 @@ class Piece:
     last: bool = True
 
 
-def listing(root: str, *, adopt_uid: int | None = None, sweep: bool = False) -> dict[str, Entry]:
+def listing(root: str, *, adopt_uid: int | None = None, sweep_before: float | None = None) -> dict[str, Entry]:
     """Everything below `root` that can be seen, by relative path; folders before what is in them.
 
     A folder that cannot be listed has the size CLOSED; `root` is among the entries, as "", only where that is so.
     What `adopt_uid`, which is the caller, owns is made accessible to its group, for those who come after it.
-    With `sweep` the parts of files that never became whole are removed: nobody may be unpacking meanwhile.
+    Parts of files are left out: those that were last written before `sweep_before`, in seconds since 1970, will never
+    become whole and are removed.
     """
     found: dict[str, Entry] = {}
     folders = [""]
     while folders:
         path = folders.pop()
         try:
-            inside = _inside(root, path, adopt_uid, sweep)
+            inside = _inside(root, path, adopt_uid, sweep_before)
         except FileNotFoundError:  # gone meanwhile
             found.pop(path, None)
         except OSError:  # another's, or too deep
@@ -154,7 +159,7 @@ def unpack(
                 if member.size < 0:  # it would lead back to where the archive was read already
                     break
                 parts = member.name.split("/")
-                if not _is_below(parts) or any(map(_PART.fullmatch, parts)) or not _is_wanted(member, room):
+                if not is_below(parts) or any(map(_PART.fullmatch, parts)) or not _is_wanted(member, room):
                     continue
                 with _left_out_unless_full(), _parent(root, parts, make=True) as folder:
                     if _unpack_one(archive, member, folder, parts[-1], file_bits, folder_bits):
@@ -164,6 +169,11 @@ def unpack(
     except (tarfile.TarError, ValueError, ArithmeticError, LookupError, RecursionError):
         pass  # the rest of it is no archive: it counts as not delivered
     return made
+
+
+def new_part() -> str:
+    """A name for a file that is being written, and is to be left alone by `listing` until it has its own."""
+    return f".skilld-part-{secrets.token_hex(12)}"
 
 
 def part_of(path: str) -> str:
@@ -176,7 +186,7 @@ def remove(root: str, paths: Iterable[str]) -> None:
     """Remove these entries, children before their folders; what is not there or not empty is left."""
     for path in sorted(paths, reverse=True):
         parts = path.split("/")
-        if not _is_below(parts):
+        if not is_below(parts):
             continue
         with contextlib.suppress(OSError), _parent(root, parts, make=False) as folder:
             _clear(folder, parts[-1])
@@ -196,7 +206,8 @@ def _left_out_unless_full() -> Iterator[None]:
             raise
 
 
-def _is_below(parts: Sequence[str]) -> bool:
+def is_below(parts: Sequence[str]) -> bool:
+    """Whether these parts of a path lead to something below where they begin."""
     return all(part not in ("", ".", "..") and "\0" not in part for part in parts)
 
 
@@ -221,10 +232,10 @@ def _part(name: str) -> str:
     return ".skilld-part-" + hashlib.blake2b(os.fsencode(name), digest_size=12).hexdigest()
 
 
-def _inside(root: str, path: str, adopt_uid: int | None, sweep: bool) -> dict[str, Entry]:
+def _inside(root: str, path: str, adopt_uid: int | None, sweep_before: float | None) -> dict[str, Entry]:
     """What one folder holds, by name. Raises OSError."""
     parts = path.split("/") if path else []
-    if len(parts) > _DEPTH:
+    if len(parts) > MAX_DEPTH:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
     found: dict[str, Entry] = {}
     with _parent(root, [*parts, "."], make=False) as folder:
@@ -233,8 +244,8 @@ def _inside(root: str, path: str, adopt_uid: int | None, sweep: bool) -> dict[st
             for name in sorted(os.listdir(fd)):
                 with contextlib.suppress(OSError):
                     if _PART.fullmatch(name):
-                        if sweep:
-                            os.unlink(name, dir_fd=fd)
+                        if sweep_before is not None:
+                            _sweep(fd, name, sweep_before)
                         continue
                     entry = _entry(fd, name, adopt_uid)
                     if entry is not None:
@@ -242,6 +253,11 @@ def _inside(root: str, path: str, adopt_uid: int | None, sweep: bool) -> dict[st
         finally:
             os.close(fd)
     return found
+
+
+def _sweep(folder: int, name: str, before: float) -> None:
+    if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < before:
+        os.unlink(name, dir_fd=folder)
 
 
 def _entry(folder: int, name: str, adopt_uid: int | None) -> Entry | None:

@@ -26,8 +26,9 @@ if TYPE_CHECKING:  # typing and collections.abc are not free to import, and the 
     from collections.abc import Iterable, Sequence
     from typing import Any, Final
 
-__all__ = ["MIN_ABI", "confine", "landlock_abi", "seccomp_program", "supported_machine"]
+__all__ = ["MIN_ABI", "SCOPE_ABI", "confine", "landlock_abi", "scope_sockets", "seccomp_program", "supported_machine"]
 
+SCOPE_ABI: Final = 6  # Linux 6.12: abstract sockets and signals can be kept inside
 MIN_ABI: Final = 2  # Linux 5.19: before it, nothing can be moved from one folder to another
 
 # The same numbers on every architecture.
@@ -42,7 +43,8 @@ _MAKE_CHAR, _MAKE_BLOCK = 1 << 6, 1 << 11
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
 _FS_BITS: Final = {1: 13, 2: 14, 3: 15, 4: 15}  # later: 16
 _OF_FILES: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
-_SCOPES: Final = 3  # abstract sockets and signals
+_SCOPE_ABSTRACT_SOCKETS: Final = 1
+_SCOPES: Final = 3  # those, and signals
 
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_SECCOMP: Final = 22
@@ -113,10 +115,24 @@ def confine(read: Sequence[str], write: Sequence[str], devices: Sequence[str], f
     _filter_calls(seccomp_program(os.uname().machine, families, old_truncate=abi < 3, is_root=is_root))
 
 
+def scope_sockets() -> None:
+    """Keep this process, and all it will start, from the abstract sockets of others. Raises OSError.
+
+    A domain that is about files too would refuse the mounts of bubblewrap; this one is about sockets only.
+    """
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    attributes = struct.pack("=QQQ", 0, 0, _SCOPE_ABSTRACT_SOCKETS)
+    ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0))
+    try:
+        _call(_RESTRICT_SELF, ctypes.c_int(ruleset), ctypes.c_uint32(0))
+    finally:
+        os.close(ruleset)
+
+
 def _restrict_files(abi: int, read: Sequence[str], write: Sequence[str], devices: Sequence[str]) -> None:
     handled = (1 << _FS_BITS.get(abi, 16)) - 1
-    attributes = struct.pack("=QQQ", handled, 0, _SCOPES if abi >= 6 else 0)
-    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    attributes = struct.pack("=QQQ", handled, 0, _SCOPES if abi >= SCOPE_ABI else 0)
+    size = 24 if abi >= SCOPE_ABI else 16 if abi >= 4 else 8
     ruleset = _call(_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
     try:
         for path in read:

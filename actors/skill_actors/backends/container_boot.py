@@ -16,10 +16,15 @@ _MODULES: Final = (
     "base",
     "tools",
     "paths",
+    "bundles",
     "files",
     "images",
-    "bundles",
+    "frames",
+    "processes",
+    "keeper",
+    "call_output",
     "runner",
+    "container_forward",
     "container_runner",
 )  # in order of need
 

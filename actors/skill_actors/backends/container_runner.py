@@ -20,34 +20,42 @@ import os
 import random
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from . import bundles, files, images, runner, tools
+from . import bundles, container_forward, files, images, keeper, processes, runner, tools
 from .paths import PathRefused
 
-__all__ = ["GROUP_ID", "OP", "SKILLS", "SKILLS_USER", "WORKSPACE", "main"]
+__all__ = ["FIRST_USER", "GROUP_ID", "OP", "SKILLS", "SKILLS_USER", "USERS", "WORKSPACE", "main"]
 
 OP: Final = "\0op"  # no command's name can hold a NUL
 WORKSPACE: Final = "/workspace"
 SKILLS: Final = "/mnt/skills"
 GROUP_ID: Final = 19_999
+_ROWS_AT_ONCE: Final = 1_000
+_OF_SKILLS: Final = frozenset({"skill", "drop_skill"})  # done by the user who owns them
 SKILLS_USER: Final = 19_998
-_FIRST_USER: Final = 20_000
-_SPAN: Final = 40_000
+FIRST_USER: Final = 20_000
+USERS: Final = 40_000  # uids that calls of one container take
 
 
 class _Users:
     """Uids for calls. Counted per user on the whole host, processes of two containers should not share one."""
 
     def __init__(self) -> None:
-        self._first = _FIRST_USER
-        self._span = _SPAN
+        self._first = FIRST_USER
+        self._span = USERS
         with open("/proc/self/uid_map", encoding="ascii") as file:
             mapped = max(int(start) + int(count) for start, _, count in map(str.split, file))
-        if mapped >= 1 << 31:
-            self._first = (1 << 20) + random.SystemRandom().randrange(25_000) * _SPAN
+        chosen = int(os.environ.get("SKILLD_FIRST_USER") or 0)
+        if chosen:
+            self._first = chosen
+        elif mapped >= 1 << 31:
+            self._first = (1 << 20) + random.SystemRandom().randrange(25_000) * USERS
+        if self._first + self._span > mapped:
+            sys.exit(f"uids from {self._first} on are not mapped in this container, only those below {mapped}")
         self._taken = 0
 
     def take(self) -> int:
@@ -56,7 +64,7 @@ class _Users:
         return self._first + self._taken % self._span
 
 
-class _Keeper(runner.Keeper):
+class _Keeper(keeper.Keeper):
     def __init__(self, control: socket.socket, job: socket.socket, outputs: tuple[int, int], user: int) -> None:
         super().__init__(control, job, outputs)
         self._user = user
@@ -66,21 +74,26 @@ class _Keeper(runner.Keeper):
             file.write("1000")  # where memory ends, calls go before their runner
         os.umask(0o002)
         operation = job["argv"][0] == OP
-        user = SKILLS_USER if operation and job["argv"][1] == "skill" else self._user
+        user = SKILLS_USER if operation and job["argv"][1] in _OF_SKILLS else self._user
         os.setgroups([])
         os.setresgid(GROUP_ID, GROUP_ID, GROUP_ID)
         os.setresuid(user, user, user)
-        runner.die_with_parent()
+        processes.die_with_parent()
         if operation:
             _operate(job["argv"][1], json.loads(job["argv"][2]))
         super().launch(job)
 
+    def rehearse(self) -> None:
+        """The digest as well, of a folder that has little in it."""
+        super().rehearse()
+        bundles.digest(bundles.listing("/proc/self/fdinfo"))
+
     def end_all(self) -> tuple[int, int]:
         """All of a uid at once: nothing forks its way out of that."""
-        ended = sum(state != "Z" for _, _, _, state in runner.family(os.getpid()))
+        ended = sum(state != "Z" for _, _, _, state in processes.family(os.getpid()))
         with contextlib.suppress(OSError):  # no process to be had: they are killed one by one
             self._kill_user()
-        _, left = runner.end_family((), self._statuses)
+        _, left = processes.end_family((), self._statuses)
         return ended, left
 
     def _kill_user(self) -> None:
@@ -109,7 +122,7 @@ class _Runner(runner.Runner):
         self._users = _Users()
         self._next_user = self._users.take()
 
-    def keeper(self, control: socket.socket, job: socket.socket, outputs: tuple[int, int]) -> runner.Keeper:
+    def keeper(self, control: socket.socket, job: socket.socket, outputs: tuple[int, int]) -> keeper.Keeper:
         return _Keeper(control, job, outputs, self._next_user)
 
     def _fork(self) -> runner.Kept:
@@ -126,10 +139,20 @@ def _operate(name: str, arguments: Mapping[str, Any]) -> NoReturn:
         answer = {"value": _OPERATIONS[name](arguments)}
     except PathRefused as refusal:
         answer = {"refused": str(refusal)}
-    data = memoryview(json.dumps(answer).encode())
+    rows = answer.get("value")
+    if isinstance(rows, _Rows):
+        answer["value"] = None
+    _write(json.dumps(answer))
+    if isinstance(rows, _Rows):
+        for first in range(0, len(rows.lines), _ROWS_AT_ONCE):
+            _write("".join(f"\n{line}" for line in rows.lines[first : first + _ROWS_AT_ONCE]))
+    os._exit(0)
+
+
+def _write(text: str) -> None:
+    data = memoryview(text.encode())
     while data:
         data = data[os.write(1, data) :]
-    os._exit(0)
 
 
 def _view(arguments: Mapping[str, Any]) -> list[str | None]:
@@ -156,8 +179,8 @@ def _str_replace(arguments: Mapping[str, Any]) -> list[str]:
     return [written.message, written.path]
 
 
-def _listing(_arguments: Mapping[str, Any]) -> list[list[Any]]:
-    return _rows(bundles.listing(WORKSPACE))
+def _listing(_arguments: Mapping[str, Any]) -> _Rows:
+    return _Rows(bundles.listing(WORKSPACE))
 
 
 def _pack(arguments: Mapping[str, Any]) -> str:
@@ -165,13 +188,13 @@ def _pack(arguments: Mapping[str, Any]) -> str:
     return base64.b64encode(bundles.pack(WORKSPACE, wanted)).decode("ascii")
 
 
-def _unpack(arguments: Mapping[str, Any]) -> list[list[Any]]:
+def _unpack(arguments: Mapping[str, Any]) -> _Rows:
     bundles.remove(WORKSPACE, arguments["remove"])
     try:
         made = bundles.unpack(WORKSPACE, base64.b64decode(arguments["tar"]), file_bits=0o660, folder_bits=0o2770)
     except OSError:  # full: what is not named in the answer is not there
         made = {}
-    return _rows(made)
+    return _Rows(made)
 
 
 def _unpack_skill(arguments: Mapping[str, Any]) -> int:
@@ -180,11 +203,26 @@ def _unpack_skill(arguments: Mapping[str, Any]) -> int:
     folder = f"{SKILLS}/{arguments['folder']}"
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder)
-    return len(bundles.unpack(folder, base64.b64decode(arguments["tar"]), file_bits=0o644, folder_bits=0o755))
+    try:
+        return len(bundles.unpack(folder, base64.b64decode(arguments["tar"]), file_bits=0o644, folder_bits=0o755))
+    except OSError:  # full: nothing of it counts
+        return 0
 
 
-def _rows(found: Mapping[str, bundles.Entry]) -> list[list[Any]]:
-    return [[path, entry.kind, entry.mode, entry.size, entry.stamp] for path, entry in found.items()]
+def _drop_skill(arguments: Mapping[str, Any]) -> None:
+    folder = f"{SKILLS}/{arguments['folder']}"
+    bundles.remove(folder, bundles.listing(folder))
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(folder)
+
+
+class _Rows:
+    """Entries as an answer has them, a line each."""
+
+    def __init__(self, found: Mapping[str, bundles.Entry]) -> None:
+        self.lines = [
+            json.dumps([path, entry.kind, entry.mode, entry.size, entry.stamp]) for path, entry in found.items()
+        ]
 
 
 _OPERATIONS: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
@@ -195,10 +233,13 @@ _OPERATIONS: Final[Mapping[str, Callable[[Mapping[str, Any]], Any]]] = {
     "pack": _pack,
     "unpack": _unpack,
     "skill": _unpack_skill,
+    "drop_skill": _drop_skill,
 }
 
 
 def main() -> None:
     """Serve until stdin ends."""
     os.umask(0o002)
+    if os.environ.get(container_forward.PROXY):
+        container_forward.start()
     runner.serve(_Runner())

@@ -10,9 +10,8 @@ in whatever way, or to make room. It may be lost at any time: then the next call
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import re
+import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,12 +21,17 @@ from typing import Any, Final
 
 import trio
 
-from . import bundles, tools
-from .base import BackendUnavailable, Capabilities, Image, ToolCall, ToolContext, ToolResult, WorkspaceSpec
-from .container_runner import SKILLS, WORKSPACE
+from . import tools
+from .base import BackendUnavailable, Capabilities, ToolCall, ToolContext, ToolResult, WorkspaceSpec
+from .call_environment import BASIC
+from .container_forward import ADDRESS
+from .container_runner import WORKSPACE
+from .container_skills import ContainerSkills
 from .docker_container import Container, ContainerLost, Pool
 from .docker_engine import BOOT, OWNER, Engine
+from .docker_limits import checked_options, resolved
 from .docker_options import DockerOptions
+from .docker_proxies import Proxies
 from .link import Done, Limits, Request
 from .mirror import Mirror
 from .output import NOTE_CHARS, clean, compose, file_name, file_of_output, hide, outcome_of
@@ -35,6 +39,9 @@ from .paths import PathRefused
 
 __all__ = ["DockerExecutor", "DockerWorkspace", "open_docker"]
 
+_log = logging.getLogger(__name__)
+
+_SWEEP_EVERY_S: Final = 60.0
 _BACKSTOP_S: Final = 8.0  # beyond a call's timeout: its runner hangs
 _CANCELLED_S: Final = 5.0  # to bring out the files of a call that was cancelled
 _EVERY_S: Final = 2.0  # the files of a call that takes long are brought out meanwhile
@@ -49,6 +56,10 @@ _REPLACED_IN_PART: Final = (
     "but what the last calls changed may be missing: look before you rely on it; processes, /tmp and what was "
     "installed elsewhere are gone]"
 )
+_PROXIED: Final = {
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://{}:{}".format(*ADDRESS)),
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
+}
 _CLOSED: Final = ToolResult(content="the workspace is closed", outcome="cancelled")
 _LOST: Final = ToolResult(
     content="[the container ended during this call; how far it came is unknown; the next call gets a new one]",
@@ -58,7 +69,11 @@ _LOST: Final = ToolResult(
 
 @contextlib.asynccontextmanager
 async def open_docker(
-    options: DockerOptions | None = None, *, owner: str | None = None
+    options: DockerOptions | None = None,
+    *,
+    owner: str | None = None,
+    private: Sequence[Path] = (),
+    folder: Path | None = None,
 ) -> AsyncIterator[DockerExecutor]:
     """The docker executor, with a nursery for its containers. Leaving it removes them.
 
@@ -66,34 +81,58 @@ async def open_docker(
         options: how containers are made.
         owner: whose they are, in letters and digits; what an earlier life of the same owner left is removed by `check`,
             so there must be one of a name at a time. By default nobody's.
+        private: folders and files of this host that no mount may show.
+        folder: where the executor may keep sockets while it is open, and nobody else does; a temporary one by default.
 
     """
     chosen = options or DockerOptions()
     labels = {OWNER: owner or secrets.token_hex(8), BOOT: secrets.token_hex(8)}
-    engine = Engine(chosen, labels)
+    engine = Engine(chosen, labels, private)
+    proxies = Proxies(None if folder is None else folder / "proxies")
     try:
         async with trio.open_nursery() as nursery:
-            pool = Pool(engine, nursery, chosen.pool)
-            executor = DockerExecutor(chosen, engine, pool)
+            pool = Pool(engine, nursery, chosen, proxies)
+            executor = DockerExecutor(chosen, engine, pool, proxies)
             filling = await nursery.start(pool.keep_full)
+            sweeping = await nursery.start(_keep_swept, engine)
             try:
                 yield executor
             finally:
                 filling.cancel()
+                sweeping.cancel()
                 with trio.CancelScope(shield=True):
                     await executor.aclose()
     finally:
         with trio.CancelScope(shield=True):
             await engine.aclose()
+            await proxies.aclose()
+
+
+async def _keep_swept(
+    engine: Engine, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Remove containers that could not be removed when they should have been, once the engine lets us."""
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        while True:
+            await trio.sleep(_SWEEP_EVERY_S)
+            try:
+                removed = await engine.sweep()
+            except BackendUnavailable as error:  # it is looked at by whoever wants a container
+                _log.debug("containers that may be left over are not looked for: %s", error)
+                continue
+            if removed:
+                _log.warning("removed %d containers that were left over", removed)
 
 
 class DockerExecutor:
     """Serves all conversations. Made by `open_docker`."""
 
-    def __init__(self, options: DockerOptions, engine: Engine, pool: Pool) -> None:
+    def __init__(self, options: DockerOptions, engine: Engine, pool: Pool, proxies: Proxies) -> None:
         self._options = options
         self._engine = engine
         self._pool = pool
+        self._proxies = proxies
         self._threads = trio.CapacityLimiter(_FILE_THREADS)
         self._open: set[DockerWorkspace] = set()
         self._closed = False
@@ -108,7 +147,7 @@ class DockerExecutor:
             stream=True,
             cancel=True,
             sandbox="container",
-            network="none" if self._options.network == "none" else "configurable",
+            network="configurable" if self._networks - {"none"} else "none",
             files=True,
             parallel=True,
             images=True,
@@ -116,8 +155,20 @@ class DockerExecutor:
         )
 
     @property
+    def _networks(self) -> set[str]:
+        return {self._options.network, *self._options.session.networks}
+
+    @property
     def pool(self) -> Pool:
         return self._pool
+
+    @property
+    def proxies(self) -> Proxies:
+        return self._proxies
+
+    def check_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a session has chosen, written in one way: see `docker_limits`. Raises OptionRefused."""
+        return checked_options(self._options, options)
 
     def tools(self) -> Sequence[Mapping[str, Any]]:
         """Definitions for the model."""
@@ -132,15 +183,17 @@ class DockerExecutor:
         """Open a workspace, making its folder if it is missing. Raises BackendUnavailable."""
         if self._closed:
             raise BackendUnavailable("the docker backend is closed; the daemon is stopping")
-        await self._engine.check()
+        options = resolved(self._options, spec.options) if spec.options else self._options
+        await self._engine.check(options)
         try:
             await trio.to_thread.run_sync(partial(spec.root.mkdir, parents=True, exist_ok=True, mode=0o700))
         except OSError as error:
             raise BackendUnavailable(
                 f"the workspace {spec.root} cannot be used: {error.strerror}; make it writable for the daemon"
             ) from error
-        mirror = Mirror(spec.root, self._options.workspace_bytes, self._threads)
-        workspace = DockerWorkspace(self._options, self._container, mirror, self._threads, self._open.discard)
+        mirror = Mirror(spec.root, options.workspace_bytes, self._threads)
+        new_container = partial(self._container, options)
+        workspace = DockerWorkspace(options, new_container, mirror, self._threads, self._open.discard)
         self._open.add(workspace)
         return workspace
 
@@ -152,10 +205,10 @@ class DockerExecutor:
                 nursery.start_soon(workspace.aclose)
             nursery.start_soon(self._pool.aclose)
 
-    async def _container(self) -> Container:
+    async def _container(self, options: DockerOptions) -> Container:
         """A container for a conversation that has claimed one. Raises BackendUnavailable."""
-        holding = [workspace for workspace in self._open if workspace.holds_container]
-        if len(holding) > self._options.max_containers:
+        # Again after each: who claims one meanwhile counts on the same one that is idle.
+        while len(holding := self._holding) > self._options.max_containers:
             idle = [workspace for workspace in holding if not workspace.busy]
             if not idle:
                 raise BackendUnavailable(
@@ -163,7 +216,11 @@ class DockerExecutor:
                     "max_containers"
                 )
             await min(idle, key=lambda workspace: workspace.used_at).release()
-        return await self._pool.take()
+        return await self._pool.take(options)
+
+    @property
+    def _holding(self) -> list[DockerWorkspace]:
+        return [workspace for workspace in self._open if workspace.holds_container]
 
 
 class DockerWorkspace:
@@ -189,8 +246,7 @@ class DockerWorkspace:
         self._editing = trio.Lock()
         self._kept = True  # whether all that the last calls have changed is on disk
         self._news = ""  # of a new container: until a result has told it
-        self._skills: set[Path] = set()  # brought into this container
-        self._folders: dict[Path, str] = {}
+        self._skills = ContainerSkills(threads)
         self._calls = 0
         self._quiet = trio.Event()
         self._closed = False
@@ -211,11 +267,7 @@ class DockerWorkspace:
 
     def path_of_skill(self, copy: Path) -> str:
         """A folder inside, to which the copy is taken before the first call that may use it."""
-        if copy not in self._folders:
-            name = copy.name[:16] if re.fullmatch(r"[0-9a-f]{64}", copy.name) else copy.name
-            again = sum(other.rpartition("~")[0] == name or other == name for other in self._folders.values())
-            self._folders[copy] = f"{name}~{again + 1}" if again else name
-        return f"{SKILLS}/{self._folders[copy]}"
+        return self._skills.path_of(copy)
 
     async def execute(self, call: ToolCall, context: ToolContext) -> ToolResult:
         """Run one call. Cancelling it kills every process it started before it returns. Raises BackendUnavailable."""
@@ -260,7 +312,7 @@ class DockerWorkspace:
         container, notes = await self._prepared(context)
         match request:
             case tools.View():
-                text, kind, data = await container.operate(
+                text, image = await container.operate(
                     "view",
                     {
                         "request": asdict(request),
@@ -268,7 +320,7 @@ class DockerWorkspace:
                         "max_chars": context.max_output_chars,
                     },
                 )
-                images = [] if kind is None else [Image(media_type=kind, data=base64.b64decode(data))]
+                images = [] if image is None else [image]
                 result = ToolResult(content=clean(text)[: context.max_output_chars], outcome="ok", images=images)
             case tools.CreateFile():
                 result = await self._edit(container, "create_file", request)
@@ -370,9 +422,9 @@ class DockerWorkspace:
         environment = {
             "PATH": self._options.path,
             "HOME": WORKSPACE,
-            "LANG": "C.UTF-8",
-            "TERM": "dumb",
+            **BASIC,
             "TMPDIR": "/tmp",
+            **(_PROXIED if self._options.network == "allow" else {}),
             **self._options.environment,
             **context.environment,
             "SKILLD_CALL": file_name(call.id),
@@ -404,7 +456,7 @@ class DockerWorkspace:
                     await container.gone.wait()
                 replaces = container is not None
                 self._mirror.forget()
-                self._skills.clear()
+                self._skills.forget()
                 self._claims = True
                 try:
                     container = self._container = await self._new_container()
@@ -414,22 +466,8 @@ class DockerWorkspace:
                     self._news = (self._news or _REPLACED) if self._kept else _REPLACED_IN_PART
                     self._kept = True
             notes = [await self._mirror.push(container.operate)]
-            for copy in context.readable:
-                if copy not in self._skills:
-                    await self._bring_skill(container, copy)
+            await self._skills.arrange(container.operate, context.readable, alone=self._calls == 1)
             return container, notes
-
-    async def _bring_skill(self, container: Container, copy: Path) -> None:
-        found = await trio.to_thread.run_sync(bundles.listing, str(copy), limiter=self._threads)
-        brought = 0
-        for portion in bundles.pieces(found, found):
-            data = await trio.to_thread.run_sync(bundles.pack, str(copy), portion, limiter=self._threads)
-            text = base64.b64encode(data).decode("ascii")
-            folder = self.path_of_skill(copy).removeprefix(f"{SKILLS}/")
-            brought += await container.operate("skill", {"folder": folder, "tar": text})
-        if brought < len(found):
-            raise PathRefused(f"the skill at {self.path_of_skill(copy)} does not fit into the container")
-        self._skills.add(copy)
 
 
 def _with_notes(result: ToolResult, notes: Sequence[str], max_chars: int | None = None) -> ToolResult:

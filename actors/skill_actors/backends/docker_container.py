@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 import trio
 
+from . import operations
 from .base import BackendUnavailable
-from .container_runner import OP, WORKSPACE
 from .docker_engine import Engine
+from .docker_options import DockerOptions
+from .docker_proxies import Proxies, Proxy
 from .docker_stream import AttachedStream
-from .link import Done, Link, Request, RunnerBroken
-from .paths import PathRefused
+from .link import Link, RunnerBroken
 
 __all__ = ["Container", "ContainerLost", "Pool"]
 
 _log = logging.getLogger(__name__)
 
-_OPERATION_S: Final = 60.0
-_BACKSTOP_S: Final = 10.0  # beyond it: the runner hangs, or its container is frozen
-_ANSWER_CHARS: Final = 12 << 20
 _PAUSE_S: Final = 0.5  # before the pool is filled: who only looks whether the engine is there wants no containers
 _RETRY_S: Final = 5.0
 
@@ -36,17 +32,40 @@ class ContainerLost(Exception):
 class Container:
     """Started by `start`; it has ended for good when `gone` is set."""
 
-    def __init__(self, engine: Engine, id: str, stream: AttachedStream) -> None:
+    def __init__(self, engine: Engine, id: str, stream: AttachedStream, proxy: Proxy | None = None) -> None:
         self.id = id
-        self.link = Link(stream, stream)
+        self.link = Link(stream, stream, f"the runner of container {id:.12}")
         self.gone = trio.Event()
         self._engine = engine
         self._stream = stream
+        self._proxy = proxy
+        self._max_entries = 0  # of its workspace
 
     @classmethod
-    async def start(cls, engine: Engine, nursery: trio.Nursery) -> Container:
-        """A container whose runner answers. Raises BackendUnavailable."""
-        made = cls(engine, *await engine.launch())
+    async def start(
+        cls, engine: Engine, nursery: trio.Nursery, options: DockerOptions, proxies: Proxies | None = None
+    ) -> Container:
+        """A container whose runner answers. Raises BackendUnavailable.
+
+        Args:
+            engine: that makes it.
+            nursery: where it lives.
+            options: how it is made.
+            proxies: makes its proxy, if its network is "allow".
+
+        """
+        proxy = None
+        try:
+            if options.network == "allow" and proxies is not None:
+                proxy = await proxies.make(options)
+            made = cls(engine, *await engine.launch(options, None if proxy is None else proxy.folder), proxy)
+            made._max_entries = options.workspace_files
+        except BaseException:
+            if proxy is not None:
+                await proxy.aclose()
+            raise
+        if proxy is not None:
+            nursery.start_soon(proxy.serve)
         await nursery.start(made._serve)
         return made
 
@@ -74,6 +93,8 @@ class Container:
         except Exception:
             _log.exception("container %.12s may not be removed", self.id)
         finally:
+            if self._proxy is not None:
+                await self._proxy.aclose()
             self.link.fail_all()
             self.gone.set()
 
@@ -84,34 +105,15 @@ class Container:
 
     async def operate(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """One of the runner's operations on files. Raises PathRefused, in words for the model, and ContainerLost."""
-        request = Request(
-            argv=(OP, name, json.dumps(arguments)),
-            cwd=WORKSPACE,
-            env={},
-            timeout_s=_OPERATION_S,
-            max_chars=_ANSWER_CHARS,
-            spill=("none",),
-            spill_after_chars=_ANSWER_CHARS,
-            may_spill=False,
-        )
-        done = Done(outcome="lost")
-        with trio.move_on_after(_OPERATION_S + _BACKSTOP_S):
-            done = await self.link.call(request, None)
-        if done.outcome == "lost":
-            self.link.stop()
-            raise ContainerLost
-        if done.error is not None or done.outcome != "exited" or done.code != 0:
-            raise PathRefused(done.error or f"the operation ended with {done.outcome}, code {done.code}")
         try:
-            answer = json.loads(done.stdout.head)
-            if "refused" not in answer:
-                return answer["value"]
-            refusal = str(answer["refused"])
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
-            _log.error("container %.12s is ended: its answer makes no sense: %r", self.id, error)
+            return await operations.ask(self.link, name, arguments, max_entries=self._max_entries)
+        except operations.Unanswered as error:
             self.link.stop()
             raise ContainerLost from error
-        raise PathRefused(refusal)
+        except operations.Nonsense as error:
+            _log.error("container %.12s is ended: its answer to %s makes no sense: %s", self.id, name, error)
+            self.link.stop()
+            raise ContainerLost from error
 
 
 class _Greeting:
@@ -127,12 +129,24 @@ class _Greeting:
 
 
 class Pool:
-    """Containers that no conversation has used. Each goes to one, and never comes back."""
+    """Containers that no conversation has used. Each goes to one, and never comes back.
 
-    def __init__(self, engine: Engine, nursery: trio.Nursery, size: int) -> None:
+    Args:
+        engine: that makes them.
+        nursery: where they live.
+        options: how those that wait are made, and `pool`, how many these are.
+        proxies: for those whose network is "allow".
+
+    """
+
+    def __init__(
+        self, engine: Engine, nursery: trio.Nursery, options: DockerOptions, proxies: Proxies | None = None
+    ) -> None:
         self._engine = engine
         self._nursery = nursery
-        self._size = size
+        self._options = options
+        self._proxies = proxies
+        self._size = options.pool
         self._ready: list[Container] = []
         self._taken = trio.Event()
 
@@ -140,14 +154,17 @@ class Pool:
     def ready(self) -> int:
         return sum(not container.link.closed for container in self._ready)
 
-    async def take(self) -> Container:
-        """One that waits, or a new one. Raises BackendUnavailable."""
-        while self._ready:
+    async def take(self, options: DockerOptions) -> Container:
+        """One that waits, if those are made just so; else a new one. Raises BackendUnavailable."""
+        while self._ready and options == self._options:
             container = self._ready.pop(0)
             self._taken.set()
             if not container.link.closed:
                 return container
-        return await Container.start(self._engine, self._nursery)
+        return await self._start(options)
+
+    async def _start(self, options: DockerOptions) -> Container:
+        return await Container.start(self._engine, self._nursery, options, self._proxies)
 
     async def keep_full(self, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
         """Replace what is taken, and what has ended, until the scope that it starts with is cancelled."""
@@ -163,9 +180,10 @@ class Pool:
             if len(self._ready) >= self._size:
                 with trio.move_on_after(_RETRY_S):
                     await self._taken.wait()
+                    await trio.sleep(_PAUSE_S)  # to make one takes processors from the call that took this one
                 continue
             try:
-                self._ready.append(await Container.start(self._engine, self._nursery))
+                self._ready.append(await self._start(self._options))
             except Exception as error:  # the nursery is that of all containers
                 expected = isinstance(error, BackendUnavailable)
                 _log.warning("no container could be made ready: %s", error, exc_info=None if expected else error)
@@ -174,5 +192,4 @@ class Pool:
     async def aclose(self) -> None:
         async with trio.open_nursery() as nursery:
             while self._ready:
-                with suppress(IndexError):
-                    nursery.start_soon(self._ready.pop().end)
+                nursery.start_soon(self._ready.pop().end)

@@ -1,10 +1,16 @@
-"""The container engine as the docker backend needs it: the SDK, called in worker threads only."""
+"""The container engine as the docker backend needs it: the SDK, called in worker threads only.
+
+A client of the SDK is not made for several threads at once: each call takes one that is free, or makes one.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
@@ -12,7 +18,8 @@ import trio
 from .base import BackendUnavailable
 from .container_boot import sources
 from .docker_image import connect, engine_address
-from .docker_image.engine import knock
+from .docker_image.engine import declared_volumes, knock, tls_context
+from .docker_mounts import given_away, resolved_mounts
 from .docker_options import DockerOptions, create_arguments
 from .docker_stream import AttachedStream, attach
 
@@ -24,7 +31,10 @@ __all__ = ["BOOT", "OWNER", "Engine"]
 OWNER: Final = "skilld.owner"  # label: which daemon, by its state directory
 BOOT: Final = "skilld.boot"  # label: which life of it
 
+_log = logging.getLogger(__name__)
+
 _THREADS: Final = 4
+_PULLS: Final = 4
 _ANSWER_S: Final = 30.0
 _PULL_S: Final = 600.0
 
@@ -32,29 +42,57 @@ T = TypeVar("T")
 
 
 class Engine:
-    """One engine. Every method may raise BackendUnavailable, with the remedy."""
+    """One engine. Every method may raise BackendUnavailable, with the remedy.
 
-    def __init__(self, options: DockerOptions, labels: Mapping[str, str]) -> None:
+    Args:
+        options: of containers that no session has chosen options for.
+        labels: on all containers, OWNER and BOOT among them.
+        private: folders and files of this host that no mount may show.
+
+    """
+
+    def __init__(self, options: DockerOptions, labels: Mapping[str, str], private: Sequence[Path] = ()) -> None:
         self._options = options
         self._address = options.address or engine_address(os.environ)
-        self._arguments = create_arguments(options, labels)
         self._labels = labels
+        self._private = [str(path) for path in private]
         self._limiter = trio.CapacityLimiter(_THREADS)
-        self._client: DockerClient | None = None
+        self._pulling = trio.CapacityLimiter(_PULLS)
+        self._free: list[DockerClient] = []
+        self._closed = False
+        self._folder: str | None = None  # where the engine keeps its own things, once it was asked
+        self._known: set[str] = set()  # containers that somebody here looks after
+        self._unknown: frozenset[str] = frozenset()  # to the latest sweep
 
-    async def check(self) -> None:
-        """That it answers, has the image or may pull it, and the runtime and the network that are asked for."""
-        await self._do(self._look)
+    async def check(self, options: DockerOptions | None = None) -> None:
+        """That it answers, and has, or may pull, what containers are made of: image, runtime, network, mounts.
+
+        Args:
+            options: of the containers that are meant; None for those that no session has chosen options for.
+
+        """
+        await self._do(partial(self._look, options=options or self._options))
 
     async def sweep(self) -> int:
-        """Remove the containers that earlier lives of this owner left; how many."""
+        """Remove what nobody here knows of among the containers of this owner; how many.
+
+        Those of earlier lives go at once; those of this life once they were unknown to two sweeps, since one that is
+        just being made is not known yet. One that cannot be removed does not keep the others, and is logged.
+        """
         return await self._do(self._sweep)
 
-    async def launch(self) -> tuple[str, AttachedStream]:
-        """A container that runs, with its streams: the runner's hello is what comes first."""
-        container: str = await self._do(self._create)
+    async def launch(self, options: DockerOptions, proxy: Path | None = None) -> tuple[str, AttachedStream]:
+        """A container that runs, with its streams: the runner's hello is what comes first.
+
+        Args:
+            options: how it is made.
+            proxy: the folder with the socket of its proxy.
+
+        """
+        container = await self._made(options, proxy)
         try:
-            stream = await attach(self._address, container)
+            tls = await trio.to_thread.run_sync(tls_context, self._address, os.environ)
+            stream = await attach(self._address, container, tls)
             try:
                 await self._do(lambda client: client.api.start(container))
                 await stream.send_all(await trio.to_thread.run_sync(sources))
@@ -65,22 +103,43 @@ class Engine:
             with trio.CancelScope(shield=True):
                 await self.remove(container)
             if isinstance(error, trio.BrokenResourceError):
-                raise BackendUnavailable(f"a container of {self._options.image} ended at once") from error
+                raise BackendUnavailable(f"a container of {options.image} ended at once") from error
             raise
         return container, stream
 
     async def remove(self, container: str) -> None:
-        """Kill and remove it, if it is there. What cannot be removed now is swept by the next life of the daemon."""
+        """Kill and remove it, if it is there. What cannot be removed now is left to `sweep`, and logged."""
+        self._known.discard(container)
+        why = "no answer"
         with trio.move_on_after(_ANSWER_S):
             try:
                 await self._do(partial(_remove, container=container))
-            except BackendUnavailable:
-                return  # its stdin has ended as well: it ends by itself
+                return
+            except BackendUnavailable as error:  # its stdin has ended as well: it may end by itself
+                why = str(error)
+        _log.warning("container %.12s cannot be removed now, and is tried again later: %s", container, why)
 
     async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await trio.to_thread.run_sync(client.close)
+        self._closed = True
+        while self._free:
+            await trio.to_thread.run_sync(self._free.pop().close)
+
+    async def _made(self, options: DockerOptions, proxy: Path | None) -> str:
+        create = partial(self._create, options=options, proxy=proxy)
+        if options.pull == "always":
+            await self._pull(options.image)
+        made = await self._do(create)
+        if made is None and options.pull != "never":
+            await self._pull(options.image)
+            made = await self._do(create)
+        if made is None:
+            raise BackendUnavailable(_no_image(options.image))
+        return made
+
+    async def _pull(self, image: str) -> None:
+        """In a thread that nobody else waits for, nor whoever is cancelled: it takes as long as the registry likes."""
+        act = partial(self._fetch, image=image)
+        await trio.to_thread.run_sync(self._call, act, limiter=self._pulling, abandon_on_cancel=True)
 
     async def _do(self, act: Callable[[DockerClient], T]) -> T:
         return await trio.to_thread.run_sync(self._call, act, limiter=self._limiter)
@@ -90,75 +149,134 @@ class Engine:
     def _call(self, act: Callable[[DockerClient], T]) -> T:
         from docker.errors import DockerException
 
-        client = self._client
-        if client is None:
-            client = self._client = connect(self._address, os.environ, _ANSWER_S)
         knock(self._address)
         try:
-            return act(client)
+            client = self._free.pop()
+        except IndexError:
+            client = connect(self._address, os.environ, _ANSWER_S)
+        keep = False
+        try:
+            result = act(client)
+            keep = True
+            return result
         except BackendUnavailable:
+            keep = True
             raise
         except Exception as error:  # the SDK lets urllib3's through, and KeyErrors where an answer is not as it thinks
-            if not isinstance(error, DockerException):  # the engine may be another one when it answers again
-                self._client = None
-                client.close()
+            keep = isinstance(error, DockerException)  # else the engine may be another one when it answers again
             raise BackendUnavailable(
                 f"the container engine at {self._address} failed: {_words(error)}; see skillctl docker check"
             ) from error
+        finally:
+            if keep and not self._closed:
+                self._free.append(client)
+            else:
+                client.close()
 
-    def _look(self, client: DockerClient) -> None:
+    def _look(self, client: DockerClient, options: DockerOptions) -> None:
         from docker.errors import ImageNotFound, NotFound
 
-        image, pull = self._options.image, self._options.pull
+        if any("Podman" in str(part.get("Name")) for part in client.version().get("Components") or ()):
+            raise BackendUnavailable(
+                f"the engine at {self._address} is Podman, whose tmpfs has neither an owner nor a number of files, so "
+                "the limits of a workspace cannot be applied: conversations need Docker"
+            )
         facts = client.info()
         runtimes = sorted(facts.get("Runtimes") or {})
-        if self._options.runtime and self._options.runtime not in runtimes:
+        if options.runtime and options.runtime not in runtimes:
             raise BackendUnavailable(
-                f"the engine has no runtime {self._options.runtime!r}; it has {', '.join(runtimes)}: set it up there"
+                f"the engine has no runtime {options.runtime!r}; it has {', '.join(runtimes)}: set it up there"
             )
-        if self._options.network not in ("none", "full"):
+        if options.network not in ("none", "allow", "full"):
             try:
-                client.networks.get(self._options.network)
+                client.networks.get(options.network)
             except NotFound:
                 raise BackendUnavailable(
-                    f"the engine has no network {self._options.network!r}: make it with docker network create"
+                    f"the engine has no network {options.network!r}: make it with docker network create"
                 ) from None
+        if options.network == "allow" and not self._is_here:
+            raise BackendUnavailable(
+                f"network = allow needs an engine on this host, at unix:///path, and not at {self._address}"
+            )
+        self._folder = facts.get("DockerRootDir")
+        self._mounts(options)
         try:
-            client.images.get(image)
+            image = client.images.get(options.image)
         except ImageNotFound:
-            if pull == "never":
-                raise BackendUnavailable(
-                    f"the engine has no image {image}: run skillctl docker build, or set the option image or pull"
-                ) from None
+            if options.pull == "never":
+                raise BackendUnavailable(_no_image(options.image)) from None
+        else:
+            _check_volumes(options.image, declared_volumes(image))
+
+    @property
+    def _is_here(self) -> bool:
+        return self._address.startswith("unix://")
+
+    def _mounts(self, options: DockerOptions) -> list[tuple[str, str]]:
+        """What to mount, path on the host and path inside, with links resolved.
+
+        Where the engine is on another host, so are the folders, and it looks.
+        """
+        engines = [self._folder] if self._folder else []
+        if self._is_here:
+            private = [*self._private, *engines, self._address.removeprefix("unix://")]
+            return resolved_mounts(options.mounts, private)
+        for outside in options.mounts:
+            if (reason := given_away(outside, engines)) is not None:
+                raise BackendUnavailable(f"the mount {outside} would give the engine's host away: {reason}")
+        return list(options.mounts.items())
 
     def _sweep(self, client: DockerClient) -> int:
         found = client.api.containers(all=True, filters={"label": f"{OWNER}={self._labels[OWNER]}"})
-        left = [each["Id"] for each in found if each["Labels"].get(BOOT) != self._labels[BOOT]]
-        for container in left:
-            _remove(client, container=container)
-        return len(left)
+        unknown = {each["Id"]: each["Labels"].get(BOOT) for each in found if each["Id"] not in self._known}
+        removed = 0
+        for container, boot in unknown.items():
+            if boot == self._labels[BOOT] and container not in self._unknown:
+                continue
+            try:
+                _remove(client, container=container)
+                removed += 1
+            except Exception as error:  # whatever it is, the others are tried too
+                _log.warning("container %.12s is left over and cannot be removed: %s", container, _words(error))
+        self._unknown = frozenset(unknown)
+        return removed
 
-    def _create(self, client: DockerClient) -> str:
+    def _create(self, client: DockerClient, options: DockerOptions, proxy: Path | None) -> str | None:
+        """Its id; None if there is no image."""
         from docker.errors import ImageNotFound
 
-        if self._options.pull == "always":
-            self._pull(client)
+        arguments = create_arguments(
+            options, self._labels, self._mounts(options), None if proxy is None else str(proxy)
+        )
         try:
-            made = client.api.create_container_from_config(self._arguments)
+            identity: str = client.api.create_container_from_config(arguments)["Id"]
         except ImageNotFound:
-            if self._options.pull == "never":
-                self._look(client)
-            self._pull(client)
-            made = client.api.create_container_from_config(self._arguments)
-        identity: str = made["Id"]
+            return None
+        mounts = client.api.inspect_container(identity)["Mounts"]  # if this fails, the next sweeps remove it
+        try:
+            _check_volumes(options.image, [mount["Destination"] for mount in mounts if mount["Type"] == "volume"])
+        except BackendUnavailable:
+            _remove(client, container=identity)
+            raise
+        self._known.add(identity)
         return identity
 
-    def _pull(self, client: DockerClient) -> None:
-        patient = connect(self._address, os.environ, _PULL_S)
-        try:
-            patient.images.pull(self._options.image)
-        finally:
-            patient.close()
+    def _fetch(self, _client: DockerClient, *, image: str) -> None:
+        with contextlib.closing(connect(self._address, os.environ, _PULL_S)) as patient:
+            patient.images.pull(image)
+
+
+def _no_image(image: str) -> str:
+    return f"the engine has no image {image}: run skillctl docker build, or set the option image or pull"
+
+
+def _check_volumes(image: str, places: Iterable[str]) -> None:
+    """Raise BackendUnavailable for an image with a VOLUME: that is a folder on the engine's disk, without a limit."""
+    if listed := ", ".join(places):
+        raise BackendUnavailable(
+            f"the image {image} declares volumes ({listed}), which calls could fill the disk of the engine with: make "
+            "one without VOLUME"
+        )
 
 
 def _remove(client: DockerClient, *, container: str) -> None:

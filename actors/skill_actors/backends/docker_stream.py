@@ -6,6 +6,7 @@ the end of its stdin would wait for ever.
 
 from __future__ import annotations
 
+import ssl
 import struct
 from typing import Final
 from urllib.parse import urlsplit
@@ -94,9 +95,9 @@ class AttachedStream(trio.abc.Stream):
         await self._stream.aclose()
 
 
-async def attach(address: str, container: str) -> AttachedStream:
+async def attach(address: str, container: str, tls: ssl.SSLContext | None = None) -> AttachedStream:
     """Attach to a container that has not been started yet, so that nothing is missed. Raises BackendUnavailable."""
-    stream = await _connect(address)
+    stream = await _connect(address, tls)
     try:
         with trio.fail_after(_ANSWER_S):
             early = await _upgrade(stream, container)
@@ -109,13 +110,16 @@ async def attach(address: str, container: str) -> AttachedStream:
     return AttachedStream(stream, early)
 
 
-async def _connect(address: str) -> trio.abc.Stream:
+async def _connect(address: str, tls: ssl.SSLContext | None) -> trio.abc.Stream:
     parts = urlsplit(address)
     try:
         if parts.scheme == "unix":
             return await trio.open_unix_socket(parts.path)
         if parts.scheme == "tcp" and parts.hostname and parts.port:
-            return await trio.open_tcp_stream(parts.hostname, parts.port)
+            plain = await trio.open_tcp_stream(parts.hostname, parts.port)
+            if tls is None:
+                return plain
+            return trio.SSLStream(plain, tls, server_hostname=parts.hostname, https_compatible=True)
     except OSError as error:
         raise BackendUnavailable(f"no container engine at {address}: {error}; start it") from error
     raise BackendUnavailable(f"the docker backend cannot use the address {address!r}; unix:///path and tcp://host:port")

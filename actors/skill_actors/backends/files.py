@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from . import tools
+from .bundles import new_part
 from .paths import Located, PathRefused, locate, opened, opened_parent, readable_file
 
 __all__ = ["Written", "create_file", "str_replace", "view"]
@@ -28,6 +28,7 @@ _EDIT_BYTES: Final = 16 << 20
 _MAX_ENTRIES: Final = 1_000  # of a listing
 _MAX_READ_ENTRIES: Final = 20_000  # of one folder, to sort them
 _MAX_PLACES: Final = 10
+_MAX_COUNT: Final = 1_000  # of occurrences: to count millions takes many seconds, and helps nobody
 _NOTE_CHARS: Final = 200  # kept free for a note
 
 
@@ -244,7 +245,7 @@ def _regular(folder: int, name: str, where: Located) -> os.stat_result | None:
 
 def _replace(folder: int, name: str, data: bytes, old: os.stat_result | None) -> None:
     """Put `data` in the place of the file, in one step: nobody sees half of it."""
-    part = f".{secrets.token_hex(8)}.part"
+    part = new_part()
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
     try:
         with open(fd, "wb", buffering=0) as file:
@@ -273,7 +274,7 @@ def _only_place(data: bytes, target: bytes, where: Located) -> int:
     places: list[int] = []
     count = 0
     place = data.find(target)
-    while place >= 0:
+    while place >= 0 and count <= _MAX_COUNT:
         count += 1
         if len(places) < _MAX_PLACES:
             places.append(place)
@@ -287,8 +288,9 @@ def _only_place(data: bytes, target: bytes, where: Located) -> int:
         )
     lines = ", ".join(str(_line_of(data, place)) for place in places)
     more = ", ..." if count > len(places) else ""
+    times = f"{count}" if count <= _MAX_COUNT else f"more than {_MAX_COUNT}"
     raise PathRefused(
-        f"{where.shown}: old_str occurs {count} times, at lines {lines}{more}; add text around it until it is unique"
+        f"{where.shown}: old_str occurs {times} times, at lines {lines}{more}; add text around it until it is unique"
     )
 
 

@@ -10,12 +10,13 @@ import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field, fields
+from types import NoneType
+from typing import Any, Final, Literal, TypeVar
 
 import trio
 
-from . import runner as wire
+from . import frames as wire
 from .base import OutputChunk
 
 __all__ = ["Done", "Limits", "Link", "Output", "Request", "RunnerBroken", "Spill"]
@@ -25,9 +26,13 @@ _log = logging.getLogger(__name__)
 _HELLO_S: Final = 10.0
 _CANCEL_S: Final = 1.9  # more than the runner needs to kill a keeper that does not answer
 _WINDOW_BYTES: Final = 262_144  # output on its way to a slow consumer, per call
+_OVERDRAFT_BYTES: Final = 8 << 20  # both pipes are emptied at the end, credit or not: a MiB each, U+FFFD has 3 bytes
+_RESULT_BYTES: Final = 65_536  # of a result, without its output
+_RESULT_BYTES_A_CHAR: Final = 4 * 12  # head and tail of two streams; 12 is a pair of surrogates in JSON
 _STREAM_CHARS: Final = 1_000_000  # beyond it a call's output goes to the file only
 _SPILL_MAX_BYTES: Final = 64 << 20
 
+T = TypeVar("T")
 Emit = Callable[[OutputChunk], Awaitable[None]]
 
 
@@ -62,6 +67,9 @@ class Limits:
     total_processes: int | None = None
 
 
+_LIMITS: Final = tuple(limit.name for limit in fields(Limits))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A call for the runner.
@@ -72,7 +80,9 @@ class Request:
         may_spill: whether it may go there at all.
         max_chars: of the beginning, and of the end, of each stream that `Done` holds.
         confine: what the call's process gives up, as arguments of `confinement.confine`; None: nothing.
+        scoped: whether it is kept from abstract sockets of others.
         program: what `argv` starts in the end, to be looked for before; None: `argv` itself.
+        stream: whether output is handed over as it comes, up to `stream_chars`; beyond it goes to the file only.
 
     """
 
@@ -87,7 +97,9 @@ class Request:
     folders: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
     stream: bool = False
+    stream_chars: int = _STREAM_CHARS
     confine: Mapping[str, Any] | None = None
+    scoped: bool = False
     program: str | None = None
 
 
@@ -135,13 +147,30 @@ class Done:
     tree: str | None = None
 
 
+@dataclass(slots=True)
+class _Open:
+    """A call that is open, and what its runner may still say of it: a runner that says more is none of ours."""
+
+    channel: trio.MemorySendChannel[OutputChunk | Done]
+    output_bytes: int
+    result_bytes: int
+
+    def output(self, chunk: OutputChunk, size: int) -> None:
+        """Raises RunnerBroken where there is no credit for it."""
+        self.output_bytes -= size
+        if self.output_bytes < 0:
+            raise RunnerBroken("the runner sends more output than it may")
+        self.channel.send_nowait(chunk)
+
+
 class Link:
     """One runner. `serve` runs its conversation; `call` may be used by many tasks at once."""
 
-    def __init__(self, send: trio.abc.SendStream, receive: trio.abc.ReceiveStream) -> None:
+    def __init__(self, send: trio.abc.SendStream, receive: trio.abc.ReceiveStream, name: str = "a runner") -> None:
+        self._name = name  # in the log
         self._send = send
         self._receive = receive
-        self._calls: dict[int, trio.MemorySendChannel[OutputChunk | Done]] = {}
+        self._calls: dict[int, _Open] = {}
         self._number = 0
         self._outbox: list[bytes] = []
         self._wake = trio.Event()
@@ -190,7 +219,11 @@ class Link:
         self._number += 1
         number = self._number
         send, receive = trio.open_memory_channel[OutputChunk | Done](math.inf)  # bounded by the credit window
-        self._calls[number] = send
+        self._calls[number] = _Open(
+            send,
+            _WINDOW_BYTES + _OVERDRAFT_BYTES if request.stream else 0,
+            _RESULT_BYTES + request.max_chars * _RESULT_BYTES_A_CHAR,
+        )
         self._quiet = trio.Event()
         self._post(wire.RUN, number, _encode(request))
         with receive:
@@ -218,7 +251,10 @@ class Link:
                 return item
             if emit is not None:
                 await emit(item)
-            self._post(wire.CREDIT, number, len(item.text.encode()).to_bytes(4, "big"))
+            size = len(item.text.encode())
+            if number in self._calls:
+                self._calls[number].output_bytes += size
+            self._post(wire.CREDIT, number, size.to_bytes(4, "big"))
         raise AssertionError("a call's channel is closed by its result only")
 
     async def _end(self, number: int, receive: trio.MemoryReceiveChannel[OutputChunk | Done]) -> None:
@@ -265,30 +301,33 @@ class Link:
         except trio.BrokenResourceError:
             return
         except RunnerBroken as error:
-            _log.error("a runner is stopped: %s", error)
+            _log.error("%s is stopped: %s", self._name, error)
 
     def _dispatch(self, kind: int, number: int, payload: bytes | None) -> None:
         if kind in (wire.STDOUT, wire.STDERR):
-            if number in self._calls and payload is not None:
+            if number in self._calls:
                 stream: Literal["stdout", "stderr"] = "stdout" if kind == wire.STDOUT else "stderr"
-                self._calls[number].send_nowait(OutputChunk(stream, payload.decode(errors="replace")))
+                chunk = OutputChunk(stream, (payload or b"").decode(errors="replace"))
+                self._calls[number].output(chunk, len(chunk.text.encode()))
         elif kind == wire.DONE:
+            if number in self._calls and len(payload or b"") > self._calls[number].result_bytes:
+                raise RunnerBroken(f"the runner sent a result of {len(payload or b'')} bytes")
             done = _decode(payload)
             self._deliver(number, done)
             if done.left:  # what the keeper could not end dies with the runner, by stronger means
                 self.hangs = True
                 self.stop()
         elif kind == wire.FATAL:
-            _log.error("a runner failed:\n%s", (payload or b"").decode(errors="replace"))
+            _log.error("%s failed:\n%s", self._name, (payload or b"").decode(errors="replace"))
         else:
             raise RunnerBroken(f"frame of unknown kind {kind}")
 
     def _deliver(self, number: int, done: Done) -> None:
-        channel = self._calls.pop(number, None)
-        if channel is None:
+        call = self._calls.pop(number, None)
+        if call is None:
             return
-        channel.send_nowait(done)
-        channel.close()
+        call.channel.send_nowait(done)
+        call.channel.close()
         if not self._calls:
             self._quiet.set()
 
@@ -324,13 +363,14 @@ def _encode(request: Request) -> bytes:
             "cwd": request.cwd,
             "confine": request.confine,
             "program": request.program,
+            "scoped": request.scoped,
             "env": dict(request.env),
             "folders": list(request.folders),
-            "limits": {key: value for key, value in asdict(request.limits).items() if value is not None},
+            "limits": {name: limit for name in _LIMITS if (limit := getattr(request.limits, name)) is not None},
             "timeout_s": request.timeout_s,
             "max_chars": request.max_chars,
             "window_bytes": _WINDOW_BYTES,
-            "stream_chars": _STREAM_CHARS if request.stream else 0,
+            "stream_chars": request.stream_chars if request.stream else 0,
             "spill": {
                 "folders": folders,
                 "name": name,
@@ -344,7 +384,7 @@ def _encode(request: Request) -> bytes:
 def _object(payload: bytes | None) -> dict[str, Any]:
     try:
         value = json.loads(payload or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise RunnerBroken(f"the runner sent {payload!r:.200} where a JSON object is due")
@@ -355,9 +395,35 @@ def _decode(payload: bytes | None) -> Done:
     fields = _object(payload)
     try:
         for name in ("stdout", "stderr"):
-            fields[name] = Output(**fields.get(name, {}))
+            fields[name] = _checked(Output(**fields.get(name, {})), _OUTPUT_FIELDS)
         if fields.get("spill") is not None:
-            fields["spill"] = Spill(**fields["spill"])
-        return Done(**fields)
+            fields["spill"] = _checked(Spill(**fields["spill"]), _SPILL_FIELDS)
+        return _checked(Done(**fields), _DONE_FIELDS)
     except TypeError as error:
         raise RunnerBroken(f"the runner sent a result that makes no sense: {error}") from error
+
+
+_OUTCOMES: Final = ("exited", "timeout", "cancelled", "limited", "refused", "lost")
+_OUTPUT_FIELDS: Final = {"head": (str,), "tail": (str,), "chars": (int,)}
+_SPILL_FIELDS: Final = {"bytes": (int,), "cut": (bool,), "error": (str, NoneType)}
+_DONE_FIELDS: Final = {
+    "outcome": (str,),
+    "code": (int, NoneType),
+    "error": (str, NoneType),
+    "errno": (int, NoneType),
+    "ended": (int,),
+    "left": (int,),
+    "tree": (str, NoneType),
+}
+
+
+def _checked(value: T, allowed: Mapping[str, tuple[type, ...]]) -> T:
+    """The value, if its fields are of these types, its numbers of 64 bits, its outcome one. Raises TypeError."""
+    for name, types in allowed.items():
+        found = getattr(value, name)
+        least = 0 if NoneType not in types else -1 << 31  # counts; a code may be that of a signal
+        if type(found) not in types or (type(found) is int and not least <= found < 1 << 63):
+            raise TypeError(f"{name} is {found!r:.100}")
+        if name == "outcome" and found not in _OUTCOMES:
+            raise TypeError(f"{name} is {found!r:.100}")
+    return value

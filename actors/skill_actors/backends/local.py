@@ -24,6 +24,7 @@ import trio
 
 from . import files, tools
 from .base import BackendUnavailable, Capabilities, Image, ToolCall, ToolContext, ToolResult, WorkspaceSpec
+from .call_environment import BASIC
 from .images import picture
 from .link import Done, Limits, Link, Request, RunnerBroken
 from .output import NOTE_CHARS, OWN_FOLDER, clean, compose, file_name, file_of_output, hide, outcome_of
@@ -37,14 +38,6 @@ _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 _STOP_S: Final = 5.0  # for a runner to end its calls and itself
 _BACKSTOP_S: Final = 8.0  # beyond a call's timeout: its runner hangs
 _FILE_THREADS: Final = 8
-_PARTIAL: Final[Mapping[SandboxKind, Mapping[str, str]]] = {
-    "none": {},
-    "landlock": {
-        "sandbox": "paths that are known can be asked for their kind and size; modes of the daemon's files can be "
-        "changed, unless it is root; before Linux 6.12 its processes can be signalled"
-    },
-    "bwrap": {"sandbox": "commands have the daemon's user id"},
-}
 _LEVELS: Final[Mapping[SandboxKind, Literal["none", "landlock", "namespace"]]] = {
     "none": "none",
     "landlock": "landlock",
@@ -134,7 +127,7 @@ class LocalExecutor:
             parallel=True,
             images=True,
             resume=True,
-            partial=_PARTIAL[self._fence.kind],
+            partial=self._fence.missing,
         )
 
     def tools(self) -> Sequence[Mapping[str, Any]]:
@@ -328,8 +321,7 @@ class LocalWorkspace:
             **{name: os.environ[name] for name in self._options.inherit if name in os.environ},
             "PATH": self._options.path,
             "HOME": root,
-            "LANG": "C.UTF-8",
-            "TERM": "dumb",
+            **BASIC,
             "TMPDIR": temporary,
             **self._options.environment,
             **context.environment,
@@ -349,6 +341,7 @@ class LocalWorkspace:
             spill_after_chars=max(0, context.max_output_chars - NOTE_CHARS),
             folders=(root,) if fence.kind == "bwrap" else (root, f"{root}/{OWN_FOLDER}", temporary),
             confine=fence.confine(root, context.readable),
+            scoped=fence.scopes,
             program=argv[0] if fence.kind == "bwrap" else None,
             limits=self._options.limits,
             stream=context.emit is not None,

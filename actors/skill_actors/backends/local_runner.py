@@ -1,8 +1,8 @@
 """The resident runner on the host: as `runner`, and it keeps a call to what its sandbox allows.
 
-Run as `python3 -I -S -E local_runner.py`, with `runner.py` and `confinement.py` beside it. A job has two fields more:
-`confine` is what its process gives up by itself, `program` is what its argv will start in the end where that is another
-program (bubblewrap): if it cannot be started, it is for us to say so.
+`local_boot` starts it. A job has three fields more: `confine` is what its process gives up by itself, `scoped` whether
+others' abstract sockets are kept from it, `program` what its argv will start in the end where that is another program
+(bubblewrap): if it cannot be started, it is for us to say so.
 """
 
 from __future__ import annotations
@@ -10,19 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
+
+from . import confinement, keeper, processes, runner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from typing import Any
-
-if TYPE_CHECKING or __name__ != "__main__":
-    from . import confinement, runner
-else:
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    import confinement
-    import runner
 
 __all__ = ["check_program", "main", "usage_below"]
 
@@ -30,10 +24,12 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
-class _Keeper(runner.Keeper):
+class _Keeper(keeper.Keeper):
     def launch(self, job: dict[str, Any]) -> None:
         if job["program"] is not None:
             check_program(job["program"], job["env"].get("PATH", os.defpath), job["cwd"])
+        if job["scoped"]:
+            confinement.scope_sockets()
         if job["confine"] is not None:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(job["folders"][0])  # the workspace; commands cannot touch the folder that it is in
@@ -46,11 +42,11 @@ class _Keeper(runner.Keeper):
 
 
 class _Runner(runner.Runner):
-    def keeper(self, control: socket.socket, job: socket.socket, outputs: tuple[int, int]) -> runner.Keeper:
+    def keeper(self, control: socket.socket, job: socket.socket, outputs: tuple[int, int]) -> keeper.Keeper:
         return _Keeper(control, job, outputs)
 
     def is_watched(self, call: runner.Call) -> bool:
-        return any(name.startswith(runner.TOTAL) for name in call.limits)
+        return any(name.startswith(keeper.TOTAL) for name in call.limits)
 
     def exceeded(self, call: runner.Call) -> str | None:
         processes, memory_bytes, cpu_s = usage_below(call.keeper.pid)
@@ -66,7 +62,7 @@ class _Runner(runner.Runner):
 
 def usage_below(root: int) -> tuple[int, int, float]:
     """Of all below `root`: how many live, their memory in bytes; seconds of processor time, of ended ones too."""
-    found = [entry[0] for entry in runner.family(root) if entry[3] != "Z"]
+    found = [entry[0] for entry in processes.family(root) if entry[3] != "Z"]
     pages, ticks = 0, 0
     for pid in (root, *found):
         try:
@@ -108,10 +104,6 @@ def _has_format(path: str) -> bool:
 
 def main() -> None:
     """Serve until stdin ends."""
-    runner.join_group()
+    processes.join_group()
     confinement.landlock_abi()  # loads what it needs before the first fork
     runner.serve(_Runner())
-
-
-if __name__ == "__main__":
-    main()

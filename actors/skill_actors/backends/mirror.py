@@ -5,14 +5,16 @@ files outlive the container, and nothing of the host is mounted. Each side is co
 last the same: what changed on both sides is taken from the disk before a call, and from the container after it.
 
 On disk, what is new is there before what is gone is removed: a file that was moved is never in neither place.
-What comes from the container is hostile: `bundles.unpack` keeps it inside the folder, the quota bounds its size.
+What comes from the container is hostile: `operations` checks what is said to be there, `bundles.unpack` keeps what
+comes inside the folder, the quota bounds its size. Whatever grows with the number of files is done in worker threads.
 """
 
 from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Awaitable, Callable, Mapping, Set
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,11 +22,13 @@ from typing import Any, Final, TypeVar
 import trio
 
 from . import bundles
-from .bundles import Entry
+from .bundles import Entry, Piece
 
 __all__ = ["Mirror", "changes"]
 
 _NEVER: Final = "-"  # the digest of no listing
+_WRITTEN_S: Final = 60.0  # a part of a file that was written so long ago is of an earlier daemon
+_PATHS: Final = 1_000  # that one request names
 
 T = TypeVar("T")
 Operate = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
@@ -72,24 +76,27 @@ class Mirror:
     async def push(self, operate: Operate) -> str:
         """Bring into the container what has changed on disk; a note for the model if something cannot be."""
         async with self._lock:
-            now = await self._thread(partial(bundles.listing, sweep=True), self._folder)
+            now, changed, gone = await self._thread(_look, self._folder, self._here)
             if "" in now:
                 return "[the folder of the workspace cannot be read on the host: nothing is brought in from there]"
-            changed, gone = changes(self._here, now)
             if not changed and not gone:
                 return ""
             self._digest = _NEVER
-            if gone:
-                await operate("unpack", {"remove": gone, "tar": ""})
+            await _remove(operate, gone)
             for path in gone:
                 self._there.pop(path, None)
-            for portion in bundles.pieces(now, changed):
-                data = await self._thread(bundles.pack, self._folder, portion)
-                self._there |= _entries(await operate("unpack", {"remove": [], "tar": _text(data)}))
-            missing = [path for path in changed if path not in self._there]
-            parts = [bundles.part_of(path) for path in missing if now[path].size > bundles.BUNDLE_BYTES]
-            if parts:
-                await operate("unpack", {"remove": parts, "tar": ""})
+            brought: dict[str, Entry] = {}
+            for portion in bundles.pieces(now, _fitting(now, changed, self._quota_bytes)):
+                text = await self._thread(_pack, self._folder, portion)
+                made = await operate("unpack", {"remove": [], "tar": text})
+                self._there |= made
+                brought |= made
+            missing = [path for path in changed if path not in brought]
+            stale = [path for path in missing if self._there.get(path, now[path]).kind != "dir"]
+            # An earlier version must not pass for this one, nor come out in its place.
+            await _remove(operate, [*stale, *map(bundles.part_of, missing)])
+            for path in stale:
+                self._there.pop(path, None)
             closed = _closed(now)
             self._here = {path: entry for path, entry in self._here.items() if _is_under(path, closed)} | now
             unfit = f"[{len(missing)} files of the workspace do not fit into the container]" if missing else ""
@@ -103,14 +110,13 @@ class Mirror:
         if digest is not None and digest == self._digest:
             return ""
         async with self._lock:
-            now = _entries(await operate("listing", {}))
-            total = sum(entry.size for entry in now.values() if entry.kind == "file")
+            now = await operate("listing", {})
+            total, changed, gone = await self._thread(_weigh, self._there, now)
             if total > self._quota_bytes:
                 return (
                     f"[the files of the workspace have {total} bytes, {self._quota_bytes} are allowed: "
                     "what has changed is not kept; remove some]"
                 )
-            changed, gone = changes(self._there, now)
             changed = [path for path in changed if path]
             if changed:
                 await self._thread(partial(os.makedirs, mode=0o700, exist_ok=True), self._folder)
@@ -125,7 +131,7 @@ class Mirror:
             except OSError as error:
                 return f"[not all that has changed in the workspace is kept: {error.strerror} on the host]"
             left = self._left(now, changed)
-            self._digest = _NEVER if left else bundles.digest(now)
+            self._digest = _NEVER if left else await self._thread(bundles.digest, now)
             return "" if digest is None else self._once(_unread(len(_closed(now))), _unkept(len(left)))
 
     async def _fetch(self, operate: Operate, now: Mapping[str, Entry], wanted: list[str]) -> None:
@@ -134,8 +140,8 @@ class Mirror:
         try:
             for portion in bundles.pieces(now, wanted):
                 rows = [[piece.path, piece.offset, piece.length, piece.last] for piece in portion]
-                data = base64.b64decode(await operate("pack", {"pieces": rows}))
-                made = await self._thread(partial(bundles.unpack, wanted=portion), self._folder, data)
+                text = await operate("pack", {"pieces": rows})
+                made = await self._thread(_unpack, self._folder, text, portion)
                 self._here |= made
                 self._there |= {path: now[path] for path in made if path in now}
         finally:
@@ -185,14 +191,48 @@ def _unkept(count: int) -> str:
     return f"[{count} changes in the workspace cannot be kept: they cannot be read or have no place]" if count else ""
 
 
-def _entries(rows: list[list[Any]]) -> dict[str, Entry]:
-    """What the runner answers, without what is no entry."""
-    found = {}
-    for path, kind, mode, size, stamp in rows:
-        if kind in ("file", "link", "dir") and (size >= 0 or (kind == "dir" and size == bundles.CLOSED)):
-            found[path] = Entry(kind, mode, size, tuple(stamp))
-    return found
+def _fitting(now: Mapping[str, Entry], wanted: Sequence[str], quota_bytes: int) -> list[str]:
+    """Of these those that have room beside all others: to try a sparse file of a terabyte would take days."""
+    chosen = set(wanted)
+    room = quota_bytes - sum(_bytes(entry) for path, entry in now.items() if path not in chosen)
+    fitting = []
+    for path in wanted:
+        if _bytes(now[path]) <= room:
+            fitting.append(path)
+            room -= _bytes(now[path])
+    return fitting
 
 
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
+def _bytes(entry: Entry) -> int:
+    return entry.size if entry.kind == "file" else 0
+
+
+def _look(folder: str, before: Mapping[str, Entry]) -> tuple[dict[str, Entry], list[str], list[str]]:
+    """What is there, new or different, and gone."""
+    now = bundles.listing(folder, sweep_before=time.time() - _WRITTEN_S)
+    return now, *changes(before, now)
+
+
+def _weigh(before: Mapping[str, Entry], now: Mapping[str, Entry]) -> tuple[int, list[str], list[str]]:
+    """How many bytes it has, and what is new or different, and gone."""
+    return sum(map(_bytes, now.values())), *changes(before, now)
+
+
+def _pack(folder: str, portion: Sequence[Piece]) -> str:
+    return base64.b64encode(bundles.pack(folder, portion)).decode("ascii")
+
+
+def _unpack(folder: str, text: object, portion: Sequence[Piece]) -> dict[str, Entry]:
+    """Raises OSError if the disk is full. What is no archive counts as not delivered."""
+    try:
+        data = base64.b64decode(text) if isinstance(text, str) else b""
+    except ValueError:
+        data = b""
+    return bundles.unpack(folder, data, wanted=portion)
+
+
+async def _remove(operate: Operate, paths: Sequence[str]) -> None:
+    """In the container, as many at a time as a request can name; what is below a folder goes before it."""
+    ordered = sorted(paths, reverse=True)
+    for first in range(0, len(ordered), _PATHS):
+        await operate("unpack", {"remove": ordered[first : first + _PATHS], "tar": ""})

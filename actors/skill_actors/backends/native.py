@@ -1,51 +1,63 @@
-"""Native skills as a backend: tools that are Python classes, each call in a worker process.
+"""Native skills as a backend: tools that are Python classes, in worker processes or in this one.
 
 NativeRoom is a workspace of such tools only; a conversation has it beside its backend's, and calls are routed by name.
-NativeExecutor offers the classes of a program of your own as an Executor.
 
-What it protects: the event loop and other calls, from whatever the code does. What it does not: the code has the
-rights of the daemon's user, so it has to be trusted.
+What worker processes protect: the event loop and other calls, from whatever the code does. What nothing here does: the
+code has the rights of this process's user, so it has to be trusted.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
-from skill_actors.native import NativeCode, build_tool_map, code_of, complaint, describe
-from skill_actors.runtime import Reject, WorkerEnded
+from skill_actors.native import NativeCode, complaint
+from skill_actors.runtime import Reject, WorkerEnded, WorkerError
 
 from . import files
-from .base import BackendUnavailable, Capabilities, OutputChunk, ToolCall, ToolContext, ToolResult, WorkspaceSpec
-from .native_processes import NativeProcesses
+from .base import OutputChunk, ToolCall, ToolContext, ToolResult, WorkspaceSpec
+from .native_inline import InlineLate
 from .output import NOTE_CHARS, clean, file_of_output
 from .paths import PathRefused
 from .redaction import Redactor
 from .tools import CreateFile
-from .workers import Host, failed_result
+from .workers import failed_result
 
-__all__ = ["NATIVE", "NativeExecutor", "NativeRoom", "NativeTools", "open_native"]
+__all__ = ["NATIVE", "NativeCalls", "NativeRoom", "NativeTools"]
+
 
 NATIVE: Final = "native"
 """What logs, events and metrics call this backend."""
 
-_CAPABILITIES: Final = Capabilities(
-    stream=True, cancel=True, sandbox="process", network="host", files=False, parallel=True
-)
+
+class NativeCalls(Protocol):
+    """Who runs the code of native skills: `NativeProcesses`, or `InlineNatives`."""
+
+    async def call(
+        self, code: NativeCode, request: Mapping[str, Any], *, timeout_s: float, emit: Callable[[Any], Awaitable[None]]
+    ) -> bytes:
+        """Answer one call. Raises Reject, WorkerEnded, BackendUnavailable or InlineLate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeTools:
-    """One native skill: its code, and by callback the tools that it offers."""
+    """One native skill.
+
+    Args:
+        code: its class.
+        tools: by callback, the tools that it offers.
+        parallel: whether calls of one conversation may run at the same time.
+
+    """
 
     code: NativeCode
     tools: Mapping[str, Mapping[str, Any]]
+    parallel: bool = False
 
 
 class NativeRoom:
@@ -53,14 +65,15 @@ class NativeRoom:
 
     Args:
         skills: no two of which offer a tool of the same name.
-        processes: where their code runs.
+        calls: where their code runs.
         spec: whose conversation it is, and its folder, which must be there.
 
     """
 
-    def __init__(self, skills: Sequence[NativeTools], processes: NativeProcesses, spec: WorkspaceSpec) -> None:
-        self._processes = processes
+    def __init__(self, skills: Sequence[NativeTools], calls: NativeCalls, spec: WorkspaceSpec) -> None:
+        self._calls = calls
         self._spec = spec
+        self._turns = {skill.code.skill: trio.Lock() for skill in skills if not skill.parallel}
         self._by_name = {
             str(tool["name"]): (skill.code, kind, tool) for skill in skills for kind, tool in skill.tools.items()
         }
@@ -126,15 +139,32 @@ class NativeRoom:
             "environment": dict(context.environment),
         }
         try:
-            answer = await self._processes.call(
-                code, request, timeout_s=context.timeout_s, emit=partial(_emit, context)
-            )
-        except (Reject, WorkerEnded) as error:
-            failed = failed_result(error)
-            told, _ = Redactor(context.hidden).cut(clean(failed.content), "")  # the message may have been cut already
+            answer = await self._in_turn(code, request, context)
+        except (Reject, WorkerEnded, InlineLate) as error:
+            failed = _failed(error)
+            shown = _without_places(clean(failed.content), self._spec.root, Path(code.root), context.readable)
+            told, _ = Redactor(context.hidden).cut(shown, "")  # the message may have been cut already
             return replace(failed, content=told[: context.max_output_chars])
         text = Redactor(context.hidden).text(clean(answer.decode(errors="replace")))
         return await self._result(text, call, context)
+
+    async def _in_turn(self, code: NativeCode, request: Mapping[str, Any], context: ToolContext) -> bytes:
+        """Have the call answered, after those of its skill that came before it, where it may not run beside them."""
+        emit = partial(_emit, context)
+        turn = self._turns.get(code.skill)
+        if turn is None:
+            return await self._calls.call(code, request, timeout_s=context.timeout_s, emit=emit)
+        deadline = trio.current_time() + context.timeout_s
+        with trio.move_on_at(deadline) as waiting:
+            await turn.acquire()
+        if waiting.cancelled_caught:
+            busy = f"skill {code.skill!r} was busy with other calls of this conversation for {context.timeout_s:g} s"
+            raise InlineLate(busy)
+        try:
+            left_s = max(0.0, deadline - trio.current_time())
+            return await self._calls.call(code, request, timeout_s=left_s, emit=emit)
+        finally:
+            turn.release()
 
     async def _result(self, text: str, call: ToolCall, context: ToolContext) -> ToolResult:
         """The answer, if it is not too long; else its begin and end, and the whole in a file."""
@@ -152,6 +182,26 @@ class NativeRoom:
         return ToolResult(content=content, outcome="ok", output_file=file, files=(file,))
 
 
+def _failed(error: Exception) -> ToolResult:
+    match error:
+        case InlineLate():
+            return ToolResult(content=str(error), outcome="timeout")
+        case WorkerError():
+            kind = error.kind.rpartition(".")[2]  # where it was defined is no affair of the model's
+            return ToolResult(content=f"{kind}: {error.text}" if error.text else kind, outcome="error")
+        case _:
+            return failed_result(error)
+
+
+def _without_places(text: str, workspace: Path, skill_dir: Path, readable: Sequence[Path]) -> str:
+    """A message as one may read it who does not know this host: what lies in the known folders is named from there."""
+    names = {str(folder): f"<{folder.name}>" for folder in readable}
+    names |= {str(skill_dir): "<skill>", str(workspace): "<workspace>"}
+    for folder in sorted(names, key=len, reverse=True):
+        text = text.replace(folder, names[folder])
+    return text.replace("<workspace>/", "")
+
+
 def _error(message: str, context: ToolContext) -> ToolResult:
     return ToolResult(content=clean(message)[: context.max_output_chars], outcome="error")
 
@@ -167,76 +217,3 @@ def _cut(text: str, where: str, context: ToolContext) -> str:
 async def _emit(context: ToolContext, value: Any) -> None:
     if context.emit is not None and isinstance(value, bytes):
         await context.emit(OutputChunk("stdout", clean(value.decode(errors="replace"))))
-
-
-class NativeExecutor:
-    """The classes of a program, as tools. Made by `open_native`."""
-
-    name = NATIVE
-    capabilities = _CAPABILITIES
-
-    def __init__(self, skills: Sequence[NativeTools], processes: NativeProcesses, host: Host) -> None:
-        self._skills = skills
-        self._processes = processes
-        self._host = host
-        self._rooms: list[NativeRoom] = []
-
-    def tools(self) -> Sequence[Mapping[str, Any]]:
-        return [tool for skill in self._skills for tool in skill.tools.values()]
-
-    async def check(self) -> None:
-        """Raise BackendUnavailable if there are no worker processes."""
-        _ = self._host.workers
-
-    async def open(self, spec: WorkspaceSpec) -> NativeRoom:
-        """Open a conversation's workspace, making its folder. Raises BackendUnavailable."""
-        try:
-            root = await trio.to_thread.run_sync(_make_root, spec.root)
-        except OSError as error:
-            raise BackendUnavailable(f"the workspace {spec.root} cannot be made: {error.strerror}") from error
-        room = NativeRoom(self._skills, self._processes, replace(spec, root=root))
-        self._rooms = [other for other in self._rooms if not other._closed] + [room]
-        return room
-
-    async def aclose(self) -> None:
-        """Kill what runs, and end all processes. May be called twice."""
-        for room in self._rooms:
-            await room.aclose()
-        await self._processes.aclose()
-
-
-@contextlib.asynccontextmanager
-async def open_native(
-    classes: Sequence[type], host: Host, *, per_skill: int = 4, idle_s: float = 300.0
-) -> AsyncIterator[NativeExecutor]:
-    """Offer native skills of this program as tools, while the block runs.
-
-    Args:
-        classes: as `skill_actors.native` has it. Worker processes import their modules anew.
-        host: offers worker processes.
-        per_skill: processes for each class at most.
-        idle_s: seconds without a call after which a class's processes end.
-
-    Raises:
-        BadSkill: a class is no native skill, or two have the same tools.
-        ValueError: a class cannot be imported by another process.
-
-    """
-    build_tool_map(classes)
-    found = [(skill, describe(skill)) for skill in dict.fromkeys(classes)]
-    skills = [NativeTools(code=code_of(skill, name=said.name), tools=said.tools) for skill, said in found]
-    processes = NativeProcesses(host, per_skill=per_skill, idle_s=idle_s)
-    executor = NativeExecutor(skills, processes, host)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(processes.keep)
-        try:
-            yield executor
-        finally:
-            with trio.CancelScope(shield=True):
-                await executor.aclose()
-            nursery.cancel_scope.cancel()
-
-
-def _make_root(root: Path) -> Path:
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return root.resolve(strict=True)

@@ -27,6 +27,7 @@ from skill_actors.native import KINDS, BadSkill, Description, NativeCode, is_sch
 from skill_actors.runtime import Reject, WorkerEnded, WorkerError, WorkerLimits, WorkerSpec, WorkerTimeout
 
 from .base import BackendUnavailable
+from .exposed import Exposed
 from .workers import Host
 
 __all__ = ["NativeProcesses"]
@@ -37,6 +38,7 @@ Emit = Callable[[Any], Awaitable[None]]
 _IMPORTS: Final = str(Path(skill_actors.__file__).resolve().parents[1])
 _TARGET: Final = "skill_actors.native.child:serve"
 _MAX_FRAME_BYTES: Final = 8 << 20  # answers are bytes, which cost the trio thread no parsing
+_MAX_JSON_BYTES: Final = 128 << 10  # of what a class says of itself; the skill's code may send it at any time
 _START_S: Final = 30.0  # on a machine that is busy with other starts
 _SWEEP_EVERY_S: Final = 5.0
 _RELEASE_S: Final = 10.0
@@ -83,8 +85,13 @@ class NativeProcesses:
         self._crews: dict[Version, _Crew] = {}
         self._serials = itertools.count(1)  # a name that is being released is never given again
 
-    async def describe(self, code: NativeCode, timeout_s: float = 10.0) -> Description:
+    async def describe(self, code: NativeCode, timeout_s: float = 10.0, *, inline: bool = False) -> Description:
         """Import the class in a process of its own, which ends with that, and tell what it offers.
+
+        Args:
+            code: the class.
+            timeout_s: for all of it.
+            inline: whether it is to run in this process then, and may have asynchronous functions.
 
         Raises:
             BadSkill: it is no native skill as it should be, or its module fails, or takes too long, to be imported.
@@ -92,7 +99,7 @@ class NativeProcesses:
         """
         name = f"native:{code.skill}@{code.version[:12]}#{next(self._serials)}"
         try:
-            request = {"op": "describe", "code": code.to_json()}
+            request = {"op": "describe", "code": code.to_json(), "inline": inline}
             spec = replace(self._spec(name), keep_stderr=True)  # it has no secrets yet, and its author wants to know
             answer = await self._host.workers.perform(spec, request, timeout_s=timeout_s)
         except WorkerError as error:
@@ -124,13 +131,17 @@ class NativeProcesses:
             # One clock for all processes of the machine, so a slow start is no time of the call's own.
             sent = {**request, "op": "call", "code": code.to_json(), "deadline": time.monotonic() + left_s}
             try:
-                answer = await self._host.workers.perform(self._spec(name), sent, timeout_s=left_s, emit=emit)
+                answer = await self._host.workers.perform(
+                    self._spec(name), sent, timeout_s=left_s, emit=emit, answer=Exposed(self._host.expose).answer_bytes
+                )
             except trio.Cancelled:
                 # A cancelled asker is not waited for: see to it that the process is dead before this returns.
                 with trio.move_on_after(_RELEASE_S, shield=True):
                     await self._release(name)
                 raise
-        return answer if isinstance(answer, bytes) else repr(answer).encode()
+        if not isinstance(answer, bytes):
+            raise WorkerError("BadAnswer", "its process answered with what no callback returns", "")
+        return answer
 
     async def keep(self, current: Callable[[], Collection[Version] | None] = lambda: None) -> None:
         """End what is not needed, for ever. `current`: the versions in force; None where all are."""
@@ -204,6 +215,7 @@ class NativeProcesses:
             paths=(_IMPORTS,),
             limits=self._limits,
             max_frame_bytes=_MAX_FRAME_BYTES,
+            max_json_bytes=_MAX_JSON_BYTES,
             keep_stderr=False,  # there may be secrets in it
             start_timeout_s=_START_S,
         )
@@ -251,6 +263,7 @@ def _description(code: NativeCode, answer: Any) -> Description:
         name, tools = str(answer["name"]), {kind: answer["tools"][kind] for kind in KINDS if kind in answer["tools"]}
         for kind, tool in tools.items():
             _check_tool(tool, tool_name(name, kind))
-        return Description(name=name, description=str(answer["description"]), tools=tools)
+        parallel = answer["parallel"] is True
+        return Description(name=name, description=str(answer["description"]), tools=tools, parallel=parallel)
     except (TypeError, KeyError, ValueError) as error:
         raise _import_failed(code, f"its process answered with something else ({error!r:.100})") from None

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import trio
 
-from .base import BackendUnavailable, Executor
+from .base import BackendUnavailable, Executor, OptionRefused
 from .docker import open_docker
 from .docker_options import checked
 from .link import Limits
@@ -46,20 +46,22 @@ async def known() -> tuple[str, ...]:
 
 def _local(options: Mapping[str, Any], host: Host) -> AbstractAsyncContextManager[Executor]:
     names = sorted(field.name for field in dataclasses.fields(LocalOptions))
-    for name in options:
+    for name, value in options.items():
         if name not in names:
-            raise BackendUnavailable(f"the local backend has no option {name!r}; it has {', '.join(names)}")
+            words = f"the local backend has no option {name!r}; it has {', '.join(names)}"
+            raise BackendUnavailable(words) from OptionRefused("local", name, value, "there is none such")
     limits = options.get("limits", {})
     if not isinstance(limits, Limits):
         try:
             limits = Limits(**limits)
         except TypeError as error:
-            raise BackendUnavailable(f"the local backend's option limits: {error}") from error
+            refused = OptionRefused("local", "limits", limits, str(error))
+            raise BackendUnavailable(str(refused)) from refused
     return open_local(LocalOptions(**{**options, "limits": limits}), owner=host.owner, private=host.private)
 
 
 def _docker(options: Mapping[str, Any], host: Host) -> AbstractAsyncContextManager[Executor]:
-    return open_docker(checked(options), owner=host.owner)
+    return open_docker(checked(options), owner=host.owner, private=host.private, folder=host.folder)
 
 
 _BUILT_IN: Final[Mapping[str, ExecutorFactory]] = {"docker": _docker, "local": _local}

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from . import cgroups, local_runner, runner
+from . import cgroups, local_boot, processes
 from .base import BackendUnavailable
 from .link import Link
 from .survivors import end_marked, end_owned
@@ -46,7 +46,7 @@ def find_nest(owner: str | None) -> Nest:
         return Nest(secrets.token_hex(8), home)
     nest = Nest(owner, home)
     groups = cgroups.sweep(home, nest.group_name(f"{owner}."))
-    left = end_owned(runner.MARK, owner)
+    left = end_owned(processes.MARK, owner)
     if groups or left:
         _log.warning("ended %d runners of an earlier life; %d processes could not be killed", groups, left)
     return nest
@@ -66,12 +66,12 @@ class Resident:
         """Start a runner. Raises BackendUnavailable."""
         mark = nest.new_mark()
         group = await trio.to_thread.run_sync(cgroups.make, nest.home, nest.group_name(mark))
-        environment = {"LANG": "C.UTF-8", runner.MARK: mark}
+        environment = {"LANG": "C.UTF-8", processes.MARK: mark}
         if group is not None:
-            environment[runner.GROUP] = str(group)
+            environment[processes.GROUP] = str(group)
         try:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-I", "-S", "-E", local_runner.__file__],
+                [sys.executable, "-I", "-S", "-E", local_boot.__file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -104,7 +104,7 @@ class Resident:
         await process.stdout.aclose()
         await _remove(self._group)
         if process.returncode != 0:
-            left = await trio.to_thread.run_sync(end_marked, f"{runner.MARK}={self._mark}")
+            left = await trio.to_thread.run_sync(end_marked, f"{processes.MARK}={self._mark}")
             _log.warning("a runner ended with %d; %d of its processes could not be killed", process.returncode, left)
 
 

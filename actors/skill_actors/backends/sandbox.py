@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -28,7 +28,6 @@ __all__ = ["Fence", "SandboxKind", "make_fence"]
 SandboxKind = Literal["none", "landlock", "bwrap"]
 
 _SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store")
-# Of /etc, what programs need to run at all; never the whole, which has keys and passwords.
 # Of /etc, what programs need to run at all; never the whole, which has keys and passwords. Each costs bwrap 0.2 ms.
 _ETC: Final = tuple(
     f"/etc/{name}"
@@ -63,6 +62,7 @@ class Fence:
         network: whether they have the host's.
         readable: files and folders that may be read besides the system's.
         program: of bubblewrap.
+        scoped: whether abstract sockets of others are kept out of reach where the network is the host's.
 
     """
 
@@ -70,7 +70,13 @@ class Fence:
     network: Literal["host", "none"] = "host"
     readable: tuple[str, ...] = ()
     program: str = "bwrap"
+    scoped: bool = False
     system: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """What it does not do, by the name of the capability."""
+        return {"sandbox": "; ".join(_missing(self))} if self.kind != "none" else {}
 
     def path(self, path: str) -> str:
         """Of a PATH, the folders whose programs can be run."""
@@ -93,6 +99,11 @@ class Fence:
             "devices": _DEVICES,
             "families": _FAMILIES if self.network == "host" else (),
         }
+
+    @property
+    def scopes(self) -> bool:
+        """Whether `confinement.scope_sockets` is to be called in the runner."""
+        return self.scoped and self.network == "host"
 
     def argv(self, argv: Sequence[str], root: str, skills: Iterable[Path]) -> list[str]:
         """The command that runs this one inside. Raises ValueError where there are more skills than can be shown."""
@@ -146,6 +157,7 @@ def make_fence(
         network=network or ("none" if kind == "bwrap" else "host"),
         readable=tuple(os.path.realpath(_absolute(path)) for path in readable),
         program=_program() if kind == "bwrap" else "",
+        scoped=kind == "bwrap" and confinement.landlock_abi() >= confinement.SCOPE_ABI,
         system=tuple(path for path in (*_SYSTEM, *_ETC) if os.path.exists(path)),
     )
     _check_private(fence, private)
@@ -154,6 +166,17 @@ def make_fence(
     else:
         _check_bwrap(fence)
     return fence
+
+
+def _missing(fence: Fence) -> Iterator[str]:
+    if fence.kind == "landlock":
+        yield "paths that are known can be asked for their kind and size"
+        yield "modes of the daemon's files can be changed, unless it is root"
+        yield "before Linux 6.12 its processes can be signalled"
+        return
+    yield "commands have the daemon's user id"
+    if fence.network == "host" and not fence.scoped:
+        yield "local sockets without a path are reached with the host's network, before Linux 6.12 or without Landlock"
 
 
 def _absolute(path: str) -> str:

@@ -11,8 +11,8 @@ Workers is a supervisor; executors reach it as `host.workers` (see `Host`). Rule
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -39,19 +39,27 @@ from skill_actors.runtime.process_spec import Value
 from skill_actors.telemetry import Bus
 
 from .base import BackendUnavailable, ToolResult
+from .exposed import Askable
 
 __all__ = ["Host", "Workers", "WorkersRef", "failed_result"]
 
 _SLACK_S: Final = 1.0  # from a request's own deadline to ours, which also covers the wait for its turn
 
 Emit = Callable[[Value], Awaitable[None]]
+Answer = Callable[[Value], Awaitable[Value]]
 
 
 class WorkersRef(DynamicSupervisorRef["Workers"]):
     """Address of the workers. For the trio thread."""
 
     async def perform(
-        self, spec: WorkerSpec, request: Value, *, timeout_s: float | None, emit: Emit | None = None
+        self,
+        spec: WorkerSpec,
+        request: Value,
+        *,
+        timeout_s: float | None,
+        emit: Emit | None = None,
+        answer: Answer | None = None,
     ) -> Value:
         """Have the worker of this spec work on one request, making it first if it is not there.
 
@@ -62,6 +70,7 @@ class WorkersRef(DynamicSupervisorRef["Workers"]):
             request: bytes, or a JSON value.
             timeout_s: for all of it: the start, the wait for other requests, and the work. None for no limit.
             emit: awaited with each piece of output.
+            answer: awaited with what the worker asks, as `Perform` has it.
 
         Raises:
             WorkerError: the worker's code raised.
@@ -78,14 +87,16 @@ class WorkersRef(DynamicSupervisorRef["Workers"]):
             ref = await self._living(spec)
             left_s = None if timeout_s is None else max(0.0, deadline - trio.current_time())
             try:
-                answer = await ref.call(Perform(request=request, timeout_s=left_s, emit=emit), timeout=None)
+                said = await ref.call(
+                    Perform(request=request, timeout_s=left_s, emit=emit, answer=answer), timeout=None
+                )
             except WorkerEnded:
                 await ref.wait_stopped()  # else the next request could still find it
                 raise
             except ActorDeadError as error:
                 raise WorkerEnded(f"worker {spec.name!r} ended before it had answered") from error
             self._supervisor().poison.survived(spec.name)
-            return answer
+            return said
         raise WorkerTimeout("timeout", f"worker {spec.name!r} did not come to an answer within {limit_s:g} s")
 
     async def _living(self, spec: WorkerSpec) -> TrioActorRef[ProcessActor]:
@@ -161,6 +172,8 @@ class Host:
             where no worker processes are offered.
         owner: a name in letters and digits for whose processes these are, the same after a restart: what carries it
             when the executor is opened is left over from an earlier life. None: nobody's.
+        expose: actors that native skills may ask, by name; nobody else may be asked.
+        folder: where executors may keep what they need while they are open, and nobody else does; None: nowhere.
         private: folders of the process, such as its state, that what an executor runs must not see; workspaces and
             skills in them are meant to be seen.
 
@@ -168,7 +181,9 @@ class Host:
 
     find_workers: Callable[[], WorkersRef] | None = None
     owner: str | None = None
+    folder: Path | None = None
     private: Sequence[Path] = ()
+    expose: Mapping[str, Askable] = field(default_factory=dict)
 
     @property
     def workers(self) -> WorkersRef:

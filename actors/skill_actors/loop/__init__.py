@@ -6,14 +6,18 @@ from .context import ExecutionContext, create_context
 from .conversation import Loop, LoopResult, run_loop
 from .definitions import tool_definitions
 from .execution import execute
+from .hosted import AskRequest, HostedBackend, HostedMemory
 from .responses import Processed, Response, ResponseError, parse_response, process_response
 
 __all__ = [
     "TURN_BACKENDS",
+    "AskRequest",
     "Backend",
     "BackendSession",
     "CallModel",
     "ExecutionContext",
+    "HostedBackend",
+    "HostedMemory",
     "Loop",
     "LoopResult",
     "Processed",

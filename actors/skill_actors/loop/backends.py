@@ -8,16 +8,18 @@ it knows which backend it belongs to. A name that is unknown is an error; nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from typing import Any, Final, Protocol
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
 
 import trio
 
 from skill_actors.backends import BackendUnavailable, factory
 from skill_actors.loop.callers import CallModel, model_caller
-from skill_actors.loop.context import create_context
+from skill_actors.loop.context import ExecutionContext, create_context, unwrapped
 from skill_actors.loop.conversation import LoopResult, run_loop
 from skill_actors.models.base import Message, Model
 from skill_actors.skills.base import Skill
@@ -55,13 +57,25 @@ class TurnFailed(Exception):
         code: `model_...`, `max_iterations` and so on.
         message: in words.
         session: as it is now.
+        details: JSON-ready facts for programs.
+        retryable: whether the same may succeed later.
 
     """
 
-    def __init__(self, code: str, message: str, session: BackendSession) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        session: BackendSession,
+        *,
+        details: Mapping[str, Any] | None = None,
+        retryable: bool = False,
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.session = session
+        self.details = dict(details or {})
+        self.retryable = retryable
 
 
 class Backend(Protocol):
@@ -85,6 +99,9 @@ class ToolBackend:
     `new_session` takes the arguments of `create_context` (`working_directory` is needed), `chat` those of `run_loop`,
     and `model_name`, for a Model. A function that is asked instead gets the messages alone.
 
+    Inside of `async with` it keeps what a session works in open over all turns: a container, say, and what runs there.
+    Without, each turn opens a context of its own, and only the files of the working directory last.
+
     Args:
         executor: its name.
 
@@ -92,28 +109,50 @@ class ToolBackend:
 
     def __init__(self, executor: str) -> None:
         self._executor = executor
+        self._nursery: trio.Nursery | None = None
+        self._open: dict[object, ExecutionContext] = {}  # by the state of a session
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(unwrapped())
+            self._nursery = await stack.enter_async_context(trio.open_nursery())
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Close all sessions: what runs is killed."""
+        nursery, self._nursery = self._nursery, None
+        self._open.clear()
+        if nursery is not None:
+            nursery.cancel_scope.cancel()
+        return await self._stack.__aexit__(kind, error, traceback)
 
     def backend_type(self) -> str:
         """The executor's name."""
         return self._executor
 
     async def new_session(self, skills: Iterable[Skill], **options: Any) -> BackendSession:
-        """See whether a context can be opened with these options; no process is left of that."""
-        chosen = tuple(skills)
-        async with create_context(chosen, backend=self._executor, **options):
-            return BackendSession(backend=self._executor, skills=chosen, options=options)
+        """See whether a context can be opened with these options; inside of `async with` it stays open."""
+        session = BackendSession(backend=self._executor, skills=tuple(skills), options=options, state=object())
+        if self._nursery is not None:
+            self._open[session.state] = await self._nursery.start(self._hold, session)
+            return session
+        async with self._context_of(session):
+            return session
 
     async def chat(
         self, session: BackendSession, message: str, model: CallModel | Model, **options: Any
     ) -> tuple[LoopResult, BackendSession]:
-        """One turn, in a context of its own; the files of its working directory stay."""
+        """One turn, in the session's context."""
         model_name = str(options.pop("model_name", ""))
         if unknown := options.keys() - _OF_THE_LOOP:
             raise TypeError(
                 f"chat has no option {min(unknown)!r}; it has model_name, {', '.join(sorted(_OF_THE_LOOP))}"
             )
         said: Message = {"role": "user", "content": [{"type": "text", "text": message}]}
-        async with create_context(session.skills, backend=self._executor, **session.options) as context:
+        async with self._context_of(session) as context:
             caller: CallModel
             if callable(model):
                 caller = model
@@ -126,13 +165,29 @@ class ToolBackend:
             raise TurnFailed(result.stop_reason, error.get("message", ""), after) from result.cause
         return result, after
 
+    @asynccontextmanager
+    async def _context_of(self, session: BackendSession) -> AsyncIterator[ExecutionContext]:
+        """The one that is open, else one for the block."""
+        if (context := self._open.get(session.state)) is not None:
+            yield context
+            return
+        async with create_context(session.skills, backend=self._executor, **session.options) as context:
+            yield context
+
+    async def _hold(
+        self, session: BackendSession, *, task_status: trio.TaskStatus[ExecutionContext] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        async with create_context(session.skills, backend=self._executor, **session.options) as context:
+            task_status.started(context)
+            await trio.sleep_forever()
+
 
 async def find_backend(name: str, *more: Backend) -> Backend:
     """The backend of this name: of those given, of packages installed, of the executors. Raises BackendUnavailable."""
     for backend in more:
         if backend.backend_type() == name:
             return backend
-    found = await trio.to_thread.run_sync(_load, name)
+    found = _hosted(name) or await trio.to_thread.run_sync(_load, name)
     if found is None:
         await factory(name)  # raises, with the names that there are
         found = ToolBackend(name)
@@ -140,10 +195,19 @@ async def find_backend(name: str, *more: Backend) -> Backend:
 
 
 async def chat(
-    session: BackendSession, message: str, model: CallModel | Model, *more: Backend, **options: Any
+    session: BackendSession, message: str, model: Any, *more: Backend, **options: Any
 ) -> tuple[Any, BackendSession]:
-    """One turn in the session's own backend, found by its name; `more` are backends beside those that are installed."""
+    """One turn in the session's own backend, found by its name; `more` are backends beside those that are installed.
+
+    `model` is what that backend asks: every one takes a function of the messages, and a Model.
+    """
     return await (await find_backend(session.backend, *more)).chat(session, message, model, **options)
+
+
+def _hosted(name: str) -> Backend | None:
+    from skill_actors.loop.hosted import ANTHROPIC, HostedBackend  # which needs this module
+
+    return HostedBackend() if name == ANTHROPIC else None
 
 
 def _load(name: str) -> Backend | None:

@@ -20,6 +20,7 @@ def model_caller(
     system: str = "",
     tools: Sequence[Mapping[str, Any]] = (),
     max_tokens: int = 8192,
+    extra: Mapping[str, Any] | None = None,
 ) -> CallModel:
     """A function that asks `model`, for `run_loop`.
 
@@ -29,11 +30,14 @@ def model_caller(
         system: the system prompt, with the skills in it.
         tools: definitions; those of the context.
         max_tokens: of one answer.
+        extra: further fields of the request, such as `container`.
 
     """
 
     async def call(messages: Sequence[Message]) -> object:
-        request = ModelRequest(model=name, messages=messages, system=system, tools=tools, max_tokens=max_tokens)
+        request = ModelRequest(
+            model=name, messages=messages, system=system, tools=tools, max_tokens=max_tokens, extra=dict(extra or {})
+        )
         answer: MessageDone | None = None
         async with model.stream(request) as events:
             async for event in events:

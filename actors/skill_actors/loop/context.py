@@ -11,20 +11,26 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
-from skill_actors.backends import Executor, Host, Workspace, WorkspaceSpec, factory
+from skill_actors.backends import Capabilities, Executor, Host, ToolCall, Workspace, WorkspaceSpec, factory
 from skill_actors.loop.definitions import tool_definitions
-from skill_actors.sessions.policy import ActiveSkill, Policy
+from skill_actors.sessions.policy import ActiveSkill, Decision, Policy
 from skill_actors.skills.base import Skill
 from skill_actors.skills.copies import SkillCopies
 from skill_actors.skills.inventory import SKILL_FILE
 from skill_actors.skills.lookup import index
 from skill_actors.skills.prompting import build_system_prompt
 
-__all__ = ["ExecutionContext", "create_context"]
+__all__ = ["ExecutionContext", "Judge", "create_context", "unwrapped"]
+
+
+class Judge(Protocol):
+    """What says whether a call may run; a `Policy` is one."""
+
+    def decide(self, call: ToolCall) -> Decision: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,7 @@ class ExecutionContext:
         timeout_s: of one call; after it all that it started is killed.
         max_output_chars: of one result.
         environment: added to that of commands, which is clean: nothing of this process's own is in it.
+        capabilities: what the backend claims.
 
     """
 
@@ -47,10 +54,11 @@ class ExecutionContext:
     folders: Mapping[str, Path]
     workspace: Workspace
     tools: Sequence[Mapping[str, Any]]
-    policy: Policy
+    policy: Judge
     timeout_s: float
     max_output_chars: int
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    capabilities: Capabilities | None = None
 
     @property
     def working_directory(self) -> Path:
@@ -119,7 +127,7 @@ async def create_context(
     if max_output_chars < 1:
         raise ValueError(f"max_output_chars must be at least 1, got {max_output_chars!r}")
     chosen = index(skills)
-    async with _unwrapped(), AsyncExitStack() as stack:
+    async with unwrapped(), AsyncExitStack() as stack:
         executor = await _executor(stack, backend, options or {}, host or Host())
         tools = tool_definitions(only=only, except_=except_, tools=executor.tools())
         folders = {name: await copies.ensure(skill) if copies else skill.root for name, skill in chosen.items()}
@@ -140,6 +148,7 @@ async def create_context(
             timeout_s=timeout_s,
             max_output_chars=max_output_chars,
             environment=dict(environment or {}),
+            capabilities=executor.capabilities,
         )
 
 
@@ -155,17 +164,26 @@ async def _executor(stack: AsyncExitStack, backend: str | Executor, options: Map
 
 
 @asynccontextmanager
-async def _unwrapped() -> AsyncIterator[None]:
-    """An error of the block comes out as it is, and not in a group because a nursery is around it."""
+async def unwrapped() -> AsyncIterator[None]:
+    """An error of the block comes out as it is, and not in a group because a nursery is around it.
+
+    So does what ends the program (SystemExit, KeyboardInterrupt): nobody catches these in groups, and Python itself
+    would print a traceback in the place of the exit code.
+    """
     try:
         yield
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
-        if not isinstance(error, Exception) or isinstance(error, BaseExceptionGroup):
+        if isinstance(error, BaseExceptionGroup | trio.Cancelled):
             raise
-        raise error from error.__cause__
+        context = error.__context__
+        try:
+            raise error
+        finally:  # else the group would be its context, and what it came of would be lost
+            error.__context__ = context
+            del error, group, context
 
 
 async def _close(workspace: Workspace) -> None:

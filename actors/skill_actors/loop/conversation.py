@@ -17,6 +17,7 @@ from typing import Any, Literal
 import trio
 
 from skill_actors.backends import ToolCall, ToolResult
+from skill_actors.backends.anthropic.results import pending_calls, without_pending
 from skill_actors.loop.callers import CallModel as Caller
 from skill_actors.loop.context import ExecutionContext
 from skill_actors.loop.execution import Watchers, result_block, run_calls
@@ -24,6 +25,7 @@ from skill_actors.loop.responses import Response, ResponseError, not_run, parse_
 from skill_actors.models.base import Block, Message, MessageDone, ModelError, Usage
 from skill_actors.models.request import sendable_messages
 from skill_actors.sessions.engine import CallModel, Ending, RunTools, Step, TurnEngine, TurnLimits
+from skill_actors.sessions.server_calls import without_lost_calls
 
 __all__ = ["Loop", "LoopResult", "run_loop"]
 
@@ -95,6 +97,7 @@ class Loop:
         on_tool_call: awaited before each call, several at a time; if it raises, the call does not run, and the loop
             ends when the calls beside it have.
         on_tool_result: awaited after each call with its result; if it raises, the loop ends likewise.
+        attach: further blocks for the message with the results of calls, asked for when they are there.
 
     Raises:
         ValueError: there is no message, or a bound is out of range.
@@ -111,19 +114,22 @@ class Loop:
         timeout_s: float = 1_800.0,
         on_tool_call: Callable[[ToolCall], Awaitable[object]] | None = None,
         on_tool_result: Callable[[ToolCall, ToolResult], Awaitable[object]] | None = None,
+        attach: Callable[[], Sequence[Block]] = lambda: (),
     ) -> None:
         if max_iterations < 1 or max_pauses < 0 or not timeout_s > 0:
             raise ValueError(
                 "max_iterations must be at least 1, max_pauses at least 0 and timeout_s more than 0, got "
                 f"{max_iterations!r}, {max_pauses!r} and {timeout_s!r}"
             )
-        self._messages = sendable_messages(messages)
+        # A turn that ended in a pause may have left calls of the API's own tools: over, since the user has spoken.
+        self._messages = sendable_messages(without_lost_calls(sendable_messages(messages)))
         if not self._messages:
             raise ValueError("there is no message with content to begin with")
         self._context = context
         self._timeout_s = timeout_s
         self._engine = TurnEngine(TurnLimits(iterations=max_iterations, pauses=max_pauses))
         self._watchers = Watchers(on_tool_call, on_tool_result)
+        self._attach = attach
         self._ids = set(_call_ids(self._messages))
         self._response: Response | None = None
         self._waiting: Sequence[Block] = ()  # an answer whose calls have no result yet
@@ -149,10 +155,13 @@ class Loop:
         """
         step = self._engine.begin()
         ending: Ending | None = None
-        with trio.move_on_after(self._timeout_s):
-            while not isinstance(step.do, Ending):
-                step = await self._do(step.do, call_model)
-            ending = step.do
+        try:
+            with trio.move_on_after(self._timeout_s):
+                while not isinstance(step.do, Ending):
+                    step = await self._do(step.do, call_model)
+                ending = step.do
+        finally:
+            self._settle()
         if ending is None:
             ending = self._abort("turn_timeout", f"the loop took longer than {self._timeout_s:g} s")
         return self._result(ending)
@@ -190,7 +199,7 @@ class Loop:
         if isinstance(answer, MessageDone):  # of a model_caller
             body: dict[str, Any] = {"stop_reason": answer.stop_reason, "content": list(answer.content)}
             checked = parse_response(body, used_ids=self._ids)
-            return replace(checked, message=replace(answer, content=checked.message.content))
+            return replace(checked, message=replace(answer, content=checked.message.content), id=answer.id)
         return parse_response(answer, used_ids=self._ids)
 
     async def _run_tools(self, calls: Sequence[ToolCall]) -> Step:
@@ -201,7 +210,7 @@ class Loop:
             never = ToolResult(content="Not run: the turn was cancelled before.", outcome="cancelled")
             blocks = [result_block(call.id, results.get(call.id, never)) for call in calls]
             self._say("assistant", self._waiting)
-            self._say("user", blocks)
+            self._say("user", [*blocks, *self._attach()])
         if self._watchers.failure is not None:
             self._cause = self._watchers.failure
             return Step(do=self._abort("callback_failed", f"a function around tool calls raised {self._cause!r}"))
@@ -219,6 +228,13 @@ class Loop:
         last = self._messages[-1:] if self._messages[-1]["role"] == role else []
         joined = sendable_messages([*last, {"role": role, "content": list(blocks)}])
         self._messages[len(self._messages) - len(last) :] = joined
+
+    def _settle(self) -> None:
+        """The last answer without calls of the provider's own that a pause left open: nobody will finish them now."""
+        last = self._messages[-1]
+        if last["role"] == "assistant" and pending_calls(last["content"]):
+            rest = without_pending(last["content"])
+            self._messages[-1:] = [{**last, "content": rest}] if rest else []
 
     def _result(self, ending: Ending) -> LoopResult:
         return LoopResult(

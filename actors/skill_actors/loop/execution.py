@@ -21,10 +21,19 @@ from skill_actors.loop.context import ExecutionContext
 from skill_actors.models.base import Block
 from skill_actors.sessions.shown_images import image_block
 
-__all__ = ["PARALLEL_CALLS", "Watchers", "execute", "result_block", "run_calls"]
+__all__ = [
+    "PARALLEL_CALLS",
+    "PATIENCE_S",
+    "Watchers",
+    "around_call",
+    "execute",
+    "result_block",
+    "run_calls",
+    "sendable",
+]
 
 PARALLEL_CALLS: Final = 8
-_PATIENCE_S: Final = 15.0  # beyond a call's timeout, for the executor to kill what the call started
+PATIENCE_S: Final = 15.0  # beyond a call's timeout, for the executor to kill what the call started
 
 _log = logging.getLogger(__name__)
 
@@ -36,22 +45,26 @@ async def execute(call: ToolCall, context: ExecutionContext) -> ToolResult:
         reason = decision.reason or "This call needs an approval, and nobody can give one here."
         return ToolResult(content=clean(reason), outcome="error")
     began = trio.current_time()
-    with trio.move_on_after(context.timeout_s + _PATIENCE_S):
+    with trio.move_on_after(context.timeout_s + PATIENCE_S):
         return await _performed(call, context)
-    text = f"[timed out: {context.timeout_s:g} s were allowed, and the tool had not ended {_PATIENCE_S:g} s later]"
+    text = f"[timed out: {context.timeout_s:g} s were allowed, and the tool had not ended {PATIENCE_S:g} s later]"
     took_ms = round((trio.current_time() - began) * 1000)
     return ToolResult(content=text, outcome="timeout", duration_ms=took_ms)
 
 
-async def _performed(call: ToolCall, context: ExecutionContext) -> ToolResult:
-    around = ToolContext(
+def around_call(context: ExecutionContext) -> ToolContext:
+    """What each call of the context is given."""
+    return ToolContext(
         readable=[Path(folder) for folder in context.folders.values()],
         timeout_s=context.timeout_s,
         max_output_chars=context.max_output_chars,
         environment=context.environment,
     )
+
+
+async def _performed(call: ToolCall, context: ExecutionContext) -> ToolResult:
     try:
-        return _sendable(await context.workspace.execute(call, around), context.max_output_chars)
+        return sendable(await context.workspace.execute(call, around_call(context)), context.max_output_chars)
     except BackendUnavailable as error:
         return ToolResult(content=f"The backend cannot run this: {error}", outcome="error")
     except Exception:
@@ -59,8 +72,10 @@ async def _performed(call: ToolCall, context: ExecutionContext) -> ToolResult:
         return ToolResult(content="An internal error ended this call.", outcome="error")
 
 
-def _sendable(result: ToolResult, max_chars: int) -> ToolResult:
-    """With text that an API takes, and no more of it than agreed. Raises TypeError if there is no text."""
+def sendable(result: object, max_chars: int) -> ToolResult:
+    """The result with text that an API takes, and no more of it than agreed. Raises TypeError if it is none."""
+    if not isinstance(result, ToolResult):
+        raise TypeError(f"an executor answers with a ToolResult, not with {type(result).__name__}")
     if not isinstance(result.content, str):
         raise TypeError(f"the content of a result is text, not {type(result.content).__name__}")
     text = clean(result.content)

@@ -2,15 +2,14 @@
 
 The SDK sends the request, authenticates, finds the proxy and the certificates, and takes the event stream
 apart; we read its raw events, so that blocks keep every field, and retry nothing ourselves here.
-Importing it takes seconds of CPU time, which would stall every task of the loop: it is imported,
-and its client built, in a worker thread, by `prepare` or the first call, whichever comes first.
+It is imported, and its client built, in a worker thread: see `sdk`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,14 +19,13 @@ from skill_actors.models.base import ModelError, ModelEvent, ModelRequest
 from skill_actors.models.credentials import KeySource
 from skill_actors.models.failures import api_failure, connection_failure, protocol_failure, stall_failure
 from skill_actors.models.request import request_body
+from skill_actors.models.sdk import ANTHROPIC_URL, SdkClient, reason_of, unwind
 
 if TYPE_CHECKING:
     import anthropic
     import httpx2
 
 __all__ = ["ANTHROPIC_URL", "AnthropicModel"]
-
-ANTHROPIC_URL: Final = "https://api.anthropic.com"
 
 # After the last event the server ends the response at once; only then can its connection serve the next call.
 _END_GRACE_S: Final = 0.25
@@ -55,17 +53,13 @@ class AnthropicModel:
         stall_timeout_s: float = 120.0,
         connect_timeout_s: float = 10.0,
     ) -> None:
-        self._api_key = api_key
-        self._base_url = base_url
         self._stall_timeout_s = stall_timeout_s
-        self._connect_timeout_s = connect_timeout_s
-        self._preparing = trio.Lock()
-        self._threads = trio.CapacityLimiter(4)  # our own: others' slow work in threads must not delay a call
-        self._client: anthropic.AsyncAnthropic | None = None
-        self._closed = False
+        self._sdk = SdkClient(
+            api_key, base_url=base_url, timeout_s=stall_timeout_s, connect_timeout_s=connect_timeout_s
+        )
 
     def __repr__(self) -> str:
-        return f"AnthropicModel(base_url={self._base_url!r})"
+        return f"AnthropicModel(base_url={self._sdk.base_url!r})"
 
     @property
     def provider(self) -> str:
@@ -78,7 +72,7 @@ class AnthropicModel:
             ModelError: "not_configured" if there is no key or the base URL cannot be used.
 
         """
-        await self._client_for(await trio.to_thread.run_sync(self._api_key, limiter=self._threads))
+        await self._sdk.prepare()
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
@@ -89,8 +83,8 @@ class AnthropicModel:
             ValueError: if `request.extra` repeats a field of the request.
 
         """
-        key, content = await trio.to_thread.run_sync(self._composed, request, limiter=self._threads)
-        client = await self._client_for(key)
+        key, content = await trio.to_thread.run_sync(self._composed, request, limiter=self._sdk.threads)
+        client = await self._sdk.client_for(key)
         async with AsyncExitStack() as stack:
             response = await self._open(stack, client, content, key)
             events = self._events(response, key)
@@ -98,40 +92,11 @@ class AnthropicModel:
 
     async def aclose(self) -> None:
         """Close all connections; calls that still run fail. Later calls are refused."""
-        self._closed = True
-        async with self._preparing:
-            client, self._client = self._client, None
-        if client is not None:
-            await client.close()
-
-    async def _client_for(self, key: str) -> anthropic.AsyncAnthropic:
-        """The client with this key. A new key gets a copy that shares the connections."""
-        async with self._preparing:
-            if self._closed:
-                raise ModelError("the model client is closed", code="not_configured")
-            if self._client is None:
-                # Abandoned rather than waited for: a cancelled call must not last until the import is through.
-                self._client = await trio.to_thread.run_sync(
-                    self._build, key, abandon_on_cancel=True, limiter=self._threads
-                )
-            if self._client.api_key != key:
-                self._client = self._client.with_options(api_key=key)
-            return self._client
-
-    def _build(self, key: str) -> anthropic.AsyncAnthropic:
-        import anthropic
-        import httpx2
-
-        timeout = anthropic.Timeout(self._stall_timeout_s, connect=self._connect_timeout_s)
-        try:
-            return anthropic.AsyncAnthropic(api_key=key, base_url=self._base_url, max_retries=0, timeout=timeout)
-        except (httpx2.InvalidURL, OSError, ValueError) as error:
-            # OSError: a certificate file that the environment names but that is not there.
-            raise ModelError(f"the model API client cannot be made: {error}", code="not_configured") from error
+        await self._sdk.aclose()
 
     def _composed(self, request: ModelRequest) -> tuple[str, bytes]:
         """The key and the request's body. In a worker thread: a key is a file, and a long history takes a while."""
-        key, body = self._api_key(), {**request_body(request), "stream": True}
+        key, body = self._sdk.key(), {**request_body(request), "stream": True}
         try:
             return key, _utf8(json.dumps(body, ensure_ascii=False, allow_nan=False))
         except ValueError as error:  # a number that JSON does not have
@@ -160,9 +125,9 @@ class AnthropicModel:
         except anthropic.APIConnectionError as error:
             if isinstance(error.__cause__, httpx2.ReadTimeout):
                 raise stall_failure(self._stall_timeout_s) from error
-            raise connection_failure(_reason(error.__cause__ or error), secret=key) from error
+            raise connection_failure(reason_of(error.__cause__ or error), secret=key) from error
         except httpx2.HTTPError as error:  # while it read the body of an error
-            raise connection_failure(_reason(error), secret=key) from error
+            raise connection_failure(reason_of(error), secret=key) from error
         content_type = response.headers.get("content-type", "")
         if "text/event-stream" not in content_type:
             raise protocol_failure(f"content type {content_type!r} is not an event stream; check base_url")
@@ -183,26 +148,12 @@ class AnthropicModel:
         except httpx2.ReadTimeout as error:
             raise stall_failure(self._stall_timeout_s, assembly.usage) from error
         except httpx2.HTTPError as error:
-            raise connection_failure(_reason(error), assembly.usage, secret=key) from error
+            raise connection_failure(reason_of(error), assembly.usage, secret=key) from error
         except ValueError as error:  # neither UTF-8 nor JSON
-            raise protocol_failure(f"the stream holds {_reason(error)}", assembly.usage, secret=key) from error
+            raise protocol_failure(f"the stream holds {reason_of(error)}", assembly.usage, secret=key) from error
         finally:
-            await _unwind(source, _END_GRACE_S if assembly.done else 0.0)
+            await unwind(source, _END_GRACE_S if assembly.done else 0.0)
         raise assembly.cut()
-
-
-async def _unwind(source: AsyncIterator[object], grace_s: float) -> None:
-    """Let the SDK's generators end: read to the end for `grace_s`, then cancel them where they read.
-
-    Closing the outermost would leave those inside it to the garbage collector, which trio reports.
-    """
-    import httpx2
-
-    deadline = trio.current_time() + grace_s
-    # The errors do not matter any more: the message is complete, or nobody wants the rest of it.
-    with trio.CancelScope(shield=True, deadline=deadline), suppress(httpx2.HTTPError, ValueError):
-        async for _ in source:
-            pass
 
 
 def _utf8(text: str) -> bytes:
@@ -211,13 +162,3 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
-
-
-def _reason(error: BaseException) -> str:
-    """The kind of an error and the text of what is at the bottom of it: a refused certificate, say."""
-    text = ""
-    cause: BaseException | None = error
-    while cause is not None:
-        # httpcore breaks the chain of causes ("from None"); the contexts are still there.
-        text, cause = str(cause) or text, cause.__cause__ or cause.__context__
-    return f"{type(error).__name__} {text}".strip()

@@ -68,6 +68,7 @@ class MessageAssembly:
         self.done = False
         self._secret = secret
         self._model: str | None = None
+        self._id: str | None = None
         self._open: dict[int, _OpenBlock] = {}
         self._finished: dict[int, Block] = {}
         self._cut: int | None = None  # index of a call whose input is not whole
@@ -107,7 +108,10 @@ class MessageAssembly:
             raise ValueError("a second message begins")
         message = event["message"]
         self._model = str(message["model"])
+        self._id = str(message["id"]) if message.get("id") else None
         self.usage = count_usage(message.get("usage"), self.usage)
+        if message.get("container"):  # else it comes at the end
+            self._ending = {"container": message["container"]}
         return (UsageSoFar(self.usage),)
 
     def _block_start(self, event: Mapping[str, Any]) -> Sequence[ModelEvent]:
@@ -174,6 +178,7 @@ class MessageAssembly:
             usage=self.usage,
             container=str(container["id"]) if container else None,
             stop_details=self._ending.get("stop_details"),
+            id=self._id,
         )
         return (done,)
 
@@ -211,6 +216,7 @@ def count_usage(reported: object, before: Usage) -> Usage:
         raise TypeError(f"usage is not an object: {str(reported)[:80]!r}")
     lifetimes = reported.get("cache_creation") or {}
     one_hour = _count(lifetimes, "ephemeral_1h_input_tokens", before.cache_write_1h_tokens)
+    on_server = reported.get("server_tool_use") or {}
     written = before.cache_write_5m_tokens + before.cache_write_1h_tokens
     written = _count(reported, "cache_creation_input_tokens", written)
     return Usage(
@@ -219,9 +225,8 @@ def count_usage(reported: object, before: Usage) -> Usage:
         cache_read_tokens=_count(reported, "cache_read_input_tokens", before.cache_read_tokens),
         cache_write_5m_tokens=_count(lifetimes, "ephemeral_5m_input_tokens", max(0, written - one_hour)),
         cache_write_1h_tokens=one_hour,
-        web_search_requests=_count(
-            reported.get("server_tool_use") or {}, "web_search_requests", before.web_search_requests
-        ),
+        web_search_requests=_count(on_server, "web_search_requests", before.web_search_requests),
+        code_execution_requests=_count(on_server, "code_execution_requests", before.code_execution_requests),
     )
 
 

@@ -41,6 +41,7 @@ class Usage:
     cache_write_5m_tokens: int = 0
     cache_write_1h_tokens: int = 0
     web_search_requests: int = 0
+    code_execution_requests: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -50,6 +51,7 @@ class Usage:
             cache_write_5m_tokens=self.cache_write_5m_tokens + other.cache_write_5m_tokens,
             cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
             web_search_requests=self.web_search_requests + other.web_search_requests,
+            code_execution_requests=self.code_execution_requests + other.code_execution_requests,
         )
 
     def to_dict(self) -> dict[str, int]:
@@ -111,7 +113,8 @@ class BlockDone:
 class MessageDone:
     """The model has ended its message. `model` is the one that answered; `usage` covers this call only.
 
-    `stop_details` says more about a refusal, as the API gives it.
+    `stop_details` says more about a refusal, as the API gives it. `id` is the API's name for the answer, and no part of
+    what it says: two answers that differ in nothing else are equal.
     """
 
     model: str
@@ -120,6 +123,7 @@ class MessageDone:
     usage: Usage
     container: str | None = None
     stop_details: Mapping[str, Any] | None = None
+    id: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

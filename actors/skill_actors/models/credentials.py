@@ -31,10 +31,16 @@ class CredentialError(ModelError):
 
 
 class KeyFile:
-    """The key in a file, read again whenever the file has been changed or replaced. For use from any thread."""
+    """The key in a file, read again whenever the file has been changed or replaced. For use from any thread.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        what: what messages call it.
+
+    """
+
+    def __init__(self, path: Path, *, what: str = "API key") -> None:
         self._path = path
+        self._what = what
         self._cached: tuple[tuple[int, ...], str] | None = None
         self._warned = False
 
@@ -47,26 +53,26 @@ class KeyFile:
             # O_NONBLOCK: a named pipe in this place must be refused, not waited for.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise CredentialError(f"API key file {self._path} cannot be opened: {error.strerror}") from error
+            raise CredentialError(f"{self._what} file {self._path} cannot be opened: {error.strerror}") from error
         try:
             return self._read(descriptor)
         except OSError as error:
-            raise CredentialError(f"API key file {self._path} cannot be read: {error.strerror}") from error
+            raise CredentialError(f"{self._what} file {self._path} cannot be read: {error.strerror}") from error
         finally:
             os.close(descriptor)
 
     def _read(self, descriptor: int) -> str:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise CredentialError(f"API key file {self._path} is not a regular file")
+            raise CredentialError(f"{self._what} file {self._path} is not a regular file")
         identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
         cached = self._cached
         if cached is not None and cached[0] == identity:
             return cached[1]
         if found.st_mode & stat.S_IROTH and not self._warned:
             self._warned = True
-            _log.warning("API key file %s can be read by every user: chmod o-r it and replace the key", self._path)
-        key = _checked(os.read(descriptor, _MAX_KEY_BYTES + 1), f"API key file {self._path}")
+            _log.warning("%s file %s can be read by every user: chmod o-r it and replace it", self._what, self._path)
+        key = _checked(os.read(descriptor, _MAX_KEY_BYTES + 1), f"{self._what} file {self._path}", self._what)
         self._cached = (identity, key)
         return key
 
@@ -123,13 +129,13 @@ def _credential_path(name: str, environ: Mapping[str, str]) -> Path:
     return Path(folder) / name
 
 
-def _checked(content: bytes, place: str) -> str:
+def _checked(content: bytes, place: str, what: str = "API key") -> str:
     if len(content) > _MAX_KEY_BYTES:
-        raise CredentialError(f"{place} holds more than {_MAX_KEY_BYTES} bytes: that is not an API key")
+        raise CredentialError(f"{place} holds more than {_MAX_KEY_BYTES} bytes: that is no {what}")
     key = content.strip()
     if not key:
-        raise CredentialError(f"{place} is empty: put the API key into it")
+        raise CredentialError(f"{place} is empty: put the {what} into it")
     # Anything else cannot stand in an HTTP header; said here because the HTTP client would quote the key.
     if not all(0x21 <= byte <= 0x7E for byte in key):
-        raise CredentialError(f"{place} holds blanks, line breaks or characters outside ASCII: that is not an API key")
+        raise CredentialError(f"{place} holds blanks, line breaks or characters outside ASCII: that is no {what}")
     return key.decode("ascii")

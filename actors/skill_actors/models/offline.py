@@ -22,6 +22,7 @@ from skill_actors.models.base import (
     BlockStart,
     Message,
     MessageDone,
+    ModelError,
     ModelEvent,
     ModelRequest,
     SkillHint,
@@ -50,7 +51,10 @@ class OfflineModel:
 
     @asynccontextmanager
     async def stream(self, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
-        """Answer; see Model.stream. It never fails."""
+        """Answer; see Model.stream. It fails only where the answer has to keep to a schema, which it cannot."""
+        if "output_config" in request.extra:
+            why = "the offline model is not a language model, and cannot answer by a schema"
+            raise ModelError(why, code="invalid_request")
         async with aclosing(_events(request)) as events:
             yield events
 

@@ -61,11 +61,16 @@ _RATE_NAMES: Final = tuple(field.name for field in fields(Rates) if field.name !
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceTable:
-    """All known prices. Per model the tiers are sorted by prompt limit, an unlimited one last."""
+    """All known prices. Per model the tiers are sorted by prompt limit, an unlimited one last.
+
+    `free_containers`: hours of containers, which the API does not tell, are taken to cost nothing. Else what a call
+    cost that had code executed is not known.
+    """
 
     dated: date
     web_search_per_1000: Decimal
     rates: Mapping[str, Sequence[Rates]]
+    free_containers: bool = False
 
     def find(self, model: str, prompt_tokens: int) -> Rates | None:
         """The rates of a call with that much input; None where no price is known."""
@@ -81,7 +86,7 @@ class PriceTable:
         Add up the costs of calls, not their usage: some models cost more per token in a long prompt.
         """
         rates = self.find(model, _prompt_tokens(usage))
-        if rates is None:
+        if rates is None or (usage.code_execution_requests and not self.free_containers):
             return None
         return float(rates.cost_usd(usage) + self.web_search_per_1000 * usage.web_search_requests / 1000)
 

@@ -1,18 +1,20 @@
 """The body of a Messages API request. Pure.
 
-A history may hold what the API refuses: blank texts (models do write them), messages left without content,
-two messages of one role in a row after a turn that was cancelled. They are mended here, on the way
-out, so that the stored history stays what was really said.
+A history may hold what the API refuses: blank texts (models do write them), answers that end in thinking since they
+were cut there, messages left without content, two messages of one role in a row after a turn that was cancelled. They
+are mended here, on the way out, so that the stored history stays what was really said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from skill_actors.models.base import Block, Message, ModelRequest
 
 __all__ = ["request_body", "sendable_messages"]
+
+_THINKING: Final = ("thinking", "redacted_thinking")
 
 
 def request_body(request: ModelRequest) -> dict[str, Any]:
@@ -37,10 +39,16 @@ def request_body(request: ModelRequest) -> dict[str, Any]:
 
 
 def sendable_messages(messages: Sequence[Message]) -> list[Message]:
-    """The messages without blank texts and empty messages, neighbours of one role joined."""
+    """The messages without blank texts, last thoughts and empty messages, neighbours of one role joined.
+
+    The last message is one that the API goes on with where it is the assistant's: its thinking stays.
+    """
     sendable: list[Message] = []
-    for message in messages:
+    for number, message in enumerate(messages, 1):
         content = [block for block in _blocks(message["content"]) if not _is_blank(block)]
+        if message["role"] == "assistant" and number < len(messages):
+            while content and content[-1].get("type") in _THINKING:
+                content.pop()
         if not content:
             continue
         if sendable and sendable[-1]["role"] == message["role"]:

@@ -6,11 +6,17 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["NativeCode", "code_of", "import_folders", "load_class"]
+__all__ = ["NativeCode", "code_of", "forget_class", "import_folders", "load_beside", "load_class"]
+
+_loading = threading.Lock()
+_OTHERS_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +88,62 @@ def load_class(code: NativeCode) -> type:
         beside = os.path.dirname(os.path.join(code.root, code.file))
         sys.path[:0] = dict.fromkeys((beside, code.root))
     sys.path.extend(path for path in code.paths if path not in sys.path)
-    found: Any = importlib.import_module(code.module) if code.module else _from_file(Path(code.root, code.file or ""))
+    path = Path(code.root, code.file or "")
+    return _class_in(importlib.import_module(code.module) if code.module else _from_file(path, path.stem), code)
+
+
+def load_beside(code: NativeCode) -> type:
+    """Import the class into a process that has other code too, and other versions of this one.
+
+    Its module has a name of its own; modules beside it are imported for it alone, and only while it is imported. What
+    this process, or its interpreter, has under the same name comes first.
+
+    Raises:
+        ImportError: there is no such class, or another import has not ended for _OTHERS_S.
+        Exception: whatever its module raises.
+
+    """
+    beside = dict.fromkeys((os.path.dirname(os.path.join(code.root, code.file or "")), code.root))
+    with _alone(code):
+        before, wrote, own_name = set(sys.modules), sys.dont_write_bytecode, _own_name(code.skill, code.version)
+        sys.path.extend(beside)
+        sys.dont_write_bytecode = True
+        try:
+            return _class_in(_from_file(Path(code.root, code.file or ""), own_name), code)
+        except BaseException:
+            forget_class(code.skill, code.version)
+            raise
+        finally:
+            sys.dont_write_bytecode = wrote
+            for folder in beside:
+                sys.path.remove(folder)
+            for name in set(sys.modules) - before - {own_name}:
+                if str(getattr(sys.modules[name], "__file__", None) or "").startswith(code.root + os.sep):
+                    del sys.modules[name]
+
+
+@contextmanager
+def _alone(code: NativeCode) -> Iterator[None]:
+    """The only one that imports: what makes modules findable holds for the whole process."""
+    if not _loading.acquire(timeout=_OTHERS_S):
+        raise ImportError(f"{code.file} cannot be imported: another skill's import has not ended for {_OTHERS_S:g} s")
+    try:
+        yield
+    finally:
+        _loading.release()
+
+
+def forget_class(skill: str, version: str) -> None:
+    """Undo `load_beside`: what nobody uses any more can be freed."""
+    sys.modules.pop(_own_name(skill, version), None)
+
+
+def _own_name(skill: str, version: str) -> str:
+    return f"_native_{skill.replace('-', '_')}_{version}"
+
+
+def _class_in(module: Any, code: NativeCode) -> type:
+    found = module
     for part in code.class_name.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, type):
@@ -90,11 +151,11 @@ def load_class(code: NativeCode) -> type:
     return found
 
 
-def _from_file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+def _from_file(path: Path, name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path.name} is no Python module")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

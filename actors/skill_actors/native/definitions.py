@@ -13,7 +13,15 @@ from typing import Any, Final
 from .contract import KINDS, SkillInfo
 from .schema import PROPERTY_NAME, UnknownType, schema_of
 
-__all__ = ["BadSkill", "Description", "build_tool_map", "describe", "tool_definitions", "tool_name"]
+__all__ = [
+    "BadSkill",
+    "Description",
+    "build_tool_map",
+    "describe",
+    "refuse_collisions",
+    "tool_definitions",
+    "tool_name",
+]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")  # a tool's name may have 128 characters
 _MAX_DESCRIPTION_CHARS: Final = 1024
@@ -25,7 +33,11 @@ _CONTRACT: Final[Mapping[str, Mapping[str, str]]] = {
     "execute": {"command": "What to do, as the skill's instructions have it."},
     "read": {"path": "What to read."},
     "write": {"path": "What to write.", "content": "The whole content."},
-    "modify": {"path": "What to change.", "old": "The text to replace.", "new": "What takes its place."},
+    "modify": {
+        "path": "What to change.",
+        "old_content": "The text to replace.",
+        "new_content": "What takes its place.",
+    },
 }
 _OPTIONAL: Final[Mapping[str, Any]] = {"offset": int, "limit": int}  # of `read`, where their types are not written
 _WHAT: Final[Mapping[str, str]] = {
@@ -48,11 +60,18 @@ class BadSkill(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """A native skill as its class describes it: by callback, the definition of the tool for the model."""
+    """A native skill as its class describes it.
+
+    Args:
+        tools: by callback, the definition of the tool for the model.
+        parallel: whether calls of one conversation may run at the same time.
+
+    """
 
     name: str
     description: str
     tools: Mapping[str, Mapping[str, Any]]
+    parallel: bool = False
 
 
 def tool_name(skill: str, kind: str) -> str:
@@ -81,21 +100,39 @@ def build_tool_map(classes: Iterable[type]) -> dict[str, tuple[type, str]]:
 
 def _described(classes: Iterable[type]) -> dict[type, Description]:
     described = {skill: describe(skill) for skill in classes}
-    owners: dict[str, type] = {}
-    for skill, one in described.items():
-        other = owners.setdefault(tool_name(one.name, ""), skill)
-        if other is not skill:
-            message = f"skills {described[other].name!r} and {one.name!r} would have the same tools"
-            raise BadSkill("native_name_collision", message, "Rename one of them.")
+    refuse_collisions(described.values())
     return described
 
 
-def describe(skill: type) -> Description:
-    """What a class offers. Nothing of it is called. Raises BadSkill."""
+def refuse_collisions(skills: Iterable[Description]) -> None:
+    """Raise BadSkill if two skills would have the same tools."""
+    owners: dict[str, Description] = {}
+    for one in skills:
+        other = owners.setdefault(tool_name(one.name, ""), one)
+        if other is not one:
+            message = f"skills {other.name!r} and {one.name!r} would have the same tools"
+            raise BadSkill("native_name_collision", message, "Rename one of them.")
+
+
+def describe(skill: type, *, inline: bool = False, made: bool = False) -> Description:
+    """What a class offers. Nothing of it is called.
+
+    Args:
+        inline: it is run by the program that defines it, so its functions may be asynchronous.
+        made: an instance is there already, so the class need not be one that can be made without arguments.
+
+    Raises:
+        BadSkill: it is no native skill as it should be.
+
+    """
     info = _info(skill)
-    _check_constructor(skill)
-    tools = {kind: _definition(skill, kind, info) for kind in KINDS if kind in info.allowed_tools}
-    return Description(name=info.name, description=info.description, tools=tools)
+    if not made:
+        _check_constructor(skill)
+    parallel = getattr(skill, "parallel", False)
+    if not isinstance(parallel, bool):
+        raise _bad(skill, "native_no_info", f"has parallel = {parallel!r:.100}", "Write True or False.")
+    tools = {kind: _definition(skill, kind, info, inline) for kind in KINDS if kind in info.allowed_tools}
+    return Description(name=info.name, description=info.description, tools=tools, parallel=parallel)
 
 
 def _info(skill: type) -> SkillInfo:
@@ -142,9 +179,9 @@ def _check_constructor(skill: type) -> None:
         raise _bad(skill, "native_constructor", message, remedy)
 
 
-def _definition(skill: type, kind: str, info: SkillInfo) -> Mapping[str, Any]:
+def _definition(skill: type, kind: str, info: SkillInfo, inline: bool) -> Mapping[str, Any]:
     function = getattr(skill, kind)
-    if any(is_kind(function) for is_kind in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)):
+    if inspect.isasyncgenfunction(function) or (inspect.iscoroutinefunction(function) and not inline):
         message = f"has an asynchronous {kind}"
         raise _bad(skill, "native_async", message, "Write a plain function: it has a process of its own and may block.")
     said = inspect.getdoc(function) or _WHAT[kind]

@@ -129,8 +129,8 @@ class WorkerError(Reject):
 class WorkerKilled(Reject):
     """A worker process was killed, with all that it started, because of this request. Another takes its place.
 
-    `reason`: "timeout", "cancelled", "flood" (it printed too much), "memory" (it reached its limit), or "unread" (its
-    output was not taken).
+    `reason`: "timeout", "cancelled", "flood" (it printed too much), "memory" (it reached its limit), "unread" (its
+    output was not taken), "unanswered" (it asked, and there was no answer).
     """
 
     def __init__(self, reason: str, text: str) -> None:

@@ -32,9 +32,11 @@ _TAIL_BYTES: Final = 4_000
 _FORCE_S: Final = 2.0  # for a keeper to end a family; it tries for half as long
 _DRAIN_S: Final = 0.5
 _DRAIN_PAUSE_S: Final = 0.002  # after a full pipe: who prints faster than 30 MB/s waits, not the event loop
+_ERROR_BYTES: Final = 131_072  # its parts are cut there, and a character takes 12 of them at most
 _EOF_S: Final = 1.0  # from the end of a link to the end of its process
 
 Emit = Callable[[Value], Awaitable[None]]
+Answer = Callable[[Value], Awaitable[Value]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +292,10 @@ class Worker:
 
     # Requests
 
-    async def perform(self, request: Value, emit: Emit | None) -> Value:
+    async def perform(self, request: Value, emit: Emit | None, answer: Answer | None = None) -> Value:
         """Have the target work on one request. Whoever cancels this has to `end` the worker.
+
+        `answer` is awaited with what the target asks; without it, and where it raises, the worker is killed.
 
         Raises:
             TypeError: the request is no JSON.
@@ -305,13 +309,13 @@ class Worker:
         self.busy = True
         try:
             await self._link.send_all(data)
-            return await self._answer(emit)
+            return await self._answer(emit, answer)
         except (trio.BrokenResourceError, EOFError):
             await self._why_silent()
         finally:
             self.busy = False
 
-    async def _answer(self, emit: Emit | None) -> Value:
+    async def _answer(self, emit: Emit | None, answer: Answer | None) -> Value:
         while True:
             kind, number, payload = await self._next_frame()
             late = number < self._number and kind & ~wire.BYTES == wire.CHUNK  # a thread that the target left behind
@@ -321,9 +325,13 @@ class Worker:
                 case wire.CHUNK:
                     if emit is not None and not late:
                         await self._hand_over(emit, self._decode(kind, payload))
+                case wire.ASK:
+                    await self._tell(answer, self._decode(kind, payload))
                 case wire.RESULT:
                     return self._decode(kind, payload)
                 case wire.ERROR:
+                    if len(payload) > _ERROR_BYTES:
+                        raise self._broken(f"it sent an error of {len(payload)} bytes")
                     raise self._checked(_remote, payload)
                 case wire.EXHAUSTED:
                     raise WorkerKilled("memory", f"{self} was killed: the request needed more memory than it may have")
@@ -336,6 +344,16 @@ class Worker:
         except Exception as error:
             why = f"{self} was killed: its output was not taken: {error!r}"
             raise WorkerKilled("unread", why) from error
+
+    async def _tell(self, answer: Answer | None, question: Value) -> None:
+        """Answer what the target asks. Nothing else of it is read meanwhile: whoever wants to emit waits."""
+        if answer is None:
+            raise WorkerKilled("unanswered", f"{self} was killed: it asked, and nobody answers there")
+        try:
+            data = wire.encode(wire.ANSWER, self._number, await answer(question), self._spec.max_frame_bytes)
+        except Exception as error:
+            raise WorkerKilled("unanswered", f"{self} was killed: there is no answer to it: {error!r}") from error
+        await self._link.send_all(data)
 
     async def _next_frame(self) -> tuple[int, int, bytes]:
         """Raises EOFError and trio.BrokenResourceError at the end of the link, WorkerBroken for what is no frame."""
@@ -364,6 +382,9 @@ class Worker:
         raise cause
 
     def _decode(self, kind: int, payload: bytes) -> Value:
+        limit = self._spec.max_json_bytes
+        if limit is not None and len(payload) > limit and not kind & wire.BYTES:
+            raise self._broken(f"it sent {len(payload)} bytes of JSON; the limit is {limit}")
         value: Value = self._checked(lambda data: wire.decode(kind, data), payload)
         return value
 

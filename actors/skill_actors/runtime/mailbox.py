@@ -86,8 +86,9 @@ class Mailbox:
         self.overflow = overflow
         self.tally: Tally | None = None  # of the system it belongs to
         self.closed = False
-        self._messages: deque[_Envelope] = deque()
-        self._control: deque[Control] | None = None  # made when first needed: most idle actors never need one
+        # Both are made when something comes: an idle actor has neither, and an empty deque takes 0.6 KB.
+        self._messages: deque[_Envelope] | tuple[()] = ()
+        self._control: deque[Control] | None = None
         self._senders: dict[trio.lowlevel.Task, _Sender] | None = None
         self._receiver: trio.lowlevel.Task | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -166,10 +167,16 @@ class Mailbox:
             and not self._make_room(envelope)
         ):
             return self.overflow is not Overflow.RAISE
-        self._messages.append(envelope)
+        (self._messages or self._lane()).append(envelope)
         if self._receiver is not None:
             self.wake()
         return True
+
+    def _lane(self) -> deque[_Envelope]:
+        """The messages that wait, to change them."""
+        if isinstance(self._messages, tuple):
+            self._messages = deque()
+        return self._messages
 
     def _make_room(self, envelope: _Envelope) -> bool:
         """Whether the lane, which is full, has room for the message now."""
@@ -179,7 +186,7 @@ class Mailbox:
         if self.overflow is Overflow.DROP_OLDEST:
             for queued in self._messages:  # the first, unless it is a stop
                 if not isinstance(queued.message, _ActorStop):
-                    self._messages.remove(queued)
+                    self._lane().remove(queued)
                     dropped, room = queued, True
                     break
         self._count("mailbox_dropped")
@@ -231,18 +238,20 @@ class Mailbox:
         return self._take() if self._messages else None
 
     def _take(self) -> _Envelope:
-        envelope = self._messages.popleft()
-        if self._senders and len(self._messages) < self.capacity:
+        messages = self._messages or self._lane()
+        envelope = messages.popleft()
+        if self._senders and len(messages) < self.capacity:
             task = next(iter(self._senders))
             sender = self._senders.pop(task)
             sender.admitted = True
-            self._messages.append(sender.envelope)
+            messages.append(sender.envelope)
             trio.lowlevel.reschedule(task)
         return envelope
 
     def park(self) -> None:
         """Say that the actor's task is about to wait for a message of either lane (see `life`), having found none."""
         self._receiver = trio.lowlevel.current_task()
+        self._messages = ()
 
     def unpark(self, _raise_cancel: object = None) -> trio.lowlevel.Abort:
         """Take `park` back: trio's abort function for that wait."""
@@ -253,7 +262,7 @@ class Mailbox:
         """Refuse everything from now on; the messages nobody will handle. Blocked senders get ActorDeadError."""
         self.closed = True
         left = list(self._messages)
-        self._messages.clear()
+        self._messages = ()
         self._control = None
         senders, self._senders = self._senders, None
         for task in senders or ():

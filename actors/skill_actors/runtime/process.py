@@ -93,7 +93,7 @@ class ProcessActor(TrioActor):
         limit_s = math.inf if message.timeout_s is None else message.timeout_s
         try:
             with trio.move_on_after(limit_s):
-                return await worker.perform(message.request, message.emit)
+                return await worker.perform(message.request, message.emit, message.answer)
         except (TypeError, ValueError, RecursionError) as error:
             raise RequestRefused(f"worker {self.spec.name!r} was not sent this request: {error}") from None
         except WorkerKilled as killed:

@@ -45,11 +45,12 @@ class WorkerSpec:
     Args:
         name: what reports call it; also in the process list.
         target: `module:callable`, called with (request, emit) for each request. `emit(value)` sends output while it
-            works. Requests, answers and output are bytes, or JSON values.
+            works, `emit.ask(value)` gives what `Perform.answer` says. All values are bytes, or JSON values.
         paths: put before the standard library in `sys.path`; nothing else is in it.
         environment: added to the variables named in INHERITED. Nothing else of the environment is passed on.
         max_frame_bytes: of one request, answer or piece of output. JSON of this size is parsed on the trio thread:
-            a megabyte takes milliseconds.
+            a megabyte takes milliseconds, or a hundred of them where whoever wrote it means harm.
+        max_json_bytes: of what the process sends as JSON, if that is to be less.
         max_output_bytes: what it may print (stdout and stderr) during one request; beyond that it is killed.
         keep_stderr: whether the end of its stderr stands in the report of its end, which is logged. Not where what it
             is given may be secret.
@@ -69,6 +70,7 @@ class WorkerSpec:
     cwd: str | Path = "/"
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     max_frame_bytes: int = 1 << 20
+    max_json_bytes: int | None = None
     max_output_bytes: int = 64 << 20
     keep_stderr: bool = True
     nice: int = 10
@@ -82,6 +84,8 @@ class WorkerSpec:
             raise ValueError(f"target {self.target!r} of worker {self.name!r} is not module:callable")
         if not (1 <= self.max_frame_bytes < 1 << 30 and self.max_output_bytes >= 0 and 0 <= self.nice <= 19):
             raise ValueError(f"worker {self.name!r}: needs 1 <= max_frame_bytes < 1 GiB, 0 <= nice <= 19")
+        if self.max_json_bytes is not None and not 1 <= self.max_json_bytes <= self.max_frame_bytes:
+            raise ValueError(f"worker {self.name!r}: needs 1 <= max_json_bytes <= max_frame_bytes")
         if not (0 <= self.grace_s < math.inf and 0 < self.start_timeout_s < math.inf):
             raise ValueError(f"worker {self.name!r}: grace_s and start_timeout_s must be finite seconds")
         for name, value in self.environment.items():
@@ -96,6 +100,7 @@ class WorkerSpec:
             "cwd": str(self.cwd),
             "limits": asdict(self.limits),
             "max_frame_bytes": self.max_frame_bytes,
+            "max_json_bytes": self.max_json_bytes,
             "nice": self.nice,
         }
 
@@ -111,6 +116,8 @@ class Perform(Ask[Value]):
         request: bytes, or a JSON value.
         timeout_s: from the moment the process gets it; then the process is killed. None for no limit.
         emit: awaited with each piece of output; a slow consumer slows the process, and its time runs on.
+        answer: awaited with what the process asks; what it returns is what the process gets. It has to bound its own
+            time, and must not raise: the process is killed where it does, and where it asks and there is none.
 
     Raises (to the asker):
         WorkerError: the target raised.
@@ -125,3 +132,4 @@ class Perform(Ask[Value]):
     request: Value
     timeout_s: float | None
     emit: Callable[[Value], Awaitable[None]] | None = None
+    answer: Callable[[Value], Awaitable[Value]] | None = None

@@ -158,7 +158,7 @@ class ThreadMailbox(Mailbox):
         with self._arrived:
             self.closed = True
             left = list(self._messages)
-            self._messages.clear()
+            self._messages = ()
             while self._waiting:
                 self._waiting.popleft().wake()
         return left
@@ -179,15 +179,16 @@ class ThreadMailbox(Mailbox):
             self._refuse_dead()
         if len(self._messages) >= self.capacity and not isinstance(envelope.message, _ActorStop):
             return False
-        self._messages.append(envelope)
+        self._lane().append(envelope)
         self._arrived.notify()
         return True
 
     def _take(self) -> _Envelope:
-        envelope = self._messages.popleft()
-        if self._waiting and len(self._messages) < self.capacity:
+        messages = self._messages or self._lane()
+        envelope = messages.popleft()
+        if self._waiting and len(messages) < self.capacity:
             waiting = self._waiting.popleft()
             waiting.admitted = True
-            self._messages.append(waiting.envelope)
+            messages.append(waiting.envelope)
             waiting.wake()
         return envelope

@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # typing and collections.abc are not free to import, and the 
     from typing import Any, Final, NoReturn
 
 __all__ = [
+    "ANSWER",
+    "ASK",
     "BYTES",
     "CALL",
     "CHUNK",
@@ -53,6 +55,7 @@ __all__ = [
     "TERM",
     "FrameTooLarge",
     "Frames",
+    "Line",
     "Value",
     "decode",
     "encode",
@@ -63,13 +66,15 @@ HEADER: Final = struct.Struct(">IBI")  # payload bytes, kind, number of the call
 
 CONFIGURE: Final = 1  # to the worker, first: JSON of the spec
 CALL: Final = 2  # to the worker: a request
+ANSWER: Final = 3  # to the worker: to what it asked
 READY: Final = 17  # from the worker, once: the target is imported
 FAILED: Final = 18  # from the worker: it is not; JSON as in ERROR
 CHUNK: Final = 19  # from the worker: output of the running request
 RESULT: Final = 20  # from the worker: the request's answer
 ERROR: Final = 21  # from the worker: the request raised {"type", "message", "traceback"}
 EXHAUSTED: Final = 22  # from the worker: the request needed more memory than there is
-BYTES: Final = 0x80  # added to CALL, CHUNK and RESULT: the payload is bytes as they are, not JSON
+ASK: Final = 23  # from the worker: the running request asks back, and waits for the ANSWER
+BYTES: Final = 0x80  # added to CALL, CHUNK, RESULT, ASK and ANSWER: the payload is bytes as they are, not JSON
 
 START: Final = b"S"  # to the keeper, with three descriptors: link, stdout, stderr
 TERM: Final = b"T"  # to the keeper: SIGTERM to the worker's group
@@ -104,18 +109,19 @@ def frame(kind: int, call: int, payload: bytes = b"") -> bytes:
     return HEADER.pack(len(payload), kind, call) + payload
 
 
-def encode(kind: int, call: int, value: Value, max_bytes: int) -> bytes:
-    """A frame that holds a value: bytes as they are, all else as JSON in UTF-8.
+def encode(kind: int, call: int, value: Value, max_bytes: int, max_json_bytes: int | None = None) -> bytes:
+    """A frame that holds a value: bytes as they are, all else as JSON in UTF-8, which may have a limit of its own.
 
     Raises:
         TypeError: if it is neither bytes nor JSON.
-        ValueError: if it is not finite, not UTF-8, or longer than `max_bytes`.
+        ValueError: if it is not finite, not UTF-8, or longer than may be.
 
     """
     if isinstance(value, bytes | bytearray | memoryview):
         kind, payload = kind | BYTES, bytes(value)
     else:
         payload = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+        max_bytes = max_bytes if max_json_bytes is None else max_json_bytes
     if len(payload) > max_bytes:
         raise FrameTooLarge(f"a value of {len(payload)} bytes is over the limit of {max_bytes}")
     return frame(kind, call, payload)
@@ -339,14 +345,40 @@ def _become_worker(fds: list[int], keeper: int) -> NoReturn:
         os._exit(status & 0xFF)
 
 
+class Line:
+    """What a target is given beside its request: called with a value, it emits it; `ask` asks back.
+
+    Both may be used by several threads. They are of one request: with its end, `ask` raises RuntimeError.
+    """
+
+    def __init__(self, worker: _Worker, call: int) -> None:
+        self._worker = worker
+        self.call: Final = call
+        self.is_over = False
+
+    def __call__(self, value: Value) -> None:
+        """Emit a piece of output."""
+        self._worker.emit(self.call, value)
+
+    def ask(self, value: Value) -> Value:
+        """What whoever sent the request answers to this. Waits for it, and for what other threads ask.
+
+        Raises:
+            TypeError, ValueError: the question is no JSON, or too large.
+
+        """
+        return self._worker.ask(self, value)
+
+
 class _Worker:
     """Serves requests with the target, one after another, until the link ends."""
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._lock = _thread.allocate_lock()
+        self._asking = _thread.allocate_lock()
         self._frames = Frames(1 << 30)  # the other side is the daemon
-        self._max_bytes = 0
+        self._limits: tuple[int, int | None] = (0, None)  # in bytes, of a value and of one in JSON
         self._pid = os.getpid()
         self._cpu_s: int | None = None
 
@@ -355,7 +387,7 @@ class _Worker:
         if configure is None:
             return
         config = json.loads(configure[2])
-        self._max_bytes = config["max_frame_bytes"]
+        self._limits = config["max_frame_bytes"], config["max_json_bytes"]
         try:
             self._apply(config)
             target = _load(config["target"], config["paths"])
@@ -379,12 +411,10 @@ class _Worker:
                 resource.setrlimit(_LIMITS[name], (ceiling, ceiling))
 
     def _serve(self, target: Callable[..., Value], kind: int, call: int, payload: bytes) -> None:
-        def emit(value: Value) -> None:
-            self._send(encode(CHUNK, call, value, self._max_bytes))
-
+        line = Line(self, call)
         self._allow_cpu()
         try:
-            answer = encode(RESULT, call, target(decode(kind, payload), emit), self._max_bytes)
+            answer = encode(RESULT, call, target(decode(kind, payload), line), *self._limits)
         except MemoryError as error:
             error.__traceback__ = None  # its frames hold what filled the memory
             answer = frame(EXHAUSTED, call)
@@ -392,7 +422,24 @@ class _Worker:
             answer = frame(ERROR, call, _described(error))
         if os.getpid() != self._pid:
             os._exit(1)  # the target forked, and this is the copy: a second answer would be taken for another request's
+        with self._asking:  # a thread of the target's may be asking: what it waits for must not be taken for a request
+            line.is_over = True
         self._send(answer)
+
+    def emit(self, call: int, value: Value) -> None:
+        self._send(encode(CHUNK, call, value, *self._limits))
+
+    def ask(self, line: Line, value: Value) -> Value:
+        if os.getpid() != self._pid:
+            raise RuntimeError("a copy of the process cannot ask: the answer would go to the other")
+        with self._asking:
+            if line.is_over:
+                raise RuntimeError("the request is over")
+            self._send(encode(ASK, line.call, value, *self._limits))
+            answer = self._receive()
+        if answer is None:
+            os._exit(0)  # the daemon is gone
+        return decode(answer[0], answer[2])
 
     def _allow_cpu(self) -> None:
         """The limit is of the process, the allowance of one request."""

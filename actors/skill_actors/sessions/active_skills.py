@@ -36,6 +36,17 @@ class Loaded:
     holds: Mapping[str, str] | None = None
 
 
+class _Seen:
+    """The skills' folders as the tools of one place see them."""
+
+    def __init__(self, workspace: Workspace, pinned: Sequence[PinnedSkill]) -> None:
+        self.workspace_root = str(workspace.root)
+        self.roots = {pin.skill.name: workspace.path_of_skill(pin.copy) for pin in pinned}
+        self.by_root = {root: name for name, root in self.roots.items()}
+        parents = {posixpath.dirname(root) for root in self.by_root}
+        self.parents = re.compile("|".join(map(re.escape, sorted(parents))) or r"(?!)")
+
+
 class ActiveSkills:
     """Answers calls that ask for a skill's instructions: `load_skill`, and `view` of a whole SKILL.md.
 
@@ -48,6 +59,7 @@ class ActiveSkills:
         uses: counts each skill once a turn.
         max_chars: of instructions given at once.
         owners: the skills of their own tools, by name of the tool.
+        further: open workspaces of further places, by name: a skill's folder is another one in each.
 
     """
 
@@ -60,70 +72,101 @@ class ActiveSkills:
         *,
         max_chars: int,
         owners: Mapping[str, str] | None = None,
+        further: Mapping[str, Workspace] | None = None,
     ) -> None:
         self._owners = owners or {}
         self._history = history
         self._uses = uses
         self._max_chars = max_chars
-        self._workspace_root = str(workspace.root)
-        self._roots = {pin.skill.name: workspace.path_of_skill(pin.copy) for pin in pinned}
         self._pins = {pin.skill.name: pin for pin in pinned}
-        self._by_root = {root: name for name, root in self._roots.items()}
-        parents = {posixpath.dirname(root) for root in self._by_root}
-        self._parents = re.compile("|".join(map(re.escape, sorted(parents))) or r"(?!)")
-        self._active: dict[str, ActiveSkill] = {}
+        self._main = _Seen(workspace, pinned)
+        self._further = {place: _Seen(there, pinned) for place, there in (further or {}).items()}
+        self._active: dict[str, dict[str, ActiveSkill]] = {"": {}}  # by place; "" is the main one
         self._used: set[str] = set()
         self._given: dict[str, str] = {}  # in this turn, by name: the key of the content
 
     @property
     def active(self) -> tuple[ActiveSkill, ...]:
         """Those active now, in the order in which they became it."""
-        return tuple(self._active.values())
+        return self.active_in(None)
 
     @property
     def roots(self) -> tuple[str, ...]:
         """Folders of all skills of this turn, as tools see them."""
-        return tuple(self._by_root)
+        return self.roots_in(None)
+
+    def active_in(self, place: str | None) -> tuple[ActiveSkill, ...]:
+        """Those active now, with what their rules mean in a further place; None for the main one."""
+        names = self._active[""]
+        if place not in self._further:
+            return tuple(names.values())
+        there = self._active.setdefault(place, {})
+        for name in names:
+            if name not in there:
+                there[name] = ActiveSkill(self._pins[name].skill, self._further[place].roots[name])
+        return tuple(there[name] for name in names)
+
+    def roots_in(self, place: str | None) -> tuple[str, ...]:
+        """Folders of all skills of this turn, as the tools of that place see them."""
+        return tuple(self._seen(place).by_root)
+
+    def add_place(self, place: str, workspace: Workspace) -> None:
+        """A further place was opened in the middle of the turn."""
+        self._further[place] = _Seen(workspace, list(self._pins.values()))
+
+    def _seen(self, place: str | None) -> _Seen:
+        return self._main if place is None else self._further.get(place, self._main)
+
+    def _elsewhere(self, name: str) -> str:
+        """Where the skill's folder is in further places, in words; "" where there are none."""
+        there = {place: seen.roots[name] for place, seen in self._further.items()}
+        return "".join(f"\nIn the place {place} its folder is {folder}." for place, folder in there.items())
 
     def changes(self) -> Iterator[Mapping[str, str | None]]:
         """Skills whose instructions the conversation holds, and that are not now as it was last told."""
         for name, held in self._history.instructions.items():
             pin = self._pins.get(name)
-            now = (None, None) if pin is None else (content_key(pin.skill), self._roots[name])
+            now = (None, None) if pin is None else (content_key(pin.skill), self._main.roots[name])
             if now != held.told:
                 yield {"name": name, "content": now[0], "folder": now[1]}
 
     def activate(self, name: str) -> None:
         """The skill is active until the turn ends."""
-        self._active[name] = ActiveSkill(self._pins[name].skill, self._roots[name])
+        self._active[""][name] = ActiveSkill(self._pins[name].skill, self._main.roots[name])
         self._count(name)
 
-    def note(self, call: ToolCall) -> PinnedSkill | None:
-        """Count the skill that a call uses, which is the answer; it is active if lines of its SKILL.md are read."""
-        viewed = self._viewed(call)
+    def note(self, call: ToolCall, place: str | None = None) -> PinnedSkill | None:
+        """Count the skill that a call uses, which is the answer; it is active if lines of its SKILL.md are read.
+
+        Args:
+            call: by the name that its tool has in the place.
+            place: a further one; None for the main one. Likewise for the methods below.
+
+        """
+        viewed = self._viewed(call, place)
         if viewed is not None:
             self.activate(viewed)
-        name = viewed or self._named_by(call)
+        name = viewed or self._named_by(call, place)
         if name is None:
             return None
         self._count(name)
         return self._pins[name]
 
-    def answers(self, call: ToolCall) -> bool:
+    def answers(self, call: ToolCall, place: str | None = None) -> bool:
         """Whether the call is answered here and not by the backend.
 
         Whoever asks for lines of a SKILL.md gets the whole, once, unless it is too long to be given whole.
         """
-        name = self._viewed(call)
+        name = self._viewed(call, place)
         if name is None:
             return call.name == LOAD_SKILL and call.argv is None
         if "view_range" in call.input and is_cut(self._pins[name].skill, self._max_chars):
             return False
         return _is_good(call)
 
-    def answer(self, call: ToolCall) -> Loaded:
+    def answer(self, call: ToolCall, place: str | None = None) -> Loaded:
         """The instructions asked for, unless the conversation holds them; the skill is active then."""
-        name = self._viewed(call)
+        name = self._viewed(call, place)
         if call.name == LOAD_SKILL:
             name = call.input.get("name")
             if set(call.input) != {"name"} or not isinstance(name, str):
@@ -135,11 +178,12 @@ class ActiveSkills:
         return self._give(self._pins[name].skill)
 
     def _give(self, skill: Skill) -> Loaded:
-        root, key, held = self._roots[skill.name], content_key(skill), self._held(skill.name)
+        root, key, held = self._main.roots[skill.name], content_key(skill), self._held(skill.name)
+        elsewhere = self._elsewhere(skill.name)
         if held == key:
-            return Loaded(ToolResult(content=already_loaded(skill, root), outcome="ok"))
+            return Loaded(ToolResult(content=already_loaded(skill, root) + elsewhere, outcome="ok"))
         self._given[skill.name] = key
-        text = skill_content(skill, root, max_chars=self._max_chars, replaces=held is not None)
+        text = skill_content(skill, root, max_chars=self._max_chars, replaces=held is not None) + elsewhere
         holds = {"name": skill.name, "content": key, "folder": root}
         return Loaded(ToolResult(content=text, outcome="ok"), holds)
 
@@ -153,17 +197,18 @@ class ActiveSkills:
             self._used.add(name)
             self._uses.add(name)
 
-    def _viewed(self, call: ToolCall) -> str | None:
+    def _viewed(self, call: ToolCall, place: str | None) -> str | None:
         """The skill whose SKILL.md the call asks to see, or to see lines of, if models may put it to use."""
         path: Any = call.input.get("path")
         if call.name != "view" or call.argv is not None or not isinstance(path, str):
             return None
-        whole = posixpath.join(self._workspace_root, path).lstrip("/")  # normpath would keep two slashes
+        seen = self._seen(place)
+        whole = posixpath.join(seen.workspace_root, path).lstrip("/")  # normpath would keep two slashes
         folder, file = posixpath.split(posixpath.normpath(f"/{whole}"))
-        name = self._by_root.get(folder) if file == SKILL_FILE else None
+        name = seen.by_root.get(folder) if file == SKILL_FILE else None
         return name if name is not None and self._may_load(name) else None
 
-    def _named_by(self, call: ToolCall) -> str | None:
+    def _named_by(self, call: ToolCall, place: str | None) -> str | None:
         """The skill whose tool is called, or that the call names, by its name or its folder."""
         if call.name == LOAD_SKILL and call.argv is None:
             name = call.input.get("name")
@@ -171,10 +216,11 @@ class ActiveSkills:
         if call.name in self._owners and call.argv is None:
             return self._owners[call.name]
         words = " ".join(str(value) for value in call.input.values() if isinstance(value, str))
-        for found in self._parents.finditer(words):
+        seen = self._seen(place)
+        for found in seen.parents.finditer(words):
             rest = words[found.end() + 1 : found.end() + _MAX_FOLDER_CHARS]
             for end in _FOLDER_ENDS:
-                name = self._by_root.get(f"{found[0]}/{re.split(end, rest, maxsplit=1)[0]}")
+                name = seen.by_root.get(f"{found[0]}/{re.split(end, rest, maxsplit=1)[0]}")
                 if name is not None:
                     return name
         return None

@@ -41,6 +41,10 @@ class Bill:
         else:
             self._sum_usd += price
 
+    def spend(self, cost_usd: float | None) -> None:
+        """Count what a call of a tool cost, where its backend says so."""
+        self._sum_usd += cost_usd or 0.0
+
     def lose(self, model: str, usage: Usage, *, cut: bool) -> None:
         """Count what is known of calls that failed, or of one that was cut and may cost more than was told."""
         self.charge(model, usage)
@@ -63,7 +67,10 @@ def stored_bill(events: Sequence[Event], turn: str, price_usd: PriceUsd) -> Bill
     for event in events:
         if event.turn != turn:
             continue
-        last = event.type
+        paused = event.type == "model.message" and event.data.get("stop_reason") == "pause_turn"
+        last = "paused" if paused else event.type
+        if event.type == "tool.finished":
+            bill.spend(event.data.get("cost_usd"))
         if event.type == "model.message" and event.data.get("usage"):
             bill.charge(str(event.data["model"]), Usage.from_dict(event.data["usage"]))
     bill.lose("", Usage(), cut=last not in _NO_CALL_UNDER_WAY)

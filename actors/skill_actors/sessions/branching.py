@@ -6,7 +6,7 @@ between the two, files are left that belong to no session; `sweep` removes those
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any, Final
 import trio
 
 from skill_actors.errors import Refused
-from skill_actors.ids import is_id
 from skill_actors.sessions.events import Event, utc_now
 from skill_actors.sessions.lineage import Branch, branch_of
+from skill_actors.sessions.place_folders import folders_of_session, session_of_folder
 from skill_actors.sessions.settings import SETTINGS
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import not_found
@@ -126,8 +126,8 @@ class Branching:
 
         """
         removed = 0
-        for name in names:
-            if not is_id(name, "ses") or name in self._making:  # its files come before it does
+        for name in sorted({session for folder in names if (session := session_of_folder(folder)) is not None}):
+            if name in self._making:  # its files come before it does
                 continue
             with suppress(StoreError):  # a session that cannot be read is there
                 async with self.alone(name):
@@ -154,7 +154,7 @@ class Branching:
         root = self._env.workspaces
         try:
             return await trio.to_thread.run_sync(
-                copy_workspace, root / source, root / target, trio.from_thread.check_cancelled, limiter=self._copying
+                _copy_folders, root, source, target, trio.from_thread.check_cancelled, limiter=self._copying
             )
         except OSError as error:
             raise Refused("storage_full", f"the files cannot be copied: {error.strerror}", retry_after_s=10) from error
@@ -166,13 +166,23 @@ class Branching:
                 await remove_workspace(self._env.workspaces, id)
 
 
+def _copy_folders(root: Path, source: str, target: str, go_on: Callable[[], object]) -> CopyCount:
+    """The files of all places of a session. Blocks."""
+    count = CopyCount()
+    for folder in folders_of_session(root, source):
+        copied = copy_workspace(folder, root / f"{target}{folder.name.removeprefix(source)}", go_on)
+        count.files += copied.files
+        count.skipped += copied.skipped
+    return count
+
+
 def _fork_title(title: str) -> str:
     """Of a fork that was given none."""
     return f"{title or 'untitled'} (fork)" if len(title) + len(" (fork)") <= _MAX_TITLE else title
 
 
 def workspaces_in(root: Path) -> list[str]:
-    """Names of the folders there; none if there is no such place. Blocks."""
+    """Names of the folders there, each of one place of a session; none if there is no such place. Blocks."""
     try:
         return sorted(entry.name for entry in root.iterdir())
     except FileNotFoundError:

@@ -149,5 +149,5 @@ class Closer(TrioActor):
             raise
         finally:
             live.closing = None
-        tell_turn_stop(self._env.bus, live.id, "failed", data)
+        tell_turn_stop(self._env.bus, failed, data)
         live.tell_turn_ended()

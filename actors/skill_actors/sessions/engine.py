@@ -18,7 +18,7 @@ history still acceptable to the API.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal
@@ -129,13 +129,19 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 class TurnEngine:
-    """One turn. Not for reuse."""
+    """One turn. Not for reuse.
 
-    def __init__(self, limits: TurnLimits) -> None:
+    Args:
+        fault_of: what is wrong with an answer, None if nothing; only good ones end the turn as finished. None: all are.
+
+    """
+
+    def __init__(self, limits: TurnLimits, *, fault_of: Callable[[str], str | None] | None = None) -> None:
         self.state = State.NEW
         self.iterations = 0
         self.ending: Ending | None = None
         self._limits = limits
+        self._fault_of = fault_of
         self._pauses = 0
         self._pending: tuple[ToolCall, ...] = ()
         self._command = False
@@ -234,6 +240,10 @@ class TurnEngine:
         return Step(do=RunTools(calls))
 
     def _finish(self, reason: str, calls: tuple[ToolCall, ...] = ()) -> Step:
+        fault = None if self._fault_of is None else self._fault_of("".join(self._said))
+        if fault is not None:
+            why = f"the answer, which ended with {reason}, is not what was asked for: {fault}"
+            return self._fail("schema_mismatch", why, calls)
         unrun = tuple(Unrun(call.id, f"Not run: the answer ended with {reason}.") for call in calls)
         ending = Ending(type="turn.finished", text="".join(self._said), stop_reason=reason)
         return Step(do=self._end(ending), unrun=unrun)

@@ -32,6 +32,7 @@ EVENT_TYPES: Final = TURN_ENDINGS | {
     "file.changed",
     "file.deleted",
     "skill.changed",
+    "session.container_lost",
     "session.forked",
     "session.imported",
     "session.reset",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from skill_actors.errors import Refused
 from skill_actors.ids import new_id
 from skill_actors.runtime import ActorDeadError, ExitReason, TrioActor, TrioActorRef
+from skill_actors.sessions.answer_schema import check_schema
 from skill_actors.sessions.commands import parse_command
 from skill_actors.sessions.crashes import Crashes
 from skill_actors.sessions.events import utc_now
@@ -73,12 +74,14 @@ class Intake:
         text: str,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> Accepted:
         """Take a message; when this returns it is on disk and will be answered, also after a crash.
 
         Args:
             files: (name, content) put into the workspace before the turn.
             idempotency_key: the same key gives the same turn for as long as the turn is kept.
+            schema: a JSON schema that the answer has to keep to, else the turn fails.
 
         Raises:
             Refused: bad_request, not_found, idempotency_conflict, overloaded, no_entry_command, too_large, draining,
@@ -89,18 +92,21 @@ class Intake:
             check_key(idempotency_key)
         self.refuse_if_draining()
         async with live.taking_in():
-            digest = digest_of([text, [[name, hashlib.sha256(content).hexdigest()] for name, content in files]])
+            content = [text, [[name, hashlib.sha256(content).hexdigest()] for name, content in files]]
+            digest = digest_of(content if schema is None else [*content, schema])
             if idempotency_key is not None:
                 # First of all: a retry gets its turn also when the same message would be refused by now.
                 known = await self._env.journal.find_turn(live.id, idempotency_key)
                 if known is not None:
                     return self._same_turn(known, digest)
-            await self._check_message(live, text, files)
+            await self._check_message(live, text, files, schema)
             self._check_queue(live)
             with self._room.place(live.log.record.owner_uid):
-                return await self._queue(live, text, files, idempotency_key, digest)
+                return await self._queue(live, text, files, idempotency_key, digest, schema)
 
-    async def _check_message(self, live: LiveSession, text: str, files: Sequence[tuple[str, bytes]]) -> None:
+    async def _check_message(
+        self, live: LiveSession, text: str, files: Sequence[tuple[str, bytes]], schema: Mapping[str, Any] | None
+    ) -> None:
         limit = self._env.defaults.max_message_chars
         if len(text) > limit:
             raise Refused("too_large", f"the text has {len(text)} characters; at most {limit}. Put it into a file")
@@ -109,12 +115,16 @@ class Intake:
         if "\0" in text:
             raise Refused("bad_request", "text: contains a NUL character")
         check_files(files)
+        if schema is not None:
+            check_schema(schema)
         if not text.startswith("/"):
             return
         record = live.log.record
         allowed = (await offered_skills(self._env, record.owner_uid, record.settings)).skills
         command = parse_command(text, allowed)
         if command is not None:
+            if schema is not None:
+                raise Refused("bad_request", f"schema: /{command.skill} runs a command; only models keep to one")
             entry_argv(allowed[command.skill], "", command.arguments)
 
     def _check_queue(self, live: LiveSession) -> None:
@@ -138,7 +148,13 @@ class Intake:
         return Accepted(turn=known.id, session=known.session, seq=known.seq, status=known.status, duplicate=True)
 
     async def _queue(
-        self, live: LiveSession, text: str, files: Sequence[tuple[str, bytes]], key: str | None, digest: str
+        self,
+        live: LiveSession,
+        text: str,
+        files: Sequence[tuple[str, bytes]],
+        key: str | None,
+        digest: str,
+        schema: Mapping[str, Any] | None,
     ) -> Accepted:
         now = utc_now()
         turn = TurnRecord(
@@ -151,7 +167,12 @@ class Intake:
             idempotency_key=key,
             digest=digest,
         )
-        data = {"text": text, "files": [{"name": name, "size": len(content)} for name, content in files]}
+        data: dict[str, Any] = {
+            "text": text,
+            "files": [{"name": name, "size": len(content)} for name, content in files],
+        }
+        if schema is not None:
+            data["schema"] = dict(schema)
         try:
             if files:
                 await write_files(self._env.workspaces / live.id, files)
@@ -161,7 +182,7 @@ class Intake:
         except (StorageFull, SessionFull, JournalClosed, SessionMissing) as error:
             raise refusal(error) from error
         self._env.bus.emit("turn.queued", {"count": 1}, {"session": live.id})
-        self.run(live, QueuedTurn(replace(turn, seq=event.seq), text))
+        self.run(live, QueuedTurn(replace(turn, seq=event.seq), text, schema))
         return Accepted(turn=turn.id, session=live.id, seq=event.seq, status="queued", duplicate=False)
 
     async def tell_restarted(self, live: LiveSession) -> None:

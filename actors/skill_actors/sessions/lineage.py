@@ -89,6 +89,9 @@ def turn_order_fault(event: Event, stages: dict[str, str], running: str | None) 
         running: the turn that has begun and not ended, if there is one.
 
     """
+    if event.type.startswith("file."):  # also of what a client did, with a message or beside all turns
+        known = event.turn is None or event.turn in stages
+        return None if known else f"turn {event.turn} has not been queued by then"
     if event.turn is None:
         return None if event.type.startswith("session.") else f"a {event.type} event belongs to a turn, and names none"
     if event.type.startswith("session."):

@@ -23,6 +23,7 @@ import trio
 
 from skill_actors.sessions.events import TURN_ENDINGS, Event, Position, utc_now
 from skill_actors.sessions.history import History
+from skill_actors.sessions.resting_lock import RestingLock
 from skill_actors.store.base import Append, Journal, SessionMissing, SessionRecord, TurnRecord
 
 __all__ = ["Draft", "OpenBlock", "SessionLog"]
@@ -87,7 +88,7 @@ class SessionLog:
         self.deleted = False
         self.history: History | None = None  # fed with every stored event once `load_history` has made it
         self._journal = journal
-        self._lock = trio.Lock()
+        self._lock = RestingLock()
         self._news: trio.Event | None = None  # made only while somebody waits
         self._tail: deque[Event] | None = None  # made only while somebody reads or a turn runs
         self._block: OpenBlock | None = None

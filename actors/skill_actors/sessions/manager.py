@@ -17,16 +17,24 @@ from typing import Any, Final
 import trio
 
 from skill_actors.errors import Refused
-from skill_actors.ids import is_id, new_id
+from skill_actors.ids import new_id
 from skill_actors.models.base import Usage
 from skill_actors.sessions.branching import Branching, workspaces_in
+from skill_actors.sessions.chosen_backends import check_backends, check_options_again
 from skill_actors.sessions.events import Event, Position, utc_now
+from skill_actors.sessions.file_desk import FileDesk
+from skill_actors.sessions.hand_over_desk import HandOverDesk
+from skill_actors.sessions.hosted_files import HostedFetch
 from skill_actors.sessions.intake import Accepted, Intake, StartSession, check_key, digest_of, refusal
 from skill_actors.sessions.log import Draft
 from skill_actors.sessions.offered import check_project, check_skill_choice, offered_skills
+from skill_actors.sessions.place_check import check_places, known_backends
+from skill_actors.sessions.place_folders import session_of_folder
 from skill_actors.sessions.poison import try_again
 from skill_actors.sessions.recovery import close_interrupted, close_poisoned
 from skill_actors.sessions.session import LiveSession, QueuedTurn
+from skill_actors.sessions.session_artifacts import give_artifacts, given_now, merged_artifacts
+from skill_actors.sessions.session_files import check_quota
 from skill_actors.sessions.settings import CHANGEABLE, check_settings
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import SessionTable, Viewer, not_found
@@ -68,6 +76,10 @@ class SessionManager:
         self._table = SessionTable(env.journal)
         self._intake = Intake(env, start)
         self._branching = Branching(env)
+        self.files = FileDesk(self._table, env)
+        if env.hosted is not None:
+            self.files.hosted = HostedFetch(env.hosted, env.defaults.hand_over_bytes)
+        self.hand_overs = HandOverDesk(self._table, self.files, env)
 
     @property
     def draining(self) -> bool:
@@ -121,6 +133,7 @@ class SessionManager:
         source = await self._table.record(session, viewer)
 
         async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
+            check_options_again(self._env, source.settings.get("backends"))
             return await self._branching.fork(source, id, chosen, after=after, title=title)
 
         digest = digest_of(["fork", session, after, title])
@@ -170,12 +183,16 @@ class SessionManager:
         return self._view(record)
 
     async def _check_choices(self, settings: Mapping[str, Any], owner_uid: int) -> dict[str, Any]:
-        checked = check_settings(settings, backends=self._env.executors)
-        for name in checked.get("backends", self._env.default_backends):
-            if name not in self._env.executors:
-                raise Refused("backend_unavailable", f"the default backend {name!r} is not configured")
-            self._env.executors[name]  # refuses with the reason what is not available now
-        self._env.resolve_model(checked.get("model"))
+        checked = check_settings(settings, backends=known_backends(self._env))
+        chosen = check_backends(self._env, checked.get("backends"))
+        if "backends" in checked:
+            checked["backends"] = chosen
+        check_quota(checked.get("limits", {}), self._env.defaults.workspace_bytes)
+        if "artifacts" in checked:
+            limits = self._env.artifacts
+            checked["artifacts"] = merged_artifacts((), given_now(checked["artifacts"], limits), limits.lifetime_s)
+        model, _ = self._env.resolve_model(checked.get("model"))
+        check_places(self._env, checked, model)
         if "cwd" in checked:
             checked["cwd"] = await check_project(self._env, owner_uid, checked["cwd"])
         await check_skill_choice(self._env, owner_uid, checked)
@@ -261,6 +278,7 @@ class SessionManager:
                 with trio.CancelScope(shield=True):
                     await self._stop_actor(live)
                     await remove_workspace(self._env.workspaces, live.id)
+                    await self.files.emptied(live)
             return self._view(live.log.record)
 
     async def delete(self, session: str, viewer: Viewer) -> None:
@@ -289,6 +307,7 @@ class SessionManager:
                 with trio.move_on_after(_END_WAIT_S):
                     while live.turn is not None:
                         await live.wait_turn_ended()
+                await self.files.flush(live)
                 await self._env.journal.delete_session(session)
         except BaseException as error:
             live.deleting = False
@@ -322,10 +341,20 @@ class SessionManager:
         text: str,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
+        artifacts: Sequence[Mapping[str, Any]] = (),
+        schema: Mapping[str, Any] | None = None,
     ) -> Accepted:
-        """Take a message; see `Intake.submit`. Raises also Refused("not_found")."""
+        """Take a message, and with it artifacts for this turn and later ones; see `Intake.submit`.
+
+        Raises also Refused("not_found").
+        """
         async with self._table.use(session, viewer) as live:
-            return await self._intake.submit(live, text, files, idempotency_key)
+            if artifacts:
+                await give_artifacts(live.log, artifacts, self._env.artifacts)
+            accepted = await self._intake.submit(live, text, files, idempotency_key, schema)
+            if files:
+                await self.files.note_uploads(live, accepted.turn, [name for name, _ in files])
+            return accepted
 
     async def get_turn(self, turn: str, viewer: Viewer, *, wait_s: float = 0.0) -> dict[str, Any]:
         """A turn's JSON form, at once or when it has ended, whichever `wait_s` allows. Raises Refused("not_found")."""
@@ -384,7 +413,7 @@ class SessionManager:
             if isinstance(error, StorageFull | JournalClosed | SessionMissing):
                 raise refusal(error) from error
             raise
-        tell_turn_stop(self._env.bus, live.id, "cancelled", data)
+        tell_turn_stop(self._env.bus, ended, data)
         live.tell_turn_ended()
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -454,14 +483,15 @@ class SessionManager:
                 await close_poisoned(live.log, turn, self._env)
             live.restarted = False
             return
-        queued = QueuedTurn(turn, await self._queued_text(turn), again=True)
+        message = await self._message_of(turn)
+        queued = QueuedTurn(turn, str(message["text"]), message.get("schema"), again=True)
         if turn.seq > 1:
             await self._intake.tell_restarted(live)
         self._intake.run(live, queued)
 
-    async def _queued_text(self, turn: TurnRecord) -> str:
+    async def _message_of(self, turn: TurnRecord) -> Mapping[str, Any]:
         (event,) = await self._env.journal.read_events(turn.session, after=turn.seq - 1, through=turn.seq)
-        return str(event.data["text"])
+        return event.data
 
     async def workspaces(self) -> Sequence[str]:
         """Whose files there are, for `sweep_workspaces`. To be asked before sessions are made."""
@@ -469,12 +499,12 @@ class SessionManager:
 
     async def ownerless_workspaces(self) -> Sequence[str]:
         """Those whose session is not in the store; some of them may be sessions that are just being made."""
-        there = set(await self.workspaces())
+        there = {session_of_folder(name) for name in await self.workspaces()}
         after = ""
         while there and (ids := await self._env.journal.session_ids(after=after)):
             there.difference_update(ids)
             after = ids[-1]
-        return sorted(name for name in there if is_id(name, "ses"))
+        return sorted(name for name in there if name is not None)
 
     async def retire(self, session: str) -> bool:
         """Delete a session that has outlived its time, unless somebody uses it or a turn waits; whether it was deleted.

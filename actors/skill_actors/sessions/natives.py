@@ -35,5 +35,6 @@ def native_room(
         if clashing:
             _log.warning("native skill %s offers no tools: %s is another tool here", pin.skill.name, clashing[0])
             continue
-        offers.append(NativeTools(code=replace(part.code, root=str(pin.copy)), tools=part.tools))
+        code = replace(part.code, root=str(pin.copy))
+        offers.append(NativeTools(code=code, tools=part.tools, parallel=part.parallel))
     return NativeRoom(offers, env.natives, spec) if offers and env.natives is not None else None

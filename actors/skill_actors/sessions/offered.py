@@ -8,7 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from skill_actors.backends.anthropic import is_hosted
 from skill_actors.errors import Refused
+from skill_actors.sessions.place_check import check_hosted_skills
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.skills.base import Diagnostic, SkillFailure, SkillSnapshot
 from skill_actors.skills.choice import SkillRules, is_pattern
@@ -34,13 +36,12 @@ async def offered_skills(env: Surroundings, owner_uid: int, settings: Mapping[st
 
 
 async def check_skill_choice(env: Surroundings, owner_uid: int, settings: Mapping[str, Any]) -> None:
-    """Raise Refused("invalid_skill_spec") if the session would name a skill that it cannot have."""
+    """Raise Refused if the session names a skill that it cannot have: invalid_skill_spec, skills_limit_exceeded."""
     wanted = SkillRules.of_setting(settings.get("skills"))
-    if wanted.permits_all:
-        return
     offered = await offered_skills(env, owner_uid, {name: settings[name] for name in ("cwd",) if name in settings})
+    has_container = await check_hosted_skills(env, owner_uid, settings, offered.skills)
     for name in wanted.allow or ():
-        if normal_name(name) in offered.skills or is_pattern(name):
+        if normal_name(name) in offered.skills or is_pattern(name) or (has_container and is_hosted(name)):
             continue
         if ":" in name:
             raise Refused("invalid_skill_spec", f"skill {name!r}: hosted skills need the hosted backend; not here")

@@ -72,19 +72,26 @@ class Policy:
     skill_roots: Collection[str] = ()
     restrict: bool = False
 
-    def decide(self, call: ToolCall) -> Decision:
-        """What becomes of the call."""
-        if call.name not in self.tools:
-            offered = ", ".join(sorted(self.tools)) or "none"
-            return Decision("deny", f"There is no tool {call.name[:100]!r} in this conversation. Offered: {offered}.")
-        if call.name in self.deny:
+    def decide(self, call: ToolCall, *, offered: str | None = None) -> Decision:
+        """What becomes of the call.
+
+        Args:
+            call: by the name that its tool has where it runs, which is what rules are about.
+            offered: the name that the model knows the tool by, if that is another one; rules may name it as well.
+
+        """
+        name = call.name if offered is None else offered
+        if name not in self.tools:
+            known = ", ".join(sorted(self.tools)) or "none"
+            return Decision("deny", f"There is no tool {name[:100]!r} in this conversation. Offered: {known}.")
+        if call.name in self.deny or name in self.deny:
             return Decision("deny", f"The policy of this daemon denies {call.name}. It was not run. Do without it.")
         if self._reads_skill(call):
             return Decision("allow")
         if self.restrict and not self._is_within_limits(call):
             names = ", ".join(active.skill.name for active in self.active)
             return Decision("deny", f"Not run: the active skills ({names}) do not list this call in allowed-tools.")
-        if call.name in self.ask and not self._is_approved(call):
+        if (call.name in self.ask or name in self.ask) and not self._is_approved(call):
             return Decision("ask", f"Not run: {call.name} needs an approval, and nobody can give one.{self._hint()}")
         return Decision("allow")
 

@@ -41,7 +41,7 @@ async def close_interrupted(log: SessionLog, turn: TurnRecord, env: Surroundings
         turns=[ended],
         totals=sum_totals(log.record.totals, bill.usage, bill.known_usd),
     )
-    tell_turn_stop(env.bus, turn.session, "interrupted", data)
+    tell_turn_stop(env.bus, ended, data)
 
 
 async def close_poisoned(log: SessionLog, turn: TurnRecord, env: Surroundings) -> None:
@@ -57,7 +57,7 @@ async def close_poisoned(log: SessionLog, turn: TurnRecord, env: Surroundings) -
         turns=[ended],
         totals=sum_totals(log.record.totals, Usage(), None),
     )
-    tell_turn_stop(env.bus, turn.session, "failed", data)
+    tell_turn_stop(env.bus, ended, data)
 
 
 async def _events_since(env: Surroundings, turn: TurnRecord) -> list[Event]:

@@ -8,7 +8,7 @@ pending ones until it has its slot, so that whatever ends the actor before leave
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -18,8 +18,9 @@ import trio
 from skill_actors.runtime import ExitReason, TrioActor, TrioActorRef
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.log import Draft, SessionLog
-from skill_actors.sessions.place import Place
+from skill_actors.sessions.places import Places
 from skill_actors.sessions.poison import POISONED, POISONED_WHY, try_again
+from skill_actors.sessions.session_files import SessionFiles
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.turn import Turn
 from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
@@ -34,10 +35,14 @@ _STORE_RETRY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class QueuedTurn:
-    """A durable message that waits for its turn; `again` if it waited already when this daemon was started."""
+    """A durable message that waits for its turn; `again` if it waited already when this daemon was started.
+
+    `schema`: the JSON schema that the answer has to keep to, if the message asks for one.
+    """
 
     record: TurnRecord
     text: str
+    schema: Mapping[str, Any] | None = None
     again: bool = False
 
 
@@ -61,6 +66,7 @@ class LiveSession:
         "_turn_ended",
         "closing",
         "deleting",
+        "files",
         "holders",
         "log",
         "pending",
@@ -75,6 +81,7 @@ class LiveSession:
         self.log = log
         self.restarted = restarted
         self.ref: TrioActorRef[Any] | None = None
+        self.files: SessionFiles | None = None  # made only while somebody asks for files or a turn runs
         self.turn: Turn | None = None
         self.closing: str | None = None  # a turn that waited and is just being ended: it can be cancelled no more
         self.pending: dict[str, QueuedTurn] = {}  # by turn id, in the order of the messages
@@ -104,6 +111,11 @@ class LiveSession:
     def unused(self) -> bool:
         """Whether nobody would miss it, and it has no actor."""
         return not self.busy and self.ref is None
+
+    def rest(self) -> None:
+        """Somebody is done with it: what nobody uses, and another one of would do as well, takes no memory any more."""
+        if not self.busy and self.files is not None and self.files.is_untouched:
+            self.files = None
 
     def is_open(self, turn: str) -> bool:
         """Whether the turn waits or runs."""
@@ -158,8 +170,7 @@ class Session(TrioActor):
         self._survived = survived
         self._live = live
         self._env = env
-        names: Sequence[str] = live.log.record.settings.get("backends") or env.default_backends
-        self._place = Place(live.id, names[0], env)
+        self._places = Places(live.id, live.log.record.settings.get("backends") or env.default_backends, env)
         self._ranks = env.skill_uses.ranks()  # kept, so that use changes no prompt that a provider has in its cache
 
     async def on_receive(self, message: object) -> None:
@@ -172,7 +183,7 @@ class Session(TrioActor):
                 raise TypeError(f"a session takes RunTurn, not {type(message).__name__}")
 
     async def teardown(self, reason: ExitReason) -> None:
-        await self._place.close()
+        await self._places.close()
 
     def _rest_once(self) -> None:
         """Come back to what waits when the rest is over; beside the messages, so that a stop need not wait for it."""
@@ -201,7 +212,17 @@ class Session(TrioActor):
         """Whether the turn has ended; else it waits again, since nothing of it could be stored."""
         live = self._live
         # If this fails, it waits.
-        turn = Turn(live.log, queued.record, queued.text, env=self._env, place=self._place, ranks=self._ranks)
+        files = live.files = live.files or SessionFiles(live.log, self._env)
+        turn = Turn(
+            live.log,
+            queued.record,
+            queued.text,
+            env=self._env,
+            places=self._places,
+            files=files,
+            ranks=self._ranks,
+            schema=queued.schema,
+        )
         del live.pending[turn.id]
         live.turn = turn
         try:
@@ -219,6 +240,7 @@ class Session(TrioActor):
             await self._give_up(turn, queued.record, error)
         finally:
             live.turn = None
+            live.rest()
             live.tell_turn_ended()
         return True
 
@@ -252,7 +274,7 @@ class Session(TrioActor):
                 _log.warning("turn %s: its failure cannot be stored yet: %s", record.id, error)
                 await trio.sleep(_STORE_RETRY_S)
             else:
-                tell_turn_stop(self._env.bus, self._live.id, "failed", data)
+                tell_turn_stop(self._env.bus, failed, data)
                 return
 
 

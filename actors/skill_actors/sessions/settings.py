@@ -7,11 +7,12 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from skill_actors.errors import Refused
+from skill_actors.sessions.backend_choice import choices_of, choices_to_json
 
 __all__ = ["CHANGEABLE", "SETTINGS", "check_settings"]
 
 SETTINGS: Final = frozenset(
-    {"title", "system", "model", "backends", "skills", "limits", "labels", "cwd", "on_disconnect"}
+    {"title", "system", "model", "backends", "skills", "limits", "labels", "cwd", "on_disconnect", "artifacts"}
 )
 CHANGEABLE: Final = frozenset({"title", "labels"})
 _LATER: Final = frozenset({"budget", "policy"})  # known names that nothing here would enforce: refused, not ignored
@@ -27,6 +28,7 @@ _LIMITS: Final[Mapping[str, tuple[float, float]]] = {
     "iterations": (1, 1000),
     "tool_timeout_s": (0.1, 86_400),
     "turn_timeout_s": (1, 7 * 86_400),
+    "workspace_bytes": (1, 1 << 60),
 }
 
 
@@ -48,13 +50,19 @@ def check_settings(
     for name, value in checked.items():
         _check_name(name, allowed)
         _CHECKS[name](name, value)
-    for backend in checked.get("backends", ()):
-        if backend not in backends:
-            known = ", ".join(sorted(backends)) or "none"
-            raise Refused("backend_unavailable", f"there is no backend {backend!r}; configured here: {known}")
-    if "backends" in checked and len(checked["backends"]) != 1:
-        raise Refused("bad_request", "backends: this version runs a session's tools in one backend; name one")
+    if "backends" in checked:
+        checked["backends"] = _known_backends(checked["backends"], backends)
     return checked
+
+
+def _known_backends(setting: Sequence[Any], backends: Collection[str]) -> list[Any]:
+    """The setting, written in one way, if there are such backends."""
+    choices = choices_of(setting)
+    for choice in choices:
+        if choice.backend not in backends:
+            known = ", ".join(sorted(backends)) or "none"
+            raise Refused("backend_unavailable", f"there is no backend {choice.backend!r}; configured here: {known}")
+    return choices_to_json(choices)
 
 
 def _check_name(name: str, allowed: Collection[str]) -> None:
@@ -85,6 +93,13 @@ def _names(name: str, value: Any) -> None:
     good = isinstance(value, Sequence) and not isinstance(value, str)
     if not good or not all(isinstance(item, str) and 0 < len(item) <= 200 for item in value):
         raise Refused("bad_request", f"{name}: expected a list of names")
+
+
+def _backends(name: str, value: Any) -> None:
+    try:
+        choices_of(value)
+    except ValueError as error:
+        raise Refused("bad_request", f"{name}: {error}") from error
 
 
 def _skills(name: str, value: Any) -> None:
@@ -121,7 +136,7 @@ def _limits(name: str, value: Any) -> None:
         low, high = _LIMITS[key]
         if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
             raise Refused("bad_request", f"{name}.{key}: expected a number from {low:g} to {high:g}, got {number!r}")
-        if key == "iterations" and not isinstance(number, int):
+        if key in ("iterations", "workspace_bytes") and not isinstance(number, int):
             raise Refused("bad_request", f"{name}.{key}: expected a whole number, got {number!r}")
 
 
@@ -130,11 +145,21 @@ def _on_disconnect(name: str, value: Any) -> None:
         raise Refused("bad_request", f"{name}: expected continue or cancel, got {value!r}")
 
 
+def _artifacts(name: str, value: Any) -> None:
+    good = isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(i, Mapping) for i in value)
+    if not good or not all(isinstance(text, str) or text is None for item in value for text in item.values()):
+        raise Refused("bad_request", f"{name}: expected a list of objects with name and uri or content, all text")
+    for item in value:
+        if not set(item) <= {"name", "uri", "content", "given"}:
+            raise Refused("bad_request", f"{name}: an artifact has name and either uri or content")
+
+
 _CHECKS: Final[Mapping[str, Any]] = {
+    "artifacts": _artifacts,
     "title": _text(_MAX_TITLE),
     "system": _text(_MAX_SYSTEM),
     "model": _text(200),
-    "backends": _names,
+    "backends": _backends,
     "skills": _skills,
     "limits": _limits,
     "labels": _labels,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Final
 
 import trio
 
@@ -23,6 +24,8 @@ from skill_actors.sessions.surroundings import Surroundings
 
 __all__ = ["ModelCall"]
 
+_RUN_THERE: Final = ("server_tool_use", "mcp_tool_use")
+
 
 class ModelCall:
     """Calls a model for one turn and keeps what was said if the call does not end well."""
@@ -35,13 +38,15 @@ class ModelCall:
         self._open: int | None = None  # index of the block whose deltas are being shown
         self._text: list[str] = []
         self._shown = False
+        self._acted = False  # the API has been told to run something of its own
         self._counted = Usage()  # of the call under way
         self._lost = Usage()  # of calls that failed
 
     async def run(self, model: Model, request: ModelRequest) -> MessageDone:
         """Call until it succeeds or must not be tried again.
 
-        A call is only repeated while nothing of it has been shown: a second beginning would contradict the first.
+        A call is only repeated while nothing of it has been shown, since a second beginning would contradict the first,
+        and while the API has run nothing for it, since that would be run again.
 
         Raises:
             ModelError: the last failure.
@@ -58,7 +63,7 @@ class ModelCall:
                     waited_s += delay_s or 0.0
                 else:
                     attempt += 1
-                    delay_s = None if self._shown else backoff(attempt, error, self._env.random)
+                    delay_s = None if self._shown or self._acted else backoff(attempt, error, self._env.random)
                 self._env.bus.emit(
                     "model.error", {"attempt": attempt}, {"code": error.code, "retried": delay_s is not None}
                 )
@@ -76,6 +81,7 @@ class ModelCall:
                         await self._delta(index, kind, text)
                     case BlockDone(index, block):
                         self._done.append(block)
+                        self._acted = self._acted or block.get("type") in _RUN_THERE
                         await self._close(index)
                     case UsageSoFar(usage):
                         self._counted = usage
@@ -110,10 +116,18 @@ class ModelCall:
     async def rescue(self) -> Sequence[Block]:
         """After a failure or a cancel: close the open block and return what may stay in the history.
 
-        That is text only. A cut thinking block has no signature and a cut tool call no complete input, so the API
-        would refuse both.
+        That is text, and calls of the API's own tools that have their results. A cut thinking block has no signature
+        and a cut tool call no complete input, so the API would refuse both.
         """
         await self._log.close_block()
-        texts = [block for block in self._done if block.get("type") == "text"]
+        done = {block.get("tool_use_id") for block in self._done}
+        kept = [block for block in self._done if _stays(block, done)]
         rest = "".join(self._text)
-        return [*texts, {"type": "text", "text": rest}] if rest else texts
+        return [*kept, {"type": "text", "text": rest}] if rest else kept
+
+
+def _stays(block: Block, done: Collection[object]) -> bool:
+    kind = str(block.get("type"))
+    if kind == "server_tool_use":
+        return block.get("id") in done
+    return kind == "text" or (kind.endswith("_tool_result") and kind != "tool_result")

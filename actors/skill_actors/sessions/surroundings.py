@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from skill_actors.backends.base import Executor
-from skill_actors.backends.native_processes import NativeProcesses
+from skill_actors.backends.native import NativeCalls
+from skill_actors.files.artifacts import ArtifactLimits
+from skill_actors.files.quota import DEFAULT_QUOTA_BYTES
 from skill_actors.models.base import Model, Usage
+from skill_actors.sessions.hosted import Hosted
 from skill_actors.sessions.slots import TurnSlots
 from skill_actors.skills.base import Skill, SkillSnapshot
 from skill_actors.skills.projects import Projects
@@ -20,9 +23,9 @@ from skill_actors.telemetry import Bus
 __all__ = ["PinnedSkill", "SessionDefaults", "SkillUses", "Surroundings"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SessionDefaults:
-    """Limits where a session sets none; seconds, characters and counts."""
+    """Limits where a session sets none; seconds, characters and counts. May change while sessions run."""
 
     iterations: int = 25
     pauses: int = 10
@@ -39,6 +42,13 @@ class SessionDefaults:
     restrict_to_allowed_tools: bool = False
     denied_tools: frozenset[str] = frozenset()
     asked_tools: frozenset[str] = frozenset()
+    hand_over_bytes: int = 100 * 1024 * 1024
+    workspace_bytes: int = DEFAULT_QUOTA_BYTES
+
+    def take_over(self, other: SessionDefaults) -> None:
+        """Become equal to the other, for all who hold this one."""
+        for item in fields(other):
+            setattr(self, item.name, getattr(other, item.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,8 @@ class Surroundings:
         secrets: what the commands of single skills get besides.
         projects: where skills of a session's `cwd` are found; None: no session has one.
         role_permits: which skills a user's roles permit, by the user's uid; None: all.
+        artifacts: how large artifacts may be, and from where they are fetched.
+        hosted: the API's side of the hosted place; None: no session has one.
 
     """
 
@@ -100,9 +112,11 @@ class Surroundings:
     workspaces: Path
     bus: Bus
     defaults: SessionDefaults = field(default_factory=SessionDefaults)
-    natives: NativeProcesses | None = None
+    natives: NativeCalls | None = None
     random: random.Random = field(default_factory=random.Random)
     skill_uses: SkillUses = field(default_factory=SkillUses)
     secrets: SkillSecrets = field(default_factory=SkillSecrets)
     projects: Projects | None = None
     role_permits: Callable[[int], Awaitable[Callable[[str], bool] | None]] | None = None
+    hosted: Hosted | None = None
+    artifacts: ArtifactLimits = field(default_factory=ArtifactLimits)

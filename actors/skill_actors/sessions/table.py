@@ -119,6 +119,7 @@ class SessionTable:
         finally:
             live.holders -= 1
             live.used_at = trio.current_time()
+            live.rest()
 
     @asynccontextmanager
     async def use(self, session: str, viewer: Viewer | None) -> AsyncIterator[LiveSession]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,17 +16,21 @@ import trio
 from skill_actors.backends.base import BackendUnavailable, OutputChunk, ToolCall, ToolContext, ToolResult, Workspace
 from skill_actors.backends.native import NATIVE, NativeRoom
 from skill_actors.backends.redaction import Redactor
+from skill_actors.backends.routing import HAND_OVER, Route
 from skill_actors.backends.tools import READ_ONLY_TOOLS
+from skill_actors.errors import Refused
+from skill_actors.files.artifacts import ArtifactError
 from skill_actors.sessions.active_skills import ActiveSkills
 from skill_actors.sessions.grants import Grants
 from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.policy import Policy
+from skill_actors.sessions.session_files import SessionFiles
 from skill_actors.sessions.surroundings import PinnedSkill
 from skill_actors.skills.activation import LOAD_SKILL
 from skill_actors.skills.secrets import SecretUnavailable
 from skill_actors.telemetry import Bus
 
-__all__ = ["ToolRun", "finished_data"]
+__all__ = ["Site", "ToolRun", "cost_of", "finished_data"]
 
 _log = logging.getLogger(__name__)
 _STREAMS: Final[tuple[Literal["stdout", "stderr"], ...]] = ("stdout", "stderr")
@@ -46,17 +51,58 @@ def finished_data(call: ToolCall, result: ToolResult) -> dict[str, Any]:
         "output_file": result.output_file,
         "files": list(result.files),
         **({"images": shown} if shown else {}),
+        **({} if cost_of(result) is None else {"cost_usd": cost_of(result)}),
     }
 
 
-class ToolRun:
-    """Runs calls in one workspace and writes what happened into one log.
+def cost_of(result: ToolResult) -> float | None:
+    """What the call cost, if its backend says so and it is an amount."""
+    cost_usd = result.cost_usd
+    return cost_usd if cost_usd is not None and math.isfinite(cost_usd) and cost_usd >= 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One place, as the calls of one message of the model find it.
 
     Args:
+        place: its name.
+        backend: likewise.
+        workspace: None if it could not be opened; then `why` says the reason.
+        policy: over its tools by the names that they have there.
+        grants: gives calls the secrets they are due, and says what has to be hidden.
+        further: what `ActiveSkills` calls it; None for the main place.
+        alone: whether the conversation has no other.
+
+    """
+
+    place: str
+    backend: str
+    workspace: Workspace | None
+    policy: Policy
+    grants: Grants
+    why: str = ""
+    further: str | None = None
+    alone: bool = True
+
+    @property
+    def shown(self) -> str:
+        """For a sentence that says who could not do something."""
+        return f"The {self.backend} backend" if self.alone else f"The place {self.place} ({self.backend})"
+
+
+class ToolRun:
+    """Runs calls where they belong and writes what happened into one log.
+
+    Args:
+        main: where calls go that name no tool of a place.
+        sites: the other places, by name.
+        by_name: where the call of a tool goes, by the name that the model was offered it under.
+        hand_over: takes the calls that copy files between places; None where there are no two.
         pinned: the skills of this turn; their copies may be read.
         skills: answers calls for instructions, and a call that names a skill is marked with it.
-        grants: gives calls the secrets they are due, and says what has to be hidden.
         natives: runs the calls of its tools, whatever the backend; None if there are no such tools.
+        files: tells what calls do to them, and keeps them within their quota.
         output_chars: how much of a call's output is stored as events and given to the model.
 
     """
@@ -66,45 +112,70 @@ class ToolRun:
         log: SessionLog,
         turn: str,
         *,
-        workspace: Workspace,
-        backend: str,
-        policy: Policy,
+        main: Site,
+        sites: Mapping[str, Site],
+        by_name: Mapping[str, Route],
+        hand_over: Workspace | None,
         pinned: Sequence[PinnedSkill],
         skills: ActiveSkills,
-        grants: Grants,
         natives: NativeRoom | None,
         timeout_s: float,
         output_chars: int,
         bus: Bus,
+        files: SessionFiles,
     ) -> None:
         self._log = log
         self._turn = turn
-        self._workspace = workspace
-        self._backend = backend
-        self._policy = policy
+        self._main = main
+        self._sites = sites
+        self._by_name = by_name
+        self._hand_over = hand_over
         self._pinned = pinned
         self._skills = skills
-        self._grants = grants
         self._natives = natives
         self._timeout_s = timeout_s
         self._output_chars = output_chars
         self._bus = bus
+        self._files = files
 
     async def run(self, call: ToolCall) -> ToolResult:
         """Run one call to its end; it has its tool.finished event whatever happens, also when cancelled."""
-        decision = self._policy.decide(call)
+        site, routed = self._locate(call)
+        decision = site.policy.decide(routed, offered=call.name)
         if decision.verdict != "allow":
+            if decision.verdict == "ask":
+                self._tell_approval_needed(call, routed, site)
             reason = decision.reason or "This call needs an approval, and nobody can give one here."
             result = ToolResult(content=reason, outcome="error")
             await self._log.append([Draft("tool.finished", self._turn, finished_data(call, result))])
             return result
-        await self._log.append([Draft("tool.started", self._turn, self._started_data(call))])
-        if self._skills.answers(call):
-            return await self._load_skill(call)
-        return await self._execute(call)
+        await self._log.append([Draft("tool.started", self._turn, self._started_data(call, routed, site))])
+        if self._skills.answers(routed, site.further):
+            return await self._load_skill(call, routed, site)
+        return await self._execute(call, routed, site)
 
-    async def _load_skill(self, call: ToolCall) -> ToolResult:
-        loaded = self._skills.answer(call)
+    def _tell_approval_needed(self, call: ToolCall, routed: ToolCall, site: Site) -> None:
+        self._bus.emit("approval.needed", {"count": 1}, {**self._whose(routed), "place": site.place})
+
+    def _whose(self, call: ToolCall) -> dict[str, str]:
+        """What every event of a call says, so that they can be put together. The id is the model's."""
+        return {"session": self._log.record.id, "turn": self._turn, "call": call.id, "tool": call.name}
+
+    def _locate(self, call: ToolCall) -> tuple[Site, ToolCall]:
+        """Where the call runs, decided by the name of the tool, and the call as it is made there."""
+        if call.argv is not None:
+            return self._main, call
+        if self._natives is not None and call.name in self._natives.owners:
+            return replace(self._main, place=NATIVE, backend=NATIVE, workspace=self._natives), call
+        if call.name == HAND_OVER and self._hand_over is not None:
+            return replace(self._main, place=HAND_OVER, backend=HAND_OVER, workspace=self._hand_over), call
+        route = self._by_name.get(call.name)
+        if route is None:
+            return self._main, call
+        return self._sites.get(route.place, self._main), replace(call, name=route.tool)
+
+    async def _load_skill(self, call: ToolCall, routed: ToolCall, site: Site) -> ToolResult:
+        loaded = self._skills.answer(routed, site.further)
         data = finished_data(call, loaded.result)
         if loaded.holds is not None:
             data["skill_loaded"] = dict(loaded.holds)
@@ -112,38 +183,33 @@ class ToolRun:
             await self._log.append([Draft("tool.finished", self._turn, data)])
         return loaded.result
 
-    async def _execute(self, call: ToolCall) -> ToolResult:
+    async def _execute(self, call: ToolCall, routed: ToolCall, site: Site) -> ToolResult:
         began = time.monotonic()
-        workspace, backend = self._place(call)
-        meta = {"tool": call.name, "backend": backend}
+        meta = {**self._whose(routed), "backend": site.backend, "place": site.place}
         self._bus.emit("execute.start", {"system_time": time.time()}, meta)
         output = _Output(self._log, self._turn, call, self._output_chars)
         try:
-            result = await self._perform(call, output, workspace)
+            result = await self._perform(routed, output, site)
         except BackendUnavailable as error:
-            result = ToolResult(content=f"The {backend} backend cannot run this: {error}", outcome="error")
+            result = ToolResult(content=f"{site.shown} cannot run this: {error}", outcome="error")
         except trio.Cancelled:
             result = _cancelled(output, began)
-            self._tell(call, result, time.monotonic() - began, meta)
-            await self._finish(call, output, result)
+            self._tell(routed, result, time.monotonic() - began, meta)
+            await self._finish(call, output, result, site)
             raise
         except Exception as error:
             self._bus.emit("execute.exception", {"duration": time.monotonic() - began}, {**meta, "error": repr(error)})
-            await self._finish(call, output, ToolResult(content="An internal error ended this call.", outcome="error"))
+            failed = ToolResult(content="An internal error ended this call.", outcome="error")
+            await self._finish(call, output, failed, site)
             raise
-        self._tell(call, result, time.monotonic() - began, meta)
-        await self._finish(call, output, result)
-        return result
+        self._tell(routed, result, time.monotonic() - began, meta)
+        return await self._finish(call, output, result, site)
 
-    def _place(self, call: ToolCall) -> tuple[Workspace, str]:
-        """Where the call runs, and its backend's name: decided by the name of the tool."""
-        if self._natives is not None and call.argv is None and call.name in self._natives.owners:
-            return self._natives, NATIVE
-        return self._workspace, self._backend
-
-    async def _perform(self, call: ToolCall, output: _Output, workspace: Workspace) -> ToolResult:
+    async def _perform(self, call: ToolCall, output: _Output, site: Site) -> ToolResult:
+        if site.workspace is None:
+            raise BackendUnavailable(site.why)
         try:
-            granted = await self._grants.judge(call)
+            granted = await site.grants.judge(call)
         except SecretUnavailable as error:
             _log.warning("a call was not run: %s", error)
             content = "The call was not run, since a secret of its skill cannot be had: see skillctl skills status."
@@ -157,31 +223,53 @@ class ToolRun:
             hidden=granted.hidden,
             emit=output.emit,
         )
-        result = await workspace.execute(granted.call, context)
+        result = await self._run(site.workspace, granted.call, context, site)
         return replace(result, content=granted.redactor.text(result.content))
 
-    async def _finish(self, call: ToolCall, output: _Output, result: ToolResult) -> None:
-        """What has run has a result in the log, whatever happens to the turn meanwhile. Waits for the disk only."""
+    async def _run(self, workspace: Workspace, call: ToolCall, context: ToolContext, site: Site) -> ToolResult:
+        """The call itself, within what the workspace may hold."""
+        if (refused := self._files.refusal(call.name)) is not None:
+            return refused
+        try:
+            placed = await self._files.placed(call, workspace, site.place)
+        except (ArtifactError, Refused) as error:
+            return ToolResult(content=f"Not run: {error.code}: {error.message}", outcome="error")
+        return await self._files.bounded(lambda: workspace.execute(placed, context), site.place)
+
+    async def _finish(self, call: ToolCall, output: _Output, result: ToolResult, site: Site) -> ToolResult:
+        """What has run has a result in the log, whatever happens to the turn meanwhile. Waits for the disk only.
+
+        In the same commit are the files that it changed; the result says so if they are too many.
+        """
+        told, files = result, self._files
+
+        def finished() -> Sequence[Draft]:
+            nonlocal told
+            told = files.noted(result)
+            return [Draft("tool.finished", self._turn, finished_data(call, told))]
+
         with trio.CancelScope(shield=True):
             await output.end()
-            await self._log.append([Draft("tool.finished", self._turn, finished_data(call, result))])
+            await files.append(finished, self._turn, place=site.place)
+        return told
 
     def _tell(self, call: ToolCall, result: ToolResult, seconds: float, meta: dict[str, str]) -> None:
         self._bus.emit("execute.stop", {"duration": seconds}, {**meta, "outcome": result.outcome})
-        told = {"tool": call.name, "success": not result.is_error}
+        told = {**self._whose(call), "success": not result.is_error}
         self._bus.emit("conversation.tool_call", {"duration": seconds}, told)
         self._bus.emit(f"backend.{meta['backend']}.tool_call", {"duration": seconds}, told)
 
-    def _started_data(self, call: ToolCall) -> dict[str, Any]:
+    def _started_data(self, call: ToolCall, routed: ToolCall, site: Site) -> dict[str, Any]:
         data: dict[str, Any] = {
             "id": call.id,
             "name": call.name,
             "input": dict(call.input),
-            "backend": self._place(call)[1],
+            "backend": site.backend,
+            "place": site.place,
         }
-        if call.name in READ_ONLY_TOOLS or call.name == LOAD_SKILL:
+        if routed.name in READ_ONLY_TOOLS or routed.name == LOAD_SKILL:
             data["read_only"] = True
-        pin = self._skills.note(call)
+        pin = self._skills.note(routed, site.further)
         if pin is not None:
             data["skill"] = {"name": pin.skill.name, "digest": pin.skill.digest}
         return data

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from skill_actors.errors import Refused
+from skill_actors.files.names import check_name
 from skill_actors.ids import is_id
 from skill_actors.models.base import Usage
 from skill_actors.sessions.events import EVENT_TYPES, TURN_ENDINGS, Event
@@ -31,6 +32,7 @@ __all__ = ["FORMAT", "Transcript", "end_line", "event_line", "head_line", "read_
 FORMAT: Final = 1
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
+_HOSTED_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _MAX_SEQ: Final = 2**53
 _MAX_DEPTH: Final = 64
 _MAX_COST_USD: Final = 1e12
@@ -275,6 +277,8 @@ def _message(data: dict[str, Any]) -> bool:
     content, usage = data.get("content"), data.get("usage")
     if not isinstance(content, list) or not isinstance(data.get("model"), str):
         return False
+    if not isinstance(data.get("container"), str | None):
+        return False
     return (usage is None or _is_usage(usage)) and all(isinstance(block, dict) and _block(block) for block in content)
 
 
@@ -317,6 +321,28 @@ def _ending(data: dict[str, Any]) -> bool:
     )
 
 
+def _file(data: dict[str, Any]) -> bool:
+    name, file_id, size = data.get("name"), data.get("file_id"), data.get("size")
+    texts = (data.get(field) for field in ("source", "checksum", "modified", "content_type"))
+    if not isinstance(name, str) or not (size is None or _is_count(size)):
+        return False
+    if not all(isinstance(text, str | None) for text in texts):
+        return False
+    return file_id is None or (_is_hosted_id(file_id) and data.get("source") is not None and _is_file_name(name))
+
+
+def _is_hosted_id(value: Any) -> bool:
+    return isinstance(value, str) and _HOSTED_ID.fullmatch(value) is not None
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        check_name(name)
+    except Refused:
+        return False
+    return True
+
+
 def _is_usage(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_count, value.values()))
 
@@ -327,6 +353,7 @@ def _is_duration(value: Any) -> bool:
 
 _DATA: Final[Mapping[str, Callable[[dict[str, Any]], bool]]] = {
     **dict.fromkeys(TURN_ENDINGS, _ending),
+    **dict.fromkeys(("file.created", "file.changed", "file.deleted"), _file),
     "turn.queued": _queued,
     "model.message": _message,
     "model.delta": _delta,

@@ -15,6 +15,7 @@ import trio
 
 from skill_actors.errors import Refused
 from skill_actors.ids import is_id
+from skill_actors.sessions.place_folders import folders_of_session
 
 __all__ = ["check_files", "remove_workspace", "write_files"]
 
@@ -81,10 +82,15 @@ def _write_all(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
 
 
 async def remove_workspace(workspaces: Path, session: str) -> None:
-    """Remove a session's files. Links are removed, not followed."""
+    """Remove a session's files, those of all its places. Links are removed, not followed."""
     if not is_id(session, "ses"):
         raise ValueError(f"{session!r} is not a session id")
-    await trio.to_thread.run_sync(_remove_tree, workspaces / session)
+    await trio.to_thread.run_sync(_remove_folders, workspaces, session)
+
+
+def _remove_folders(workspaces: Path, session: str) -> None:
+    for folder in folders_of_session(workspaces, session):
+        _remove_tree(folder)
 
 
 def _remove_tree(root: Path) -> None:

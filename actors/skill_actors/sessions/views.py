@@ -99,7 +99,7 @@ def ending_view(
     return data
 
 
-def tell_turn_stop(bus: Bus, session: str, outcome: str, ending: Mapping[str, Any]) -> None:
+def tell_turn_stop(bus: Bus, ended: TurnRecord, ending: Mapping[str, Any]) -> None:
     """Tell of a turn's ending, whatever kind: what is not known of it is absent, not zero."""
     facts: dict[str, float] = dict(ending["usage"])
     if ending["duration_ms"] is not None:
@@ -107,10 +107,12 @@ def tell_turn_stop(bus: Bus, session: str, outcome: str, ending: Mapping[str, An
     if ending["cost_usd"] is not None:
         facts["cost_usd"] = ending["cost_usd"]
     meta = {
-        "outcome": outcome,
+        "outcome": ended.status,
         "stop_reason": ending["stop_reason"],
+        "code": ending["error"]["code"] if "error" in ending else "",
         "model": ending["model"] or "",
-        "session": session,
+        "session": ended.session,
+        "turn": ended.id,
     }
     bus.emit("turn.stop", facts, meta)
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from skill_actors.skills.activation import LOAD_SKILL
 
-__all__ = ["MAX_LINE_CHARS", "TOOL_NAMES", "ToolRule", "covers", "read_rules", "tool_called"]
+__all__ = ["MAX_LINE_CHARS", "TOOL_NAMES", "ToolRule", "covers", "read_rules", "tool_called", "tool_ruled"]
 
 MAX_LINE_CHARS: Final = 16_384
 
@@ -29,7 +29,8 @@ TOOL_NAMES: Final[Mapping[str, str]] = {
     "Write": "create_file",
     "Edit": "str_replace",
 }
-_OURS: Final = frozenset({*TOOL_NAMES.values(), LOAD_SKILL})
+_OURS: Final = frozenset({*TOOL_NAMES.values(), LOAD_SKILL, "code_execution", "hand_over"})
+_PLACED: Final = re.compile(rf"[a-z][a-z0-9-]{{0,31}}_(?:{'|'.join(TOOL_NAMES.values())})")
 _NATIVE: Final = re.compile(r"[\w-]+_(?:execute|read|write|modify)")
 _WRITTEN: Final = re.compile(r"([^\s,()]+)(?:\(([^()]*)\))?")
 _SHELL_MEANS_MORE: Final = frozenset(";&|<>`$()\\\n\r\0")
@@ -97,6 +98,11 @@ def tool_called(name: str) -> str | None:
     """Our name of the tool of this name, ours or Claude Code's; None if there is no such one."""
     name = TOOL_NAMES.get(name, name)
     return name if name in _OURS or _NATIVE.fullmatch(name) else None
+
+
+def tool_ruled(name: str) -> str | None:
+    """The same, and also for a tool of a further place of a conversation, such as `build_bash_tool`."""
+    return tool_called(name) or (name if _PLACED.fullmatch(name) else None)
 
 
 def _rule(text: str) -> ToolRule | None:

@@ -26,10 +26,11 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativePart:
-    """The class of a native skill, and by callback the tools that it offers."""
+    """The class of a native skill, by callback the tools that it offers, and whether its calls may run side by side."""
 
     code: NativeCode
     tools: Mapping[str, Mapping[str, Any]]
+    parallel: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

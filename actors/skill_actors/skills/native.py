@@ -106,7 +106,7 @@ class NativeLoader:
             described = self._look_at(code, again)
         except BadSkill as bad:
             return _refused(bad)
-        return replace(skill, native=NativePart(code=code, tools=_shown(described.tools)))
+        return replace(skill, native=NativePart(code=code, tools=_shown(described.tools), parallel=described.parallel))
 
     def _check_trust(self, skill: Skill) -> None:
         trusted = _folder_of(skill, self._trusted)

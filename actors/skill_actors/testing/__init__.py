@@ -9,6 +9,12 @@ Both give the same answers, written as small values, and check requests as the A
 
     model = ScriptedModel([Reply([ToolUse("bash_tool", {"command": "ls"})]), Reply([Text("done")])])
 
+Hosted execution is part of both: `CodeExecution` in a reply runs a command in a container and leaves files, and the
+server has the Skills and Files endpoints:
+
+    Reply([CodeExecution("python make.py", files={"report.xlsx": data}), Text("Here it is.")])
+    api.hosted.files.files, api.hosted.skills.custom(), api.hosted.expire()
+
 `skill_actors.testing.backends` measures whether a backend does what it claims.
 
 `serve_in_thread(FakeMessagesApi(...))` serves programs under test that are processes of their own, and
@@ -16,9 +22,12 @@ Both give the same answers, written as small values, and check requests as the A
 """
 
 from skill_actors.testing.api_server import FakeMessagesApi, RecordedRequest, open_fake_api, serve_in_thread
+from skill_actors.testing.hosted import FakeContainer, FakeHosted
 from skill_actors.testing.load_reply import default_reply
 from skill_actors.testing.replies import (
     Answer,
+    CodeEdit,
+    CodeExecution,
     Cut,
     Failure,
     Garbage,
@@ -43,8 +52,12 @@ from skill_actors.testing.scripted import ScriptedModel
 
 __all__ = [
     "Answer",
+    "CodeEdit",
+    "CodeExecution",
     "Cut",
     "Failure",
+    "FakeContainer",
+    "FakeHosted",
     "FakeMessagesApi",
     "Garbage",
     "HangUp",

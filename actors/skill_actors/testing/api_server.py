@@ -1,7 +1,8 @@
 """A fake Messages API: a real HTTP server on loopback that answers what a test tells it to.
 
 Each request is checked as the API checks it (key, fields, order of messages, pairs of calls and results), then
-answered by the next queued answer, else by `respond`. Whatever happens is recorded.
+answered by the next queued answer, else by `respond`. Whatever happens is recorded. The Skills and Files endpoints
+answer by themselves, from what was uploaded and what code in containers made: see `hosted`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import h11
 import trio
 
 from skill_actors.testing.connection import Connection, ConnectionOver
+from skill_actors.testing.hosted import FakeHosted
 from skill_actors.testing.load_reply import default_reply
 from skill_actors.testing.message_events import Event, Fail, Hold, Sleep, error_body, message_of, steps
 from skill_actors.testing.replies import (
@@ -33,11 +35,13 @@ from skill_actors.testing.replies import (
     Stall,
     StreamError,
 )
-from skill_actors.testing.request_check import check_request
+from skill_actors.testing.request_check import check_headers, check_request
+from skill_actors.testing.wire import Call, Refusal, Sent, parse_form
 
 __all__ = ["FakeMessagesApi", "RecordedRequest", "open_fake_api", "serve_in_thread"]
 
 _MAX_BODY_BYTES: Final = 32_000_000
+_HOSTED: Final = ("/v1/skills", "/v1/files")
 _SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key"})
 _TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request_error",
@@ -61,7 +65,7 @@ class RecordedRequest:
 
     Args:
         headers: names in lower case; of keys only the last four characters are shown.
-        body: parsed JSON, or None if there was none.
+        body: parsed JSON, or None if there was none; of a form its fields, and name and file name of each file.
         connection: number of the connection it came on, from 1.
         status: of the answer; 0 before it.
         outcome: "client_gone" means that the client closed the connection before the answer was complete.
@@ -87,6 +91,7 @@ class FakeMessagesApi:
         answers: given in order to the first valid requests.
         respond: asked when no answer is queued.
         api_keys: keys that are accepted; None for any.
+        hosted: containers, skills and files; new and empty by default.
 
     """
 
@@ -96,13 +101,15 @@ class FakeMessagesApi:
         *,
         respond: Respond = default_reply,
         api_keys: Collection[str] | None = None,
+        hosted: FakeHosted | None = None,
     ) -> None:
+        self.hosted = hosted or FakeHosted()
         self.requests: list[RecordedRequest] = []
         self.port = 0
         self._answers = deque(answers)
         self._respond = respond
         self._api_keys = api_keys
-        self._paused: set[str] = set()
+        self._interruptions: list[_Interruption] = []
         self._changed = trio.Event()
         self._connections = 0
 
@@ -114,6 +121,15 @@ class FakeMessagesApi:
     def enqueue(self, *answers: Answer) -> None:
         """Append answers to the queue; from any thread."""
         self._answers.extend(answers)
+
+    def interrupt(self, method: str, path: str, answer: HttpError | HangUp, *, after: bool = False) -> None:
+        """Let the next request of this method, whose path begins so, end like this; `after` it has taken effect."""
+        self._interruptions.append(_Interruption(method, path, answer, after))
+
+    @property
+    def interruptions(self) -> int:
+        """How many have not met their request yet."""
+        return len(self._interruptions)
 
     @property
     def bodies(self) -> list[Any]:
@@ -152,7 +168,7 @@ class FakeMessagesApi:
         connection.request_id = f"req_fake_{len(self.requests):06}"
         outcome: Outcome = "failed"
         try:
-            answer = self._refusal(record, key, len(content)) or self._answer(record.body)
+            answer = self._refusal(record, key, len(content)) or self._answer(record, content)
             if await connection.watch(self._send, connection, record, answer):
                 outcome = "client_gone"
                 raise ConnectionOver
@@ -169,30 +185,61 @@ class FakeMessagesApi:
         self._changed = trio.Event()
 
     def _refusal(self, record: RecordedRequest, key: str | None, body_bytes: int) -> HttpError | None:
-        if record.path.partition("?")[0] != "/v1/messages":
+        path = record.path.partition("?")[0]
+        is_message = path == "/v1/messages"
+        if not is_message and not path.startswith(_HOSTED):
             return HttpError(404, message=f"no such path: {record.path}")
-        if record.method != "POST":
+        if is_message and record.method != "POST":
             return HttpError(405, "invalid_request_error", "Method Not Allowed")
         if key is None or (self._api_keys is not None and key not in self._api_keys):
             return HttpError(401, message="invalid x-api-key" if key else "x-api-key header is required")
-        if body_bytes > _MAX_BODY_BYTES:
+        if is_message and body_bytes > _MAX_BODY_BYTES:
             return HttpError(413, message="Request exceeds the maximum size")
-        if "anthropic-version" not in record.headers:
-            return HttpError(400, message="anthropic-version: header is required")
+        if problem := check_headers(record.headers):
+            return HttpError(400, message=problem)
+        return self._message_refusal(record) if is_message else None
+
+    def _message_refusal(self, record: RecordedRequest) -> HttpError | None:
         if record.body is None:
             return HttpError(400, message="The request body is not valid JSON")
-        problem = check_request(record.body, self._paused)
-        return HttpError(400, message=problem) if problem else None
+        problem = check_request(record.body, self.hosted.paused, version=record.headers["anthropic-version"])
+        return HttpError(400, message=problem) if problem else self.hosted.refusal(record.body)
 
-    def _answer(self, body: Mapping[str, Any]) -> Answer:
-        answer = self._answers.popleft() if self._answers else self._respond(body)
-        if isinstance(answer, Reply) and answer.stop_reason == "pause_turn":
-            calls = [block for block in message_of(answer, body)["content"] if block["type"] == "server_tool_use"]
-            self._paused.update(block["id"] for block in calls)
-        return answer
+    def _answer(self, record: RecordedRequest, content: bytes) -> Answer | Sent:
+        interruption = next((each for each in self._interruptions if each.meets(record)), None)
+        if interruption is not None:
+            self._interruptions.remove(interruption)
+            if interruption.after:
+                self._effect(record, content)
+            return interruption.answer
+        return self._effect(record, content)
 
-    async def _send(self, connection: Connection, record: RecordedRequest, answer: Answer) -> None:
+    def _effect(self, record: RecordedRequest, content: bytes) -> Answer | Sent:
+        if record.path.startswith(_HOSTED):
+            return self._endpoint(record, content)
+        answer = self._answers.popleft() if self._answers else self._respond(record.body)
+        if not isinstance(answer, Reply):
+            return answer
+        played = self.hosted.play(answer, record.body)
+        if played.stop_reason == "pause_turn":
+            message = message_of(played, record.body)
+            self.hosted.remember(message["content"], record.body, (message["container"] or {}).get("id"))
+        return played
+
+    def _endpoint(self, record: RecordedRequest, content: bytes) -> HttpError | Sent:
+        call = Call.of(record.method, record.path, record.headers, content)
+        try:
+            if record.headers.get("content-type", "").startswith("multipart/"):
+                record.body = parse_form(record.headers, content).summary()
+            return self.hosted.answer(call)
+        except Refusal as refusal:
+            return HttpError(refusal.status, refusal.type, refusal.message, details={"error_code": refusal.error_code})
+
+    async def _send(self, connection: Connection, record: RecordedRequest, answer: Answer | Sent) -> None:
         match answer:
+            case Sent():
+                record.status = 200
+                await connection.send_whole(200, answer.content_type, answer.bytes, answer.headers)
             case HangUp():
                 raise ConnectionOver
             case HttpError():
@@ -209,6 +256,17 @@ class FakeMessagesApi:
                 await connection.send_whole(200, "application/json", body)
             case _:
                 assert_never(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Interruption:
+    method: str
+    path: str
+    answer: HttpError | HangUp
+    after: bool
+
+    def meets(self, record: RecordedRequest) -> bool:
+        return record.method == self.method and record.path.startswith(self.path)
 
 
 async def _stream_reply(connection: Connection, reply: Reply, body: Mapping[str, Any]) -> None:
@@ -270,7 +328,10 @@ def _error_content(error: HttpError) -> tuple[str, bytes]:
     if error.text is not None:
         return "text/html", error.text.encode()
     kind = error.type or _TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-    return "application/json", json.dumps(error_body(kind, error.message)).encode()
+    body = error_body(kind, error.message)
+    if details := {name: value for name, value in error.details.items() if value is not None}:
+        body["error"]["details"] = details
+    return "application/json", json.dumps(body).encode()
 
 
 def _error_headers(error: HttpError) -> Mapping[str, str]:
@@ -280,10 +341,14 @@ def _error_headers(error: HttpError) -> Mapping[str, str]:
 
 @asynccontextmanager
 async def open_fake_api(
-    answers: Iterable[Answer] = (), *, respond: Respond = default_reply, api_keys: Collection[str] | None = None
+    answers: Iterable[Answer] = (),
+    *,
+    respond: Respond = default_reply,
+    api_keys: Collection[str] | None = None,
+    hosted: FakeHosted | None = None,
 ) -> AsyncIterator[FakeMessagesApi]:
     """Serve a fake API while the block runs, in the same loop."""
-    api = FakeMessagesApi(answers, respond=respond, api_keys=api_keys)
+    api = FakeMessagesApi(answers, respond=respond, api_keys=api_keys, hosted=hosted)
     async with trio.open_nursery() as nursery:
         await nursery.start(api.serve)
         yield api

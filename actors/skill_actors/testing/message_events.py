@@ -15,6 +15,8 @@ from typing import Any, assert_never
 
 from skill_actors.models.base import Block, Usage
 from skill_actors.testing.replies import (
+    CodeEdit,
+    CodeExecution,
     Failure,
     Part,
     RedactedThinking,
@@ -170,6 +172,8 @@ def _block(part: Part, id: str) -> Block:
             return {"type": "server_tool_use", **fields}
         case Whole(block):
             return dict(block)
+        case CodeExecution() | CodeEdit():
+            raise TypeError(f"{type(part).__name__} is played by the hosted side before events are made of it")
         case _:
             assert_never(part)
 
@@ -193,6 +197,8 @@ def _stop_reason(reply: Reply) -> str:
 
 
 def _container(reply: Reply) -> Event | None:
+    if isinstance(reply.container, Mapping):
+        return dict(reply.container)
     return {"id": reply.container, "expires_at": "2099-01-01T00:00:00Z"} if reply.container else None
 
 

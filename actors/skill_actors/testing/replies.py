@@ -7,14 +7,17 @@ HttpError(429, retry_after_s=1)
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from skill_actors.models.base import Usage
 
 __all__ = [
     "Answer",
+    "CodeEdit",
+    "CodeExecution",
     "Cut",
     "Failure",
     "Garbage",
@@ -86,7 +89,63 @@ class Whole:
     block: Mapping[str, Any]
 
 
-Part = Text | Thinking | RedactedThinking | ToolUse | ServerToolUse | Whole
+Half = Literal["call", "result"]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeExecution:
+    """A command that the API runs in its container: the call and its result, and the files it makes, by name.
+
+    Args:
+        error: the API's code in place of a result, such as "execution_time_exceeded".
+        half: "call" leaves the result out, for a turn that pauses; "result" gives that of the call that waits.
+
+    """
+
+    command: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    return_code: int = 0
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    error: str | None = None
+    half: Half | None = None
+    id: str | None = None
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        return {"command": self.command}
+
+
+@dataclass(frozen=True, slots=True)
+class CodeEdit:
+    """A call of the API's text editor in its container, and its result; `error` and `half` as for CodeExecution."""
+
+    command: Literal["view", "create", "str_replace"]
+    path: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    error: str | None = None
+    half: Half | None = None
+    id: str | None = None
+
+    @property
+    def input(self) -> Mapping[str, Any]:
+        return {"command": self.command, "path": self.path, **self.fields}
+
+    @property
+    def result(self) -> dict[str, Any]:
+        kind = f"text_editor_code_execution_{self.command}_result"
+        match self.command:
+            case "view":
+                lines = self.text.count("\n") + 1
+                return {"type": kind, "file_type": "text", "content": self.text, "num_lines": lines, "start_line": 1}
+            case "create":
+                return {"type": kind, "is_file_update": False}
+            case "str_replace":
+                return {"type": kind, "lines": self.text.splitlines()}
+
+
+Part = Text | Thinking | RedactedThinking | ToolUse | ServerToolUse | Whole | CodeExecution | CodeEdit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +191,7 @@ class Reply:
         blocks: what it says, in order.
         stop_reason: None means tool_use if the last block is a ToolUse, else end_turn.
         usage: None means counted from the words of the request and the answer.
+        container: id of the one it ran in, or its whole description; None where `CodeExecution` makes one.
         delay_s: wait before each delta; `first_delay_s`: wait before the first event.
         chunk_chars: length of a delta; odd, so that chunks end in the middle of words and escapes.
         stamped: the server puts time.monotonic_ns() for @NOW@ in a delta as it sends it; with "@NOW@ " as text and
@@ -146,7 +206,7 @@ class Reply:
     stop_details: Mapping[str, Any] | None = None
     usage: Usage | None = None
     model: str | None = None
-    container: str | None = None
+    container: str | Mapping[str, Any] | None = None
     delay_s: float = 0.0
     first_delay_s: float = 0.0
     chunk_chars: int = 7
@@ -157,7 +217,8 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class HttpError:
-    """An answer that is no message. `text`, where given, is the whole body (a proxy's page, say)."""
+    """An answer that is no message. `text`, where given, is the whole body (a proxy's page, say); `details` are the
+    error's."""
 
     status: int
     type: str | None = None
@@ -166,6 +227,7 @@ class HttpError:
     headers: Mapping[str, str] = field(default_factory=dict)
     text: str | None = None
     delay_s: float = 0.0
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +245,8 @@ _PARTS: Mapping[str, type[Any]] = {
     "tool_use": ToolUse,
     "server_tool_use": ServerToolUse,
     "whole": Whole,
+    "code_execution": CodeExecution,
+    "code_edit": CodeEdit,
 }
 _FAILURES: Mapping[str, type[Any]] = {"stream_error": StreamError, "stall": Stall, "cut": Cut, "garbage": Garbage}
 
@@ -191,7 +255,7 @@ def parse_answer(data: Mapping[str, Any]) -> Answer:
     """An answer written as JSON: the fields of Reply, HttpError ({"status": 429, ...}) or HangUp ({"hang_up": true}).
 
     Blocks name their kind: {"kind": "text", "text": "..."}, {"kind": "tool_use", "name": "...", "input": {}}; so do
-    failures: {"kind": "cut", "after": 3}.
+    failures: {"kind": "cut", "after": 3}. Files of a code_execution are base64, by name.
 
     Raises:
         ValueError: if a kind or a field is unknown, or one is missing.
@@ -217,4 +281,7 @@ def _of_kind(data: Mapping[str, Any], kinds: Mapping[str, type[Any]]) -> Any:
     kind = str(data.get("kind"))
     if kind not in kinds:
         raise ValueError(f"a scripted answer names the kind {kind!r}; known are {', '.join(sorted(kinds))}")
-    return kinds[kind](**{name: value for name, value in data.items() if name != "kind"})
+    fields = {name: value for name, value in data.items() if name != "kind"}
+    if kind == "code_execution":
+        fields["files"] = {name: base64.b64decode(text) for name, text in fields.pop("files", {}).items()}
+    return kinds[kind](**fields)

@@ -9,13 +9,19 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from skill_actors.testing.betas import BETAS
 from skill_actors.testing.message_events import sign
 
-__all__ = ["check_request"]
+__all__ = ["check_headers", "check_request"]
 
+_OLD_VERSION: Final = "2023-06-01"
+_VERSIONS: Final = (_OLD_VERSION, "2026-10-21")
+_MAX_SKILLS: Final = 20
+_MAX_BREAKPOINTS: Final = 4
 _MAX_OUTPUT_TOKENS: Final = 128_000
 _NO_FORCED_TOOL: Final = ("claude-fable-5-1", "claude-opus-5-5")
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
+_CODE_EXECUTION: Final = re.compile("code_execution_(20250522|20250825|20260120|20260521)")
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 _FIELDS: Final = frozenset(
@@ -23,6 +29,8 @@ _FIELDS: Final = frozenset(
     | {"thinking", "container", "cache_control", "service_tier", "output_config", "inference_geo", "speed"}
     | {"mcp_servers", "context_management", "diagnostics"}
 )
+_OUTPUT_FIELDS: Final = frozenset({"effort", "format", "task_budget"})
+_OLD_FIELDS: Final = frozenset({"temperature", "top_p", "top_k"})  # gone with the version of October 2026
 # kind of block -> fields it must have, fields it may have besides; kinds of server tools are not looked into
 _BLOCKS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
     "text": (frozenset({"text"}), frozenset({"citations", "cache_control"})),
@@ -40,28 +48,51 @@ _USER_KINDS: Final = frozenset({"text", "image", "document", "tool_result", "con
 _NOT_ASSISTANT: Final = frozenset({"image", "document", "tool_result", "container_upload"})
 
 
-def check_request(body: object, paused: Collection[str] = ()) -> str | None:
+def check_headers(headers: Mapping[str, str]) -> str | None:
+    """Why the API would refuse a request with these headers (names in lower case), whatever its body; None if not."""
+    version = headers.get("anthropic-version")
+    if version is None:
+        return "anthropic-version: header is required"
+    if version not in _VERSIONS:
+        return f"anthropic-version: {version} is not a valid version"
+    asked = [name.strip() for name in headers.get("anthropic-beta", "").split(",") if name.strip()]
+    if unknown := [name for name in asked if name not in BETAS]:
+        values = ", ".join(f"`{name}`" for name in unknown)
+        return f"Unexpected value(s) {values} for the `anthropic-beta` header."
+    return None
+
+
+def check_request(body: object, paused: Collection[str] = (), *, version: str = _VERSIONS[-1]) -> str | None:
     """Why the API would refuse this body with 400, in its words where we know them; None if it would not.
 
     Args:
         paused: ids of server tool calls in answers that ended with pause_turn; only after such an answer may the
             last message be the assistant's.
+        version: of the API, as in the header.
 
     """
     if not isinstance(body, dict):
         return "The request body is not a JSON object"
-    return next(_problems(body, paused), None)
+    taken = body if version != _OLD_VERSION else {name: body[name] for name in body if name not in _OLD_FIELDS}
+    return next(_problems(taken, paused), None)
 
 
 def _problems(body: Mapping[str, Any], paused: Collection[str]) -> Iterator[str]:
     """All that is wrong; only the first is meant, since later rules take for granted what earlier ones ask."""
     yield from _top_level(body)
     yield from _tools(body)
+    yield from _container(body)
     messages = body["messages"]
     for number, message in enumerate(messages):
         yield from _message(f"messages.{number}", message)
     yield from _order(messages, paused)
+    yield from _last_blocks(messages)
     yield from _pairs(messages)
+    yield from _server_pairs(messages)
+    yield from _programmatic(messages)
+    yield from _breakpoints(body)
+    if not _runs_code(body) and any(_kind(message, "container_upload") for message in messages):
+        yield "messages: `container_upload` blocks need the code execution tool"
 
 
 def _top_level(body: Mapping[str, Any]) -> Iterator[str]:
@@ -82,6 +113,37 @@ def _top_level(body: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(body.get("stream", False), bool):
         yield "stream: Input should be a valid boolean"
     yield from _system(body.get("system", ""))
+    yield from _output_config(body.get("output_config", {}))
+
+
+def _output_config(config: object) -> Iterator[str]:
+    if not isinstance(config, Mapping):
+        yield "output_config: Input should be a valid dictionary"
+        return
+    for field in sorted(config.keys() - _OUTPUT_FIELDS):
+        yield f"output_config.{field}: Extra inputs are not permitted"
+    form = config.get("format")
+    if form is None:
+        return
+    if not isinstance(form, Mapping) or form.keys() != {"type", "schema"} or form["type"] != "json_schema":
+        yield "output_config.format: Input should be an object with type `json_schema` and a schema"
+    elif not isinstance(form["schema"], Mapping):
+        yield "output_config.format.schema: Input should be a valid dictionary"
+    else:
+        yield from _answer_schema(form["schema"])
+
+
+def _answer_schema(schema: object) -> Iterator[str]:
+    """What the API asks of every object in the schema of an answer."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from _answer_schema(part)
+    if not isinstance(schema, Mapping):
+        return
+    if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+        yield "output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set to false"
+    for name, part in schema.items():
+        yield from _answer_schema(list(part.values()) if name == "properties" and isinstance(part, Mapping) else part)
 
 
 def _system(system: object) -> Iterator[str]:
@@ -104,11 +166,60 @@ def _tools(body: Mapping[str, Any]) -> Iterator[str]:
     if len(set(names)) != len(names):
         yield "tools: Tool names must be unique."
     for number, tool in enumerate(tools):
-        if tool.get("type", "custom") == "custom":
+        kind = str(tool.get("type", "custom"))
+        if kind == "custom":
             yield from _custom_tool(f"tools.{number}.custom", tool)
+        elif kind.startswith("code_execution_") and not _CODE_EXECUTION.fullmatch(kind):
+            yield f"tools.{number}: Input tag '{kind}' found using 'type' does not match any of the expected tags"
+        elif _CODE_EXECUTION.fullmatch(kind) and tool.get("name") != "code_execution":
+            yield f"tools.{number}.{kind}.name: Input should be 'code_execution'"
     choice = body.get("tool_choice") or {}
     if choice.get("type") in ("any", "tool") and str(body["model"]).startswith(_NO_FORCED_TOOL):
         yield "tool_choice: this model does not support forcing the use of tools"
+
+
+def _container(body: Mapping[str, Any]) -> Iterator[str]:
+    container = body.get("container")
+    if container is None or (isinstance(container, str) and container):
+        return
+    if not isinstance(container, dict):
+        yield "container: Input should be a valid string or dictionary"
+        return
+    for field in sorted(container.keys() - {"id", "skills"}):
+        yield f"container.{field}: Extra inputs are not permitted"
+    if not isinstance(container.get("id"), str | None):
+        yield "container.id: Input should be a valid string"
+    skills = container.get("skills") or []
+    if not isinstance(skills, list):
+        yield "container.skills: Input should be a valid list"
+        return
+    if len(skills) > _MAX_SKILLS:
+        yield f"container.skills: List should have at most {_MAX_SKILLS} items after validation, not {len(skills)}"
+    for number, skill in enumerate(skills):
+        yield from _hosted_skill(f"container.skills.{number}", skill)
+    if len({(skill["type"], skill["skill_id"]) for skill in skills}) != len(skills):
+        yield "container.skills: Skills must be unique"
+    if skills and not _runs_code(body):
+        yield "container.skills: Skills need the code execution tool"
+
+
+def _hosted_skill(where: str, skill: object) -> Iterator[str]:
+    if not isinstance(skill, dict):
+        yield f"{where}: Input should be a valid dictionary"
+        return
+    for field in ("type", "skill_id"):
+        if not isinstance(skill.get(field), str) or not skill[field]:
+            yield f"{where}.{field}: Field required"
+    if skill["type"] not in ("anthropic", "custom"):
+        yield f"{where}.type: Input should be 'anthropic' or 'custom'"
+    if not isinstance(skill.get("version", ""), str):
+        yield f"{where}.version: Input should be a valid string"
+    for field in sorted(skill.keys() - {"type", "skill_id", "version"}):
+        yield f"{where}.{field}: Extra inputs are not permitted"
+
+
+def _runs_code(body: Mapping[str, Any]) -> bool:
+    return any(_CODE_EXECUTION.fullmatch(str(tool.get("type"))) for tool in body.get("tools", []))
 
 
 def _custom_tool(where: str, tool: Mapping[str, Any]) -> Iterator[str]:
@@ -201,6 +312,14 @@ def _order(messages: Sequence[Mapping[str, Any]], paused: Collection[str]) -> It
         yield ("This model does not support assistant message prefill. The conversation must end with a user message.")
 
 
+def _last_blocks(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for number, message in enumerate(messages):
+        content = message["content"]
+        last = "text" if isinstance(content, str) else content[-1]["type"]
+        if message["role"] == "assistant" and last in ("thinking", "redacted_thinking"):
+            yield f"messages.{number}: The final block in an assistant message cannot be `thinking`."
+
+
 def _is_paused(message: Mapping[str, Any], paused: Collection[str]) -> bool:
     return any(block["id"] in paused for block in _kind(message, "server_tool_use"))
 
@@ -225,6 +344,55 @@ def _pairs(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             seen.add(id)
     if called:
         yield _unanswered(len(messages) - 1, called)
+
+
+def _server_pairs(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A call of the API's own tools has its result in the same answer, or in the next after tools of the client."""
+    waiting: dict[str, str] = {}
+    for number, message in enumerate(messages):
+        if message["role"] == "user":
+            continue
+        calls = waiting | {str(block["id"]): str(block["name"]) for block in _kind(message, "server_tool_use")}
+        done = [str(block.get("tool_use_id")) for block in _server_results(message)]
+        if uncalled := [id for id in done if id not in calls]:
+            yield f"messages.{number}: unexpected server tool result: {uncalled[0]} was not called"
+        waiting = {id: name for id, name in calls.items() if id not in done}
+        if number == len(messages) - 1 or _kind(message, "tool_use"):
+            continue
+        for id, name in waiting.items():
+            yield (
+                f"messages.{number}: `{name}` tool use with id `{id}` was found without a corresponding "
+                f"`{name}_tool_result` block"
+            )
+
+
+def _programmatic(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Calls that code in the container made are answered by results alone."""
+    for number, message in enumerate(messages[:-1]):
+        callers = [str((block.get("caller") or {}).get("type")) for block in _kind(message, "tool_use")]
+        answer = messages[number + 1]["content"]
+        others = isinstance(answer, str) or any(block["type"] != "tool_result" for block in answer)
+        if others and any(_CODE_EXECUTION.fullmatch(caller) for caller in callers):
+            yield f"messages.{number + 1}: only `tool_result` blocks can answer calls made by code execution"
+
+
+def _breakpoints(body: Mapping[str, Any]) -> Iterator[str]:
+    blocks = [*_listed(body.get("system")), *body.get("tools", [])]
+    for message in body["messages"]:
+        blocks += _listed(message["content"])
+    marked = sum(bool(block.get("cache_control")) for block in blocks) + bool(body.get("cache_control"))
+    if marked > _MAX_BREAKPOINTS:
+        yield f"A maximum of {_MAX_BREAKPOINTS} blocks with cache_control may be provided. Found {marked}."
+
+
+def _listed(content: object) -> list[Mapping[str, Any]]:
+    return content if isinstance(content, list) else []
+
+
+def _server_results(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    content = message["content"]
+    blocks = [] if isinstance(content, str) else content
+    return [block for block in blocks if block["type"].endswith("_tool_result") and block["type"] != "mcp_tool_result"]
 
 
 def _uncalled(where: str, id: str) -> str:

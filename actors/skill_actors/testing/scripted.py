@@ -13,6 +13,7 @@ from skill_actors.models.assembly import MessageAssembly
 from skill_actors.models.base import ModelEvent, ModelRequest
 from skill_actors.models.failures import api_failure, connection_failure, protocol_failure, stall_failure
 from skill_actors.models.request import request_body
+from skill_actors.testing.hosted import FakeHosted
 from skill_actors.testing.message_events import Fail, Hold, Sleep, error_body, message_of, steps
 from skill_actors.testing.replies import Answer, Cut, Failure, Garbage, HangUp, HttpError, Reply, Stall, StreamError
 from skill_actors.testing.request_check import check_request
@@ -32,6 +33,7 @@ class ScriptedModel:
         stall_timeout_s: after it a Stall becomes a time-out.
 
     Attributes:
+        hosted: containers, skills and files, as the fake API has them.
         requests: all requests so far.
         running: streams that are open now.
 
@@ -44,12 +46,12 @@ class ScriptedModel:
         respond: Callable[[Mapping[str, Any]], Answer] | None = None,
         stall_timeout_s: float = 120.0,
     ) -> None:
+        self.hosted = FakeHosted()
         self.requests: list[ModelRequest] = []
         self.running = 0
         self._answers = deque(answers)
         self._respond = respond
         self._stall_timeout_s = stall_timeout_s
-        self._paused: set[str] = set()
 
     @property
     def provider(self) -> str:
@@ -70,8 +72,10 @@ class ScriptedModel:
         """
         self.requests.append(request)
         body = request_body(request)
-        if problem := check_request(body, self._paused):
+        if problem := check_request(body, self.hosted.paused):
             raise api_failure(400, {}, error_body("invalid_request_error", problem))
+        if refusal := self.hosted.refusal(body):
+            raise _http_failure(refusal)
         answer = self._next(body)
         self.running += 1
         try:
@@ -100,10 +104,13 @@ class ScriptedModel:
             answer = self._respond(body)
         else:
             raise LookupError(f"the script has no answer to request {len(self.requests)}")
-        if isinstance(answer, Reply) and answer.stop_reason == "pause_turn":
-            content = message_of(answer, body)["content"]
-            self._paused.update(block["id"] for block in content if block["type"] == "server_tool_use")
-        return answer
+        if not isinstance(answer, Reply):
+            return answer
+        played = self.hosted.play(answer, body)
+        if played.stop_reason == "pause_turn":
+            message = message_of(played, body)
+            self.hosted.remember(message["content"], body, (message["container"] or {}).get("id"))
+        return played
 
     async def _events(self, reply: Reply, body: Mapping[str, Any]) -> AsyncGenerator[ModelEvent, None]:
         assembly = MessageAssembly()

@@ -8,39 +8,29 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from skill_actors import __version__
+from skilld.cli.check import Check
 from skilld.client import Client, DaemonUnreachable, SkilldError
 
 if TYPE_CHECKING:
     from skill_actors.skills.discovery import Source
     from skilld.config import Config
 
-__all__ = ["Check", "check_all"]
+__all__ = ["check_all"]
 
 _LITTLE_SPACE_BYTES: Final = 1 << 30
 _NO_SPACE_BYTES: Final = 100 << 20
 _MIN_PYTHON: Final = (3, 11)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One finding. `remedy` is empty where there is nothing to do."""
-
-    name: str
-    level: Literal["ok", "warn", "fail"]
-    message: str
-    remedy: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def check_all(socket: str | None, config_file: Path | None, environ: Mapping[str, str]) -> Iterator[Check]:
     """Look at everything, cheapest first. Without a usable configuration what depends on it is left out."""
+    from skilld.paths import find_config
+
     yield check_python(sys.version_info[:3])
     yield check_bash(environ.get("PATH"))
     yield check_daemon(socket)
@@ -53,6 +43,9 @@ def check_all(socket: str | None, config_file: Path | None, environ: Mapping[str
     yield from check_quarantine(config.daemon.state_dir / "quarantine")
     yield from check_skills(config, environ)
     yield check_model(config, environ)
+    from skilld.cli.host_checks import check_host
+
+    yield from check_host(config, config_file or find_config(environ, os.getuid()), environ)
 
 
 def check_python(version: tuple[int, ...]) -> Check:
@@ -92,17 +85,16 @@ def check_daemon(socket: str | None) -> Check:
 
 def check_config(file: Path | None, environ: Mapping[str, str]) -> tuple[Config | None, Check]:
     """The configuration the daemon would start with."""
-    from skilld.config import ConfigError, load_config
-    from skilld.paths import find_config
+    from skilld.config import ConfigError, find_and_load
 
-    path = file if file is not None else find_config(environ, os.getuid())
     try:
-        config = load_config(path, environ)
+        loaded = find_and_load(file, environ)
     except ConfigError as error:
         return None, Check(
             name="config", level="fail", message=str(error), remedy="correct it: 'skillctl config check'"
         )
-    return config, Check(name="config", level="ok", message=str(path) if path else "no file: defaults")
+    message = ", ".join(map(str, loaded.files)) or "no file: defaults"
+    return loaded.config, Check(name="config", level="ok", message=message)
 
 
 def check_socket_folder(folder: Path, uid: int) -> Check:
@@ -119,7 +111,8 @@ def check_socket_folder(folder: Path, uid: int) -> Check:
         return Check(name="socket folder", level="fail", message=message, remedy="choose a folder of your own")
     if found.st_mode & stat.S_IWOTH:
         message = f"{folder} can be written by everybody"
-        return Check(name="socket folder", level="fail", message=message, remedy=f"chmod o-w {folder}")
+        fix = partial(os.chmod, folder, stat.S_IMODE(found.st_mode) & ~stat.S_IWOTH) if found.st_uid == uid else None
+        return Check(name="socket folder", level="fail", message=message, remedy=f"chmod o-w {folder}", fix=fix)
     return Check(name="socket folder", level="ok", message=str(folder))
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from skilld.cli.checks import Check
+from skilld.cli.check import Check
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -203,6 +203,7 @@ def check_image(client: DockerClient, image: str) -> Check:
     from docker.errors import DockerException, ImageNotFound
 
     from skill_actors.backends.docker_image import FULL_IMAGE, SLIM_IMAGE
+    from skill_actors.backends.docker_image.engine import declared_volumes
 
     build = {FULL_IMAGE: "skillctl docker build", SLIM_IMAGE: "skillctl docker build --slim"}
     try:
@@ -212,6 +213,9 @@ def check_image(client: DockerClient, image: str) -> Check:
         return Check(name="image", level="fail", message=f"{image} is not there", remedy=remedy)
     except (DockerException, OSError) as error:
         return Check(name="image", level="fail", message=f"{image}: {error}", remedy="look into the engine's log")
+    if volumes := ", ".join(declared_volumes(found)):
+        message = f"{image} declares volumes ({volumes}), which calls could fill the disk of the engine with"
+        return Check(name="image", level="fail", message=message, remedy="make one without VOLUME")
     size_mib = int(found.attrs["Size"]) // _MIB
     made = str(found.attrs.get("Created", ""))[:10]
     return Check(name="image", level="ok", message=f"{image}, {size_mib} MiB, of {made}")

@@ -47,6 +47,7 @@ class Narrator:
                 self._model = str(data["model"]) if data.get("model") else self._model
                 self._write_rest(_text_of(data.get("content", ())), self._message)
                 self._message = ""
+                self._tell_hosted(data.get("content", ()))
             case "tool.started":
                 self._tool_started(data)
             case "tool.finished":
@@ -55,6 +56,8 @@ class Narrator:
                 self._console.note(f"[the skill {data.get('name')} was changed since it was loaded here]")
             case "session.restarted":
                 self._console.note("[the daemon was restarted]")
+            case "session.container_lost":
+                self._console.note("[the container of hosted execution is gone; a new one is used]")
             case "session.forked":
                 self._console.note(f"[forked from {data.get('session')} at {data.get('seq')}]")
             case "session.imported":
@@ -88,6 +91,12 @@ class Narrator:
         self._tools[str(data.get("id"))] = name
         self._message = self._answer = ""
         self._console.note(f"[{name}] {_what(data)}")
+
+    def _tell_hosted(self, content: Any) -> None:
+        """Code that the API has run within the answer."""
+        for block in content:
+            if block.get("type") == "server_tool_use":
+                self._console.note(f"[{block.get('name', 'tool')}, hosted] {_what(block)}")
 
     def _tool_finished(self, data: Mapping[str, Any]) -> None:
         name = self._tools.pop(str(data.get("id")), None) or str(data.get("name", "tool"))

@@ -23,6 +23,7 @@ __all__ = [
     "prepare_streams",
     "print_json",
     "print_table",
+    "size_text",
     "wants_style",
 ]
 
@@ -126,6 +127,18 @@ def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def size_text(count: int | None) -> str:
+    """A number of bytes for people: 999 B, 12.3 MiB; a dash where it is not known."""
+    if count is None or count < 1024:
+        return "-" if count is None else f"{count} B"
+    value, unit = count / 1024, "KiB"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.1f} {unit}"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, RequestTimeout, SkilldError
 from skilld.client.events import TURN_ENDINGS, Event
 from skilld.client.sync import Client, socket_path
-from skilld.client.wire import Accepted
+from skilld.client.wire import Accepted, Upload
 
 if TYPE_CHECKING:
     from skilld.client.aio import AsyncClient
@@ -33,6 +33,7 @@ __all__ = [
     "ProtocolError",
     "RequestTimeout",
     "SkilldError",
+    "Upload",
     "socket_path",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
@@ -15,8 +15,8 @@ from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolErro
 from skilld.client.events import Cursor, Event, SseDecoder
 from skilld.client.over_httpx import AsyncHttpxTransport
 from skilld.client.over_trio import AsyncAnswer, open_stream
-from skilld.client.sync import naming_key, socket_path
-from skilld.client.wire import Accepted, Call, Json, Request
+from skilld.client.sync import as_upload, naming_key, socket_path
+from skilld.client.wire import Accepted, Call, Json, Request, Upload
 
 __all__ = ["AsyncClient"]
 
@@ -80,6 +80,10 @@ class AsyncClient:
         """Counts and settings of the running daemon."""
         return await self._do(wire.get("/v1/status"))
 
+    async def reload_config(self) -> Json:
+        """Have the configuration read again; `applied` and `needs_restart` name the keys that have changed."""
+        return await self._do(wire.write("POST", "/v1/config/reload"))
+
     async def backends(self) -> list[Json]:
         """The backends that sessions may name: what each claims, and whether it would run something now."""
         return list((await self._do(wire.get("/v1/backends")))["items"])
@@ -138,6 +142,10 @@ class AsyncClient:
         """Make a conversation that goes on from a copy of this one; see `Client.fork_session`."""
         return await self._do_patiently(wire.fork(session, after, title, idempotency_key))
 
+    async def hand_over(self, session: str, name: str, source: str, target: str) -> Json:
+        """Copy a file from one place of a conversation to another; see `Client.hand_over`."""
+        return await self._do(wire.hand_over(session, name, source, target))
+
     async def reset_session(self, session: str, *, workspace: bool = False) -> Json:
         """Cancel what runs and begin the conversation anew; see `Client.reset_session`."""
         return await self._do(wire.reset(session, workspace))
@@ -151,6 +159,50 @@ class AsyncClient:
                 raise wire.refusal(wire.Response(status=answer.status, headers=answer.headers, body=body))
             async with aclosing(_parts(answer)) as parts:
                 yield parts
+
+    async def files(self, session: str, *, limit: int = 100, cursor: str | None = None) -> Json:
+        """A page of a conversation's files; see `Client.files`."""
+        return await self._do(wire.list_files(session, limit, cursor))
+
+    @asynccontextmanager
+    async def open_file(
+        self, session: str, name: str, *, source: str | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A file of a conversation, piece by piece."""
+        async with open_stream(self.socket, wire.read_file(session, name, source)) as answer:
+            if answer.status >= 400:
+                body = await answer.rest()
+                raise wire.refusal(wire.Response(status=answer.status, headers=answer.headers, body=body))
+            async with aclosing(_parts(answer)) as parts:
+                yield parts
+
+    async def read_file(self, session: str, name: str, *, source: str | None = None) -> bytes:
+        """A whole file of a conversation."""
+        async with self.open_file(session, name, source=source) as parts:
+            return b"".join([part async for part in parts])
+
+    async def put_file(
+        self, session: str, name: str, content: bytes | Upload, *, replace: bool = True, source: str | None = None
+    ) -> Json:
+        """Write a file into a conversation's workspace; see `Client.put_file`."""
+        return await self._do(wire.put_file(session, name, as_upload(content), replace, source))
+
+    async def delete_file(self, session: str, name: str, *, source: str | None = None) -> None:
+        """Delete a file of a conversation."""
+        await self._do(wire.delete_file(session, name, source))
+
+    async def fetch_stored_files(self, session: str, *, stored: str | None = None) -> Json:
+        """Bring what the storage has of a session, this one or `stored`, into the workspace."""
+        return await self._do(wire.fetch_stored(session, stored))
+
+    async def purge_stored_files(self, session: str) -> Json:
+        """Remove for good what the storage has of a session; its workspace stays."""
+        return await self._do(wire.purge_stored(session))
+
+    async def file_url(self, session: str, name: str, *, expires_s: int = 3600) -> str | None:
+        """A URL with which anybody can fetch a stored file until it expires; None if the storage has none such."""
+        url = (await self._do(wire.presigned(session, name, expires_s)))["url"]
+        return None if url is None else str(url)
 
     async def export_session(self, session: str) -> bytes:
         """A conversation as lines of JSON that `import_session` takes."""
@@ -167,11 +219,12 @@ class AsyncClient:
         *,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> Accepted:
         """Send a message and return as soon as the daemon has stored it durably; see `Client.send`."""
         key = idempotency_key or wire.new_key()
         with naming_key(key):
-            return await self._do_patiently(wire.send(session, text, files, key))
+            return await self._do_patiently(wire.send(session, text, files, key, schema))
 
     @asynccontextmanager
     async def send_streaming(
@@ -181,6 +234,7 @@ class AsyncClient:
         *,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Send a message and iterate over the events of its turn until the one that ends it.
 
@@ -189,7 +243,7 @@ class AsyncClient:
         the turn does then is the session's `on_disconnect`.
         """
         key = idempotency_key or wire.new_key()
-        request = wire.message(session, text, files, key, streaming=True)
+        request = wire.message(session, text, files, key, schema, streaming=True)
         async with aclosing(self._send_and_follow(session, request, key)) as events:
             yield events
 

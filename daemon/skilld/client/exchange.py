@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import h11
 
 from skilld.client.errors import ConnectionLost, ProtocolError
@@ -21,9 +23,13 @@ class Exchange:
         self._http = h11.Connection(our_role=h11.CLIENT)
 
     def to_send(self) -> bytes:
-        """The whole request. The connection serves only this one."""
+        """The whole request, without its upload. The connection serves only this one."""
         request = self._request
         headers = [("host", "skilld"), ("connection", "close"), *request.headers.items()]
+        if request.upload is not None:
+            size = request.upload.size
+            headers.append(("transfer-encoding", "chunked") if size is None else ("content-length", str(size)))
+            return self._http.send(h11.Request(method=request.method, target=request.target, headers=headers)) or b""
         if request.body or request.method != "GET":
             headers.append(("content-length", str(len(request.body))))
         parts = [self._http.send(h11.Request(method=request.method, target=request.target, headers=headers))]
@@ -31,6 +37,22 @@ class Exchange:
             parts.append(self._http.send(h11.Data(data=request.body)))
         parts.append(self._http.send(h11.EndOfMessage()))
         return b"".join(part for part in parts if part)
+
+    def pieces(self) -> Iterator[bytes]:
+        """What is to be sent after that: the upload piece by piece, read when it is asked for.
+
+        Raises:
+            ValueError: if the upload is not as long as it was said to be.
+
+        """
+        if self._request.upload is None:
+            return
+        try:
+            for piece in self._request.upload.pieces():
+                yield self._http.send(h11.Data(data=piece)) or b""
+            yield self._http.send(h11.EndOfMessage()) or b""
+        except h11.LocalProtocolError as error:
+            raise ValueError("what is uploaded changed its length meanwhile") from error
 
     def receive(self, data: bytes) -> None:
         """Bytes from the daemon; none mean that it closed the connection."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -19,13 +19,27 @@ _LIMITS: Final = httpx.Limits(max_connections=32, max_keepalive_connections=4, k
 
 
 def _built(client: httpx.Client | httpx.AsyncClient, request: Request, timeout_s: float) -> httpx.Request:
+    headers, upload = dict(request.headers), request.upload
+    content: bytes | Iterator[bytes] | AsyncIterator[bytes] | None = request.body or None
+    if upload is not None:
+        content = upload.pieces() if isinstance(client, httpx.Client) else _read_in_threads(upload.pieces())
+        if upload.size is not None:
+            headers["content-length"] = str(upload.size)
     return client.build_request(
         request.method,
         request.target,
-        headers=dict(request.headers),
-        content=request.body or None,
+        headers=headers,
+        content=content,
         timeout=httpx.Timeout(timeout_s, pool=None),
     )
+
+
+async def _read_in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces; reading them may wait for a disk."""
+    import trio  # only programs that use it already come here
+
+    while (piece := await trio.to_thread.run_sync(next, pieces, b"")) != b"":
+        yield piece
 
 
 def _translated(error: httpx.TransportError, path: str, request: Request, *, streaming: bool) -> SkilldError:

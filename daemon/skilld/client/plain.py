@@ -92,6 +92,9 @@ class _Connection:
     def _send(self) -> None:
         try:
             self._socket.sendall(self._exchange.to_send())
+            for piece in self._exchange.pieces():
+                self._arm()
+                self._socket.sendall(piece)
         except TimeoutError as error:
             raise self._out_of_time() from error
         except (BrokenPipeError, ConnectionResetError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -13,9 +14,9 @@ from skilld import paths
 from skilld.client import wire
 from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, RequestTimeout, SkilldError
 from skilld.client.events import Cursor, Event, SseDecoder
-from skilld.client.wire import Accepted, Call, Json, Request, StreamingResponse, Transport
+from skilld.client.wire import Accepted, Call, Json, Request, StreamingResponse, Transport, Upload
 
-__all__ = ["Client", "socket_path"]
+__all__ = ["Client", "as_upload", "socket_path"]
 
 T = TypeVar("T")
 
@@ -95,6 +96,10 @@ class Client:
         """Counts and settings of the running daemon."""
         return self._do(wire.get("/v1/status"))
 
+    def reload_config(self) -> Json:
+        """Have the configuration read again; `applied` and `needs_restart` name the keys that have changed."""
+        return self._do(wire.write("POST", "/v1/config/reload"))
+
     def backends(self) -> list[Json]:
         """The backends that sessions may name: what each claims, and whether it would run something now."""
         return list(self._do(wire.get("/v1/backends"))["items"])
@@ -164,6 +169,10 @@ class Client:
         """
         return self._do_patiently(wire.fork(session, after, title, idempotency_key))
 
+    def hand_over(self, session: str, name: str, source: str, target: str) -> Json:
+        """Copy a file from one place of a conversation to another: its name, place, size and checksum there."""
+        return self._do(wire.hand_over(session, name, source, target))
+
     def reset_session(self, session: str, *, workspace: bool = False) -> Json:
         """Cancel what runs and begin the conversation anew, with `workspace` without its files; return it."""
         return self._do(wire.reset(session, workspace))
@@ -177,6 +186,48 @@ class Client:
                     wire.Response(status=response.status, headers=response.headers, body=_rest(response))
                 )
             yield from response.chunks()
+
+    def files(self, session: str, *, limit: int = 100, cursor: str | None = None) -> Json:
+        """A page of a conversation's files: {"items", "next", "used_bytes", "quota_bytes"}."""
+        return self._do(wire.list_files(session, limit, cursor))
+
+    @contextmanager
+    def open_file(self, session: str, name: str, *, source: str | None = None) -> Iterator[StreamingResponse]:
+        """A file of a conversation, to be read as it comes; its size is in the header `content-length`."""
+        with self._transport.stream(wire.read_file(session, name, source), None) as response:
+            if response.status >= 400:
+                raise wire.refusal(
+                    wire.Response(status=response.status, headers=response.headers, body=_rest(response))
+                )
+            yield response
+
+    def read_file(self, session: str, name: str, *, source: str | None = None) -> bytes:
+        """A whole file of a conversation."""
+        with self.open_file(session, name, source=source) as response:
+            return b"".join(response.chunks())
+
+    def put_file(
+        self, session: str, name: str, content: bytes | Upload, *, replace: bool = True, source: str | None = None
+    ) -> Json:
+        """Write a file into a conversation's workspace, whole or not at all; what it is now."""
+        return self._do(wire.put_file(session, name, as_upload(content), replace, source))
+
+    def delete_file(self, session: str, name: str, *, source: str | None = None) -> None:
+        """Delete a file of a conversation."""
+        self._do(wire.delete_file(session, name, source))
+
+    def fetch_stored_files(self, session: str, *, stored: str | None = None) -> Json:
+        """Bring what the storage has of a session, this one or `stored`, into the workspace."""
+        return self._do(wire.fetch_stored(session, stored))
+
+    def purge_stored_files(self, session: str) -> Json:
+        """Remove for good what the storage has of a session; its workspace stays."""
+        return self._do(wire.purge_stored(session))
+
+    def file_url(self, session: str, name: str, *, expires_s: int = 3600) -> str | None:
+        """A URL with which anybody can fetch a stored file until it expires; None if the storage has none such."""
+        url = (self._do(wire.presigned(session, name, expires_s)))["url"]
+        return None if url is None else str(url)
 
     def export_session(self, session: str) -> bytes:
         """A conversation as lines of JSON that `import_session` takes."""
@@ -193,6 +244,7 @@ class Client:
         *,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> Accepted:
         """Send a message and return as soon as the daemon has stored it durably.
 
@@ -202,11 +254,12 @@ class Client:
         Args:
             files: (name, content) pairs, put into the workspace before the turn begins.
             idempotency_key: at most 255 printable ASCII characters; made up if None.
+            schema: a JSON schema that the answer has to keep to; else the turn fails with `schema_mismatch`.
 
         """
         key = idempotency_key or wire.new_key()
         with naming_key(key):
-            return self._do_patiently(wire.send(session, text, files, key))
+            return self._do_patiently(wire.send(session, text, files, key, schema))
 
     def send_streaming(
         self,
@@ -215,6 +268,7 @@ class Client:
         *,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
+        schema: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[Event]:
         """Send a message and yield the events of its turn until the one that ends it.
@@ -228,7 +282,7 @@ class Client:
         """
         key = idempotency_key or wire.new_key()
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        request = wire.message(session, text, files, key, streaming=True)
+        request = wire.message(session, text, files, key, schema, streaming=True)
         cursor = Cursor(0, None, self._reconnect_s)
         last: Event | None = None
         try:
@@ -391,6 +445,11 @@ def _open(transport: Literal["httpx", "plain"], path: str) -> Transport:
 
 def _rest(response: StreamingResponse) -> bytes:
     return b"".join(response.chunks())
+
+
+def as_upload(content: bytes | Upload) -> Upload:
+    """Content that is at hand, or is read while it is sent, as an upload."""
+    return content if isinstance(content, Upload) else Upload(lambda: iter((content,) if content else ()), len(content))
 
 
 class naming_key:

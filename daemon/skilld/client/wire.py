@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 from skilld.client.errors import NotAName, ProtocolError, SkilldError
 from skilld.client.events import error_from
 
-__all__ = ["Accepted", "Call", "Request", "Response", "StreamingResponse", "Transport", "refusal"]
+__all__ = ["Accepted", "Call", "Request", "Response", "StreamingResponse", "Transport", "Upload", "refusal"]
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -26,14 +26,22 @@ SILENCE_S: Final = 60.0  # the daemon sends a keep-alive every 15 s
 CONNECT_RETRIES_S: Final = (0.1, 0.4)
 
 
+class Upload(NamedTuple):
+    """A body that is read while it is sent. `size` in bytes, or None; `pieces` begins anew each time it is called."""
+
+    pieces: Callable[[], Iterator[bytes]]
+    size: int | None
+
+
 class Request(NamedTuple):  # a dataclass takes 1.5 ms to make, at every start of skillctl
-    """One HTTP request. `timeout_s` bounds every wait for the daemon, in seconds."""
+    """One HTTP request. `timeout_s` bounds every wait for the daemon, in seconds. An `upload` is instead of a body."""
 
     method: str
     target: str
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
     timeout_s: float = REQUEST_TIMEOUT_S
+    upload: Upload | None = None
 
 
 class Response(NamedTuple):
@@ -209,6 +217,11 @@ def fork(session: str, after: int | None, title: str | None, key: str | None) ->
     return write("POST", session_path(session, "/fork"), value, headers).within(LONG_S)
 
 
+def hand_over(session: str, name: str, source: str, target: str) -> Call[Json]:
+    value = {"name": name, "from": source, "to": target}
+    return write("POST", session_path(session, "/hand-over"), value).within(LONG_S)
+
+
 def reset(session: str, workspace: bool) -> Call[Json]:
     return write("POST", session_path(session, "/reset"), {"workspace": workspace})
 
@@ -230,6 +243,46 @@ def import_session(data: bytes, key: str | None) -> Call[Json]:
 
 def session_path(session: str, tail: str = "") -> str:
     return f"/v1/sessions/{segment('session', session)}{tail}"
+
+
+def file_path(session: str, name: str, source: str | None = None) -> str:
+    """The path of a file. Raises NotAName if the name cannot be one."""
+    parts = [segment("file", part) for part in name.split("/")]
+    return session_path(session, "/files/" + "/".join(parts)) + _query(source=source)
+
+
+def list_files(session: str, limit: int, cursor: str | None) -> Call[Json]:
+    return get(session_path(session, "/files") + _query(limit=limit, cursor=cursor))
+
+
+def read_file(session: str, name: str, source: str | None) -> Request:
+    return Request(method="GET", target=file_path(session, name, source), timeout_s=SILENCE_S)
+
+
+def put_file(session: str, name: str, upload: Upload, replace: bool, source: str | None) -> Call[Json]:
+    headers = {"content-type": "application/octet-stream"}
+    if not replace:
+        headers["if-none-match"] = "*"
+    target = file_path(session, name, source)
+    return Call(Request("PUT", target, headers, timeout_s=LONG_S, upload=upload), as_json)
+
+
+def delete_file(session: str, name: str, source: str | None) -> Call[Json]:
+    return write("DELETE", file_path(session, name, source))
+
+
+def fetch_stored(session: str, stored: str | None) -> Call[Json]:
+    value = {} if stored is None else {"session": stored}
+    return write("POST", session_path(session, "/stored-files/fetch"), value).within(LONG_S)
+
+
+def purge_stored(session: str) -> Call[Json]:
+    return write("DELETE", session_path(session, "/stored-files")).within(LONG_S)
+
+
+def presigned(session: str, name: str, expires_s: int) -> Call[Json]:
+    parts = "/".join(segment("file", part) for part in name.split("/"))
+    return get(session_path(session, f"/stored-files/{parts}") + _query(expires_s=expires_s))
 
 
 def create_session(settings: Mapping[str, Any], key: str | None) -> Call[Json]:
@@ -279,7 +332,15 @@ def events(session: str, after: str, follow: bool) -> Request:
     return Request(method="GET", target=target, headers={"accept": "text/event-stream"}, timeout_s=SILENCE_S)
 
 
-def message(session: str, text: str, files: Sequence[tuple[str, bytes]], key: str, *, streaming: bool) -> Request:
+def message(
+    session: str,
+    text: str,
+    files: Sequence[tuple[str, bytes]],
+    key: str,
+    schema: Mapping[str, Any] | None,
+    *,
+    streaming: bool,
+) -> Request:
     """The request that sends a message.
 
     Raises:
@@ -291,6 +352,8 @@ def message(session: str, text: str, files: Sequence[tuple[str, bytes]], key: st
         import base64
 
         value["files"] = [{"name": n, "content_base64": base64.b64encode(data).decode("ascii")} for n, data in files]
+    if schema is not None:
+        value["schema"] = dict(schema)
     headers = {"content-type": "application/json", "idempotency-key": checked_key(key)}
     if streaming:
         headers["accept"] = "text/event-stream"
@@ -303,7 +366,9 @@ def message(session: str, text: str, files: Sequence[tuple[str, bytes]], key: st
     )
 
 
-def send(session: str, text: str, files: Sequence[tuple[str, bytes]], key: str) -> Call[Accepted]:
+def send(
+    session: str, text: str, files: Sequence[tuple[str, bytes]], key: str, schema: Mapping[str, Any] | None
+) -> Call[Accepted]:
     def read(response: Response) -> Accepted:
         body = as_json(response)
         try:
@@ -318,7 +383,7 @@ def send(session: str, text: str, files: Sequence[tuple[str, bytes]], key: str) 
         except KeyError as error:
             raise ProtocolError(f"the daemon's answer to a message lacks {error}") from error
 
-    return Call(message(session, text, files, key, streaming=False), read)
+    return Call(message(session, text, files, key, schema, streaming=False), read)
 
 
 def checked_key(key: str) -> str:

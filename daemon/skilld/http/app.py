@@ -1,12 +1,15 @@
 """The ASGI app: the table of routes, and what holds for every one of them.
 
-Order of checks: path (404), method (405), permission (403), query and headers (400), body (413, 400), handler.
+Order of checks: path (404), method (405), browser and permission (403), query and headers (400), body (413, 400),
+handler.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
@@ -18,7 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skill_actors.errors import Refused
 from skill_actors.store import DamagedRow
-from skilld.http.body import parse_body, read_body
+from skilld.http.audited import Heard, body_hash, facts_of, is_audited
+from skilld.http.body import parse_body, read_body, stream_body
 from skilld.http.connection import ClientGone
 from skilld.http.errors import damage_refusal, error_response, internal_error
 from skilld.http.openapi import openapi
@@ -29,6 +33,8 @@ from skilld.http.services import Services, Viewer
 
 __all__ = ["build_app", "build_routes"]
 
+_MAX_STREAM_BYTES: Final = 1 << 50
+_OF_BROWSERS: Final = ("origin", "sec-fetch-site")
 _CLIENT_LEFT: Final = 499  # for the metrics only; nobody is there to read it
 
 
@@ -55,13 +61,10 @@ def build_routes() -> tuple[Route, ...]:
 
 def build_app(services: Services) -> ASGIApp:
     """The whole interface over these services."""
-    authority = Authority(services.config.roles, services.own_uid)
     by_path: dict[str, dict[str, Route]] = {}
     for route in build_routes():
         by_path.setdefault(route.path, {})[route.method] = route
-    return _Router(
-        {path: _Endpoint(path, routes, services, authority) for path, routes in by_path.items()}, _Unknown(services)
-    )
+    return _Router({path: _Endpoint(path, routes, services) for path, routes in by_path.items()}, _Unknown(services))
 
 
 class _Router:
@@ -72,7 +75,7 @@ class _Router:
 
     def __init__(self, endpoints: Mapping[str, _Endpoint], unknown: ASGIApp) -> None:
         self._fixed = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
-        self._patterns = [(compile_path(path)[0], endpoint) for path, endpoint in endpoints.items() if "{" in path]
+        self._patterns = [(_pattern(path), endpoint) for path, endpoint in endpoints.items() if "{" in path]
         self._unknown = unknown
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,37 +108,54 @@ class _Unknown:
         await answer(scope, receive, send)
 
 
+def _pattern(path: str) -> re.Pattern[str]:
+    """What a path with parameters matches; a `path` in it any character, since a file's name may have line breaks."""
+    return re.compile(compile_path(path)[0].pattern, re.DOTALL)
+
+
 class _Endpoint:
     """All methods of one path."""
 
-    def __init__(self, path: str, routes: Mapping[str, Route], services: Services, authority: Authority) -> None:
+    def __init__(self, path: str, routes: Mapping[str, Route], services: Services) -> None:
         self._path = path
         self._routes = routes
         self._services = services
-        self._authority = authority
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, whatever happens; only a failure after the first byte goes up, and cuts the connection."""
         began = time.monotonic()
         status = 0
+        heard = Heard()
 
         async def observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                heard.note_headers(message.get("headers", ()))
             await send(message)
 
         try:
-            answer = await self._handle(scope, receive)
+            answer = await self._handle(scope, receive, heard)
             await answer(scope, receive, observed)
         except (ClientGone, ConnectionAbortedError):
             status = status or _CLIENT_LEFT
         except Exception as error:
             if status:
                 raise
+            heard.code = error.code if isinstance(error, Refused) else "internal"
             await self._failed(error, scope["method"])(scope, receive, observed)
         finally:
-            _count(self._services, self._path, scope["method"], status or _CLIENT_LEFT, time.monotonic() - began)
+            duration_s = time.monotonic() - began
+            _count(self._services, self._path, scope["method"], status or _CLIENT_LEFT, duration_s)
+            self._audit(scope, heard, status or _CLIENT_LEFT, duration_s)
+
+    def _audit(self, scope: Scope, heard: Heard, status: int, duration_s: float) -> None:
+        method, peer = scope["method"], scope["skilld.peer"]
+        if not is_audited(method, status, reads=self._services.audit_reads):
+            return
+        params = scope.get("path_params", {})
+        facts = facts_of(self._path, method, peer, params, heard, status=status, duration_s=duration_s)
+        self._services.audit("request", facts)
 
     def _failed(self, error: Exception, method: str) -> Response:
         if isinstance(error, Refused):
@@ -148,12 +168,13 @@ class _Endpoint:
         """Whether there is an answer to this method."""
         return _served_by(method) in self._routes
 
-    async def _handle(self, scope: Scope, receive: Receive) -> Response:
+    async def _handle(self, scope: Scope, receive: Receive, heard: Heard) -> Response:
         route = self._routes.get(_served_by(scope["method"]))
         if route is None:
             return _wrong_method(scope["method"], self._routes)
+        _check_browser(Headers(scope=scope))
         peer: Peer = scope["skilld.peer"]
-        permissions = self._authority.permissions(peer)
+        permissions = Authority(self._services.roles(), self._services.own_uid).permissions(peer)
         if route.permission not in permissions:
             raise Refused("forbidden", _forbidden(peer, route))
         request = Request(scope, receive)
@@ -164,15 +185,26 @@ class _Endpoint:
             headers=request.headers,
             params=request.path_params,
             query=_query(request.query_params, route),
+            raw_path=scope["raw_path"],
         )
+        if route.streamed_body is not None:
+            return await self._stream(route, call, scope, receive)
         if route.body is None and route.raw_body is None:
             return await route.handler(call)
         _check_encoding(request.headers)
         raw = await read_body(receive)
+        heard.body = await body_hash(raw) if raw else None
         if route.body is None:
             return await route.handler(replace(call, body=raw))
         body = await parse_body(b"{}" if not raw and route.optional_body else raw, route.body)
         return await route.handler(replace(call, body=body))
+
+    async def _stream(self, route: Route, call: Call, scope: Scope, receive: Receive) -> Response:
+        """The handler decides how much it takes."""
+        _check_encoding(call.headers)
+        scope["skilld.widen_body"](_MAX_STREAM_BYTES)
+        async with aclosing(stream_body(receive)) as content:
+            return await route.handler(replace(call, content=content))
 
 
 def _served_by(method: str) -> str:
@@ -206,6 +238,13 @@ def _query(given: QueryParams, route: Route) -> dict[str, str]:
     return result
 
 
+def _check_browser(headers: Headers) -> None:
+    """No page of a browser can reach a Unix socket, but for somebody who has put a port in front of it."""
+    for name in _OF_BROWSERS:
+        if name in headers:
+            raise Refused("forbidden", f"a request with the header {name!r} comes from a web page: not served")
+
+
 def _check_encoding(headers: Headers) -> None:
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding != "identity":
@@ -213,7 +252,7 @@ def _check_encoding(headers: Headers) -> None:
 
 
 def _count(services: Services, path: str, method: str, status: int, duration: float) -> None:
-    known: Sequence[str] = ("GET", "HEAD", "POST", "PATCH", "DELETE")
+    known: Sequence[str] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
     services.bus.emit(
         "http.stop",
         {"duration": duration},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, NoReturn
 
 import trio
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from skill_actors.errors import Refused
 
-__all__ = ["parse_body", "parse_json", "read_body", "validate"]
+__all__ = ["parse_body", "parse_json", "read_body", "stream_body", "validate"]
 
 _MAX_DEPTH: Final = 64
 _MAX_DIGITS: Final = 19
@@ -39,6 +39,18 @@ async def read_body(receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+async def stream_body(receive: Receive) -> AsyncGenerator[bytes, None]:
+    """The body part by part. Raises as `read_body`."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionAbortedError("the client left in the middle of its request")
+        if part := message.get("body", b""):
+            yield part
+        if not message.get("more_body", False):
+            return
 
 
 async def parse_body(raw: bytes, model: type[BaseModel]) -> BaseModel:

@@ -122,7 +122,8 @@ class Connection:
 
     async def _answer(self, exchange: _Exchange, request: h11.Request) -> None:
         try:
-            await self._app(self._scope(request), exchange.receive, exchange.send)
+            scope = {**self._scope(request), "skilld.widen_body": exchange.widen_body}
+            await self._app(scope, exchange.receive, exchange.send)
         except ClientGone:
             self._gone = True
         except Exception:
@@ -264,9 +265,16 @@ class _Exchange:
         self._received = 0
         self._body_done = False
         self._body_deadline: float | None = None
+        self._max_body_bytes = connection.limits.max_body_bytes
+        self._wide = False
         self._head: h11.Response | None = None
         self.started = False
         self.complete = False
+
+    def widen_body(self, max_bytes: int) -> None:
+        """Take a body of up to so many bytes: the time for a whole body is then that for each part of it."""
+        self._max_body_bytes = max_bytes
+        self._wide = True
 
     async def receive(self) -> Message:
         """ASGI receive: the body piece by piece, then the client's departure.
@@ -288,22 +296,22 @@ class _Exchange:
 
     async def _next_part(self) -> bytes | None:
         limits = self._connection.limits
-        self._check_size(self._declared, limits)
-        if self._body_deadline is None:
+        self._check_size(self._declared)
+        if self._wide or self._body_deadline is None:
             self._body_deadline = trio.current_time() + limits.body_timeout_s
         with trio.CancelScope(deadline=self._body_deadline):
             part = await self._connection.read_body()
             self._received += len(part or b"")
-            self._check_size(self._received, limits)
+            self._check_size(self._received)
             return part
         raise Refused("bad_request", f"the request's body was not complete in {limits.body_timeout_s:g} s")
 
-    def _check_size(self, size: int, limits: ServerLimits) -> None:
-        if size > limits.max_body_bytes:
+    def _check_size(self, size: int) -> None:
+        if size > self._max_body_bytes:
             raise Refused(
                 "too_large",
-                f"the request's body is larger than limits.max_body_bytes = {limits.max_body_bytes}",
-                details={"max_body_bytes": limits.max_body_bytes},
+                f"the request's body is larger than limits.max_body_bytes = {self._max_body_bytes}",
+                details={"max_body_bytes": self._max_body_bytes},
             )
 
     async def send(self, message: Message) -> None:

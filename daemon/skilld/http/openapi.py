@@ -14,6 +14,7 @@ from skilld.http.route import Route
 
 __all__ = ["openapi"]
 
+_PLAIN: Final = re.compile(r"{(\w+):\w+}")  # the kind of a parameter is between us and the router
 _REF: Final = "#/components/schemas/{model}"
 
 
@@ -23,7 +24,7 @@ def openapi(routes: Sequence[Route], version: str) -> bytes:
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        paths.setdefault(_PLAIN.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(route)
     document = {
         "openapi": "3.1.0",
         "info": {"title": "skilld", "version": version},
@@ -48,7 +49,7 @@ def _operation(route: Route) -> dict[str, Any]:
     }
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in re.findall(r"{(\w+)}", route.path)
+        for name in re.findall(r"{(\w+)[:}]", route.path)
     ]
     parameters += [
         {"name": item.name, "in": item.where, "description": item.summary, "schema": {"type": "string"}}
@@ -62,13 +63,14 @@ def _operation(route: Route) -> dict[str, Any]:
             "required": not route.optional_body,
             "content": {"application/json": {"schema": schema}},
         }
-    if route.raw_body is not None:
-        operation["requestBody"] = {"required": True, "content": {route.raw_body: {}}}
+    if (media := route.raw_body or route.streamed_body) is not None:
+        operation["requestBody"] = {"required": True, "content": {media: {}}}
     return operation
 
 
 def _operation_id(route: Route) -> str:
-    words = re.sub(r"[^a-z0-9]+", "_", route.path.lower().removeprefix("/v1/").replace("{id}", "one")).strip("_")
+    path = _PLAIN.sub(r"{\1}", route.path).lower().removeprefix("/v1/").replace("{id}", "one")
+    words = re.sub(r"[^a-z0-9]+", "_", path).strip("_")
     return f"{route.method.lower()}_{words}"
 
 

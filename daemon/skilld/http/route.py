@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,7 +28,13 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request, checked: the peer may make it, the query holds known names only, the body has its model's shape."""
+    """One request, checked: the peer may make it, the query holds known names only, the body has its model's shape.
+
+    Args:
+        raw_path: as it was sent, percent-encoded.
+        content: the body of a route that streams it, as it comes.
+
+    """
 
     services: Services
     peer: Peer
@@ -37,6 +43,8 @@ class Call:
     params: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
+    raw_path: bytes = b""
+    content: AsyncIterable[bytes] | None = None
 
     def number(self, name: str, default: float, *, low: float, high: float) -> float:
         """The query parameter as a number.
@@ -86,19 +94,21 @@ class Route:
     Args:
         permission: what the peer must be allowed; "any" serves everybody who can connect.
         body: the model of the JSON body; None where a body is not read.
+        streamed_body: media type of a body that the handler reads as it comes, however large; None where there is none.
         raw_body: media type of a body that the handler reads itself, as bytes; None where there is none.
         optional_body: whether no body means an empty object.
         media: what the answer may be.
 
     """
 
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     handler: Handler
     permission: Permission
     summary: str
     body: type[BaseModel] | None = None
     raw_body: str | None = None
+    streamed_body: str | None = None
     optional_body: bool = False
     parameters: tuple[Parameter, ...] = ()
     status: int = 200

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -32,9 +33,17 @@ _COMPLAIN_EVERY_S: Final = 60.0
 
 
 class HttpServer:
-    """Serves an ASGI app on a Unix socket; the scope holds the peer under "skilld.peer"."""
+    """Serves an ASGI app on a Unix socket; the scope holds the peer under "skilld.peer".
 
-    def __init__(self, app: ASGIApp, limits: ServerLimits, version: str) -> None:
+    Args:
+        on_stranger: told why, when a connection was refused whose user is unknown. Must not wait.
+
+    """
+
+    def __init__(
+        self, app: ASGIApp, limits: ServerLimits, version: str, *, on_stranger: Callable[[str], None] = lambda why: None
+    ) -> None:
+        self._on_stranger = on_stranger
         self._app = app
         self._limits = limits
         self._headers: tuple[Header, ...] = ((b"skilld-version", version.encode("ascii")),)
@@ -94,6 +103,7 @@ class HttpServer:
         try:
             peer = read_peer(stream.socket, self._unknown_uid)
         except PeerRefused as error:
+            self._on_stranger(str(error))
             await self._turn_away(stream, -1, Refused("forbidden", str(error)))
             return
         if self._per_uid[peer.uid] >= self._limits.connections_per_peer:

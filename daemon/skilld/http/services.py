@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from skill_actors.files.content import OpenFile
+from skill_actors.files.ref import FileRef
 from skill_actors.sessions.events import Event, Position
 from skill_actors.sessions.table import Viewer
 from skill_actors.sessions.wanted import Wanted
 from skill_actors.skills.base import SkillSnapshot
 from skill_actors.telemetry import Bus
-from skilld.config import Config
+from skilld.config import RolesConfig
 
-__all__ = ["Accepted", "Services", "Sessions", "Skills", "Viewer"]
+__all__ = ["Accepted", "Files", "HandOvers", "Services", "Sessions", "Skills", "Viewer"]
 
 
 class Accepted(Protocol):
@@ -63,6 +65,8 @@ class Sessions(Protocol):
         text: str,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
+        artifacts: Sequence[Mapping[str, Any]] = (),
+        schema: Mapping[str, Any] | None = None,
     ) -> Accepted: ...
     async def cancel(self, session: str, viewer: Viewer, *, queued: bool = False) -> dict[str, Any]: ...
     async def get_turn(self, turn: str, viewer: Viewer, *, wait_s: float = 0.0) -> dict[str, Any]: ...
@@ -103,6 +107,36 @@ class Skills(Protocol):
         """Changes of the skills after a generation, numbered by generation."""
 
 
+class HandOvers(Protocol):
+    """Files from one place of a session to another: see `HandOverDesk`. Errors are `Refused`."""
+
+    async def hand_over(self, session: str, viewer: Viewer, asked: dict[str, Any]) -> dict[str, Any]: ...
+
+
+class Files(Protocol):
+    """Files of sessions: see `FileDesk`. Errors are `Refused`."""
+
+    async def listing(self, session: str, viewer: Viewer, *, limit: int, cursor: str | None) -> dict[str, Any]: ...
+    async def open(
+        self, session: str, viewer: Viewer, name: str, *, source: str | None = None
+    ) -> tuple[FileRef, OpenFile]: ...
+    async def put(
+        self,
+        session: str,
+        viewer: Viewer,
+        name: str,
+        content: AsyncIterable[bytes],
+        *,
+        size: int | None = None,
+        replace: bool = True,
+        source: str | None = None,
+    ) -> tuple[FileRef, bool]: ...
+    async def delete(self, session: str, viewer: Viewer, name: str, *, source: str | None = None) -> None: ...
+    async def fetch(self, session: str, viewer: Viewer, stored: str | None = None) -> dict[str, Any]: ...
+    async def purge(self, session: str, viewer: Viewer) -> dict[str, Any]: ...
+    async def presigned_url(self, session: str, viewer: Viewer, name: str, expires_s: int) -> dict[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The daemon as the socket sees it.
@@ -117,11 +151,17 @@ class Services:
             dynamic supervisor. Must not wait.
         backup: everything that is kept, as the bytes of a tar.
         shutdown: begin to drain and stop. Returns at once.
+        reload: read the configuration again; JSON-ready. Raises Refused.
+        roles: who may do what now.
         own_uid: the daemon's own user.
+        audit: takes what happened and its facts, for the audit log. Must not wait.
+        audit_reads: whether requests that only read are told to it too.
 
     """
 
     sessions: Sessions
+    files: Files
+    hand_overs: HandOvers
     skills: Skills
     status: Callable[[], Mapping[str, Any]]
     ready: Callable[[], bool]
@@ -131,7 +171,10 @@ class Services:
     tree: Callable[[Viewer, int], Mapping[str, Any]]
     backup: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
     shutdown: Callable[[], None]
-    config: Config
+    reload: Callable[[], Awaitable[Mapping[str, Any]]]
+    roles: Callable[[], RolesConfig]
     version: str
     bus: Bus
     own_uid: int
+    audit: Callable[[str, Mapping[str, Any]], None]
+    audit_reads: bool = False

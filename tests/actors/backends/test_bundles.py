@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import stat
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -270,3 +273,49 @@ def test_a_link_that_takes_the_place_of_a_folder_is_not_followed(tmp_path: Path)
     data = bundles.pack(str(root), [Piece("d/secret", 0, 4)])
     assert b"mine" not in data
     assert bundles.unpack(str(root), data) == {}
+
+
+SWAP = """
+import ctypes, os, sys
+root, outside = map(os.fsencode, sys.argv[1:])
+os.symlink(outside, root + b"/link")
+os.symlink(outside + b"/secret", root + b"/to-secret")
+os.mkfifo(root + b"/fifo")
+libc, exchange = ctypes.CDLL(None), 2
+print("ready", flush=True)
+while True:
+    for one, other in ((b"folder", b"link"), (b"file", b"to-secret"), (b"file", b"fifo"), (b"file", b"folder")):
+        for _ in range(2):
+            libc.renameat2(-100, root + b"/" + one, -100, root + b"/" + other, exchange)
+"""
+
+
+def test_whoever_swaps_files_folders_and_links_meanwhile_gets_nothing_out_and_nothing_elsewhere(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "folder").mkdir(parents=True)
+    outside.mkdir()
+    (root / "folder" / "secret").write_text("mine")
+    (root / "file").write_text("mine")
+    (outside / "secret").write_text("top-secret")
+    places = [f"{folder}/{name}" for folder in ("folder", "file") for name in ("secret", "planted")]
+    planted = archive(*((path, tarfile.REGTYPE, "") for path in places))
+    swapper = subprocess.Popen([sys.executable, "-c", SWAP, str(root), str(outside)], stdout=subprocess.PIPE)
+    try:
+        assert swapper.stdout is not None
+        swapper.stdout.readline()
+        seen: set[tuple[str, str]] = set()
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
+            found = bundles.listing(str(root))
+            seen.update((path, entry.kind) for path, entry in found.items())
+            wanted = [Piece(path, 0, 100) for path in ("folder", "folder/secret", "file", "file/secret")]
+            assert b"top-secret" not in bundles.pack(str(root), wanted)
+            bundles.unpack(str(root), planted)
+            bundles.remove(str(root), ["folder/planted", "file/planted"])
+            assert swapper.poll() is None
+    finally:
+        swapper.kill()
+        swapper.communicate()
+    assert {("folder", "dir"), ("folder", "link"), ("file", "file"), ("file", "dir")} <= seen
+    assert (outside / "secret").read_text() == "top-secret"
+    assert [path.name for path in outside.iterdir()] == ["secret"]

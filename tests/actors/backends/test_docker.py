@@ -36,7 +36,7 @@ def test_a_container_is_as_hard_as_it_is_meant_to_be_and_goes_with_its_workspace
             assert (host["Memory"], host["MemorySwap"], host["PidsLimit"]) == (256 << 20, 256 << 20, 512)
             assert host["NanoCpus"] == 10**9
             assert host["LogConfig"]["Type"] == "none"
-            assert not host["Binds"]
+            assert not host.get("Mounts")
             assert facts["Mounts"] == []
             assert (facts["Config"]["OpenStdin"], facts["Config"]["StdinOnce"]) == (True, True)
             limits = await box.bash("grep -E 'NoNewPrivs|Seccomp:|CapPrm|CapEff' /proc/self/status")
@@ -249,6 +249,31 @@ def test_conversations_that_begin_at_once_do_not_exceed_the_limit(tmp_path: Path
             assert sorted(results, key=str) == [None, None, "done", "done"]
             with engine_with_slim_image() as client:
                 assert len(containers_of(client, owner)) == 2
+
+    run(main)
+
+
+def test_two_that_begin_at_once_each_take_the_room_of_another(tmp_path: Path) -> None:
+    owner = owner_of(tmp_path)
+
+    async def main() -> None:
+        async with boxed(tmp_path / "w", owner=owner, max_containers=2) as box:
+            most = 0
+
+            async def one(number: int) -> None:
+                nonlocal most
+                spec = WorkspaceSpec(session=str(number), root=tmp_path / str(number))
+                workspace = await box.executor.open(spec)
+                call = ToolCall(id="c", name="bash_tool", input={"command": "echo done"})
+                assert (await workspace.execute(call, ToolContext())).content == "done"
+                with engine_with_slim_image() as client:
+                    most = max(most, len(containers_of(client, owner)))
+
+            for first in (0, 2, 4):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(one, first)
+                    nursery.start_soon(one, first + 1)
+            assert most == 2
 
     run(main)
 

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from skill_actors.backends import BackendUnavailable, ToolCall, ToolContext, ToolResult, bundles
-from skill_actors.backends import runner as wire
+from skill_actors.backends import frames as wire
 from skill_actors.backends.docker import DockerWorkspace
 from skill_actors.backends.docker_container import Container, ContainerLost, Pool
 from skill_actors.backends.docker_engine import Engine
@@ -41,7 +41,7 @@ class Engineless:
         self.failures: list[Exception] = []
         self.hello: bytes = json.dumps({"protocol": wire.PROTOCOL}).encode()
 
-    async def launch(self) -> tuple[str, AttachedStream]:
+    async def launch(self, _options: DockerOptions, _proxy: Path | None) -> tuple[str, AttachedStream]:
         if self.failures:
             raise self.failures.pop(0)
         ours, theirs = trio.testing.memory_stream_pair()
@@ -70,7 +70,8 @@ class Peer:
     async def answer(self, text: str) -> None:
         """To the first call: an operation that ended well and said this."""
         await self._stream.receive_some()
-        stdout = {"head": text, "tail": "", "chars": len(text)}
+        await self.say(wire.STDOUT, 1, text.encode())
+        stdout = {"head": text[:1], "tail": text[1:][-1:], "chars": len(text)}
         await self.say(wire.DONE, 1, json.dumps({"outcome": "exited", "code": 0, "stdout": stdout}).encode())
 
 
@@ -78,21 +79,20 @@ def test_hostile_frames_end_their_container_and_no_other(caplog: pytest.LogCaptu
     async def main() -> None:
         engine = Engineless()
         async with trio.open_nursery() as nursery:
-            bad = await Container.start(engine.as_engine(), nursery)
-            good = await Container.start(engine.as_engine(), nursery)
+            bad = await Container.start(engine.as_engine(), nursery, DockerOptions())
+            good = await Container.start(engine.as_engine(), nursery, DockerOptions())
             await engine.peers[0].say(wire.DONE, 1, DEEP)
             await bad.gone.wait()
             assert engine.removed == ["container-1"]
             with pytest.raises(ContainerLost):
                 await bad.operate("listing", {})
-            nursery.start_soon(engine.peers[1].answer, '{"value": 7}')
-            assert await good.operate("listing", {}) == 7
+            nursery.start_soon(engine.peers[1].answer, '{"value": "seven"}')
+            assert await good.operate("pack", {}) == "seven"
             await good.end()
 
     with caplog.at_level(logging.ERROR):
         run(main)
-    assert "container container-1"[:22] in caplog.text
-    assert "RecursionError" in caplog.text
+    assert "the runner of container container-1 is stopped" in caplog.text
 
 
 def test_a_hello_that_is_hostile_is_an_error_of_who_wanted_the_container() -> None:
@@ -100,8 +100,8 @@ def test_a_hello_that_is_hostile_is_an_error_of_who_wanted_the_container() -> No
         engine = Engineless()
         engine.hello = DEEP
         async with trio.open_nursery() as nursery:
-            with pytest.raises(BackendUnavailable, match="RecursionError"):
-                await Container.start(engine.as_engine(), nursery)
+            with pytest.raises(BackendUnavailable, match="where a JSON object is due"):
+                await Container.start(engine.as_engine(), nursery, DockerOptions())
             assert engine.removed == ["container-1"]
 
     run(main)
@@ -112,7 +112,7 @@ def test_an_answer_that_makes_no_sense_ends_the_container(text: str) -> None:
     async def main() -> None:
         engine = Engineless()
         async with trio.open_nursery() as nursery:
-            container = await Container.start(engine.as_engine(), nursery)
+            container = await Container.start(engine.as_engine(), nursery, DockerOptions())
             nursery.start_soon(engine.peers[0].answer, text)
             with pytest.raises(ContainerLost):
                 await container.operate("listing", {})
@@ -126,7 +126,7 @@ def test_a_pool_goes_on_after_whatever_an_engine_raises() -> None:
         engine = Engineless()
         engine.failures = [KeyError("status"), BackendUnavailable("no"), RuntimeError("stream")]
         async with trio.open_nursery() as nursery:
-            pool = Pool(engine.as_engine(), nursery, 1)
+            pool = Pool(engine.as_engine(), nursery, DockerOptions(pool=1))
             filling = await nursery.start(pool.keep_full)
             with trio.fail_after(60):
                 while not pool.ready:  # noqa: ASYNC110  # virtual time
@@ -159,7 +159,7 @@ def test_a_container_that_gives_no_answer_is_ended() -> None:
     async def main() -> None:
         engine = Engineless()
         async with trio.open_nursery() as nursery:
-            container = await Container.start(engine.as_engine(), nursery)
+            container = await Container.start(engine.as_engine(), nursery, DockerOptions())
             with trio.fail_after(100), pytest.raises(ContainerLost):
                 await container.operate("listing", {})
             await container.gone.wait()
@@ -194,19 +194,15 @@ class Inside:
             return self.answers[name]
         root = str(self.folder)
         if name == "listing":
-            return rows(bundles.listing(root))
+            return bundles.listing(root)
         if name == "pack":
             wanted = [bundles.Piece(*piece) for piece in arguments["pieces"]]
             return base64.b64encode(bundles.pack(root, wanted)).decode()
         if name == "unpack":
-            return rows(bundles.unpack(root, base64.b64decode(arguments["tar"])))
+            return bundles.unpack(root, base64.b64decode(arguments["tar"]))
         assert name == "create_file"
         (self.folder / "made").write_text("x")
         return ["written", "made"]
-
-
-def rows(found: Mapping[str, bundles.Entry]) -> list[list[Any]]:
-    return [[path, entry.kind, entry.mode, entry.size, list(entry.stamp)] for path, entry in found.items()]
 
 
 class Desk:

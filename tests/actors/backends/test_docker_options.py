@@ -14,7 +14,7 @@ from skill_actors.backends.docker_options import checked, create_arguments
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"imgae": "x"}, "has no option 'imgae'; it has address, cpus"),
+        ({"imgae": "x"}, "has no option 'imgae'; it has address, allow, cpus"),
         ({"image": ""}, "option image is '', but has to be the name of an image"),
         ({"image": 3}, "option image is 3, but has to be a text"),
         ({"memory_bytes": "1g"}, "option memory_bytes is '1g', but has to be a whole number"),
@@ -28,15 +28,20 @@ from skill_actors.backends.docker_options import checked, create_arguments
         ({"processes": 40}, "option processes is 40"),
         ({"pool": 3, "max_containers": 2}, "option pool is 3, but has to be a number from 0 to 2"),
         ({"pull": "sometimes"}, "option pull is 'sometimes', but has to be never, missing or always"),
-        ({"network": "host"}, "option network is 'host', but has to be none, full, or the name of a network"),
+        ({"network": "host"}, "option network is 'host', but has to be none, allow, full, or the name of a network"),
         ({"network": "container:abc"}, "option network is 'container:abc'"),
         ({"network": ""}, "option network is ''"),
+        ({"allow": ["a.org"]}, "left out where neither network nor session.networks has allow"),
+        ({"network": "full", "network_bytes": 9}, "option network_bytes is 9, but has to be left out"),
         ({"mounts": {"/srv/../etc": "/data"}}, "absolute paths"),
         ({"mounts": {"srv": "/data"}}, "absolute paths"),
         ({"mounts": {"/srv": "/data:rw"}}, "absolute paths"),
+        ({"mounts": {"//run": "/data"}}, "absolute paths"),
+        ({"mounts": {"/srv": "//etc"}}, "absolute paths"),
+        ({"mounts": {"/srv": "/"}}, "places outside of"),
         ({"mounts": {"/srv": "/workspace/in"}}, "places outside of"),
         ({"mounts": {"/srv": "/proc"}}, "places outside of"),
-        ({"mounts": {"/run/docker.sock": "/d"}}, "places outside of"),
+        ({"mounts": {"/srv/docker.sock": "/d"}}, "/srv/docker.sock is a socket"),
         ({"mounts": ["/srv"]}, "a table of texts"),
         ({"environment": {"A": 1}}, "a table of texts"),
     ],
@@ -72,7 +77,9 @@ def test_what_is_said_reaches_the_engine() -> None:
     body = create_arguments(options, {"label": "value"})
     host = body["HostConfig"]
     assert (body["Image"], body["Labels"], body["NetworkDisabled"]) == ("mine:1", {"label": "value"}, False)
-    assert (host["NetworkMode"], host["Runtime"], host["Binds"]) == ("inside", "runsc", ["/srv/data:/data:ro"])
+    assert (host["NetworkMode"], host["Runtime"]) == ("inside", "runsc")
+    mount = {"Type": "bind", "Source": "/srv/data", "Target": "/data", "ReadOnly": True}
+    assert host["Mounts"] == [{**mount, "BindOptions": {"NonRecursive": True}}]
     assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (1 << 28, 1 << 28, 1_500_000_000)
     assert host["PidsLimit"] == 99
     assert options.processes_of_a_call == 67

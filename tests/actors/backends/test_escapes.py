@@ -23,6 +23,7 @@ from skill_actors.backends import (
     WorkspaceSpec,
     open_local,
 )
+from skill_actors.backends.confinement import SCOPE_ABI, landlock_abi
 from support import run
 
 PYTHON = "/usr/bin/python3"
@@ -176,6 +177,27 @@ def test_no_socket_of_the_host_can_be_connected_to(cell: Cell) -> None:
         cell.run(body)
 
 
+def test_with_the_hosts_network_no_abstract_socket_is_reached_but_a_commands_own(kind: str, tmp_path: Path) -> None:
+    """They belong to the network: bubblewrap shows them with it, and Landlock takes them away again."""
+    if landlock_abi() < SCOPE_ABI:
+        pytest.skip("the Landlock of this kernel cannot keep abstract sockets inside")
+    own = PYTHON + (
+        ' -c "import socket as s; a, b = s.socket(s.AF_UNIX), s.socket(s.AF_UNIX); '
+        "a.bind(chr(0) + 'mine'); a.listen(); b.connect(chr(0) + 'mine'); print(1 + 41)\""
+    )
+    with socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind("\0skilld-test-" + str(os.getpid()))
+        abstract.listen()
+
+        async def body(cell: Cell) -> None:
+            result = await cell.bash(CONNECT.format("AF_UNIX", f"'\\0skilld-test-{os.getpid()}'"))
+            assert result.is_error
+            assert ("Operation not permitted" if kind == "bwrap" else "not supported") in result.content
+            assert ("42" if kind == "bwrap" else "not supported") in (await cell.bash(own)).content
+
+        Cell(tmp_path, kind, network="host").run(body)
+
+
 def test_without_network_nothing_of_it_is_reached(kind: str, tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -210,6 +232,17 @@ def test_no_more_rights_can_be_had(cell: Cell) -> None:
             "cat /proc/sys/kernel/panic > /proc/sys/kernel/panic",
         ):
             assert (await cell.bash(command)).is_error, command
+
+    cell.run(body)
+
+
+def test_a_set_uid_program_gives_nothing(cell: Cell) -> None:
+    async def body(cell: Cell) -> None:
+        await cell.bash("cp /bin/cat c; chmod 6755 c")
+        result = await cell.bash("./c /proc/self/status | grep -E '^(NoNewPrivs|CapEff|CapPrm)' | tr -d '\\t'")
+        assert set(result.content.split()) == {"NoNewPrivs:1", f"CapEff:{'0' * 16}", f"CapPrm:{'0' * 16}"}
+        assert (await cell.bash("./c /etc/shadow")).is_error
+        assert "root:" not in (await cell.bash("./c /etc/shadow /proc/self/root/etc/shadow")).content
 
     cell.run(body)
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
-from skill_actors.backends import OutputChunk, runner
+from skill_actors.backends import OutputChunk, frames
+from skill_actors.backends.frames import CANCEL, CREDIT, DONE, FATAL, HELLO, RUN, STDERR, STDOUT, frame
 from skill_actors.backends.link import Done, Link, Output, Request, RunnerBroken
-from skill_actors.backends.runner import CANCEL, CREDIT, DONE, FATAL, HELLO, RUN, STDERR, STDOUT, frame
 from support import run_virtual
 
 REQUEST = Request(
     argv=("x",), cwd="/", env={}, timeout_s=1, max_chars=10, spill=("a", "f"), spill_after_chars=10, stream=True
 )
-GREETING = frame(HELLO, 0, json.dumps({"protocol": runner.PROTOCOL}).encode())
+GREETING = frame(HELLO, 0, json.dumps({"protocol": frames.PROTOCOL}).encode())
 
 
 class Peer:
@@ -26,7 +29,7 @@ class Peer:
 
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
         self._stream = stream
-        self._frames = runner.Frames()
+        self._frames = frames.Frames()
         self._ready: list[tuple[int, int, bytes | None]] = []
 
     async def say(self, data: bytes) -> None:
@@ -120,6 +123,28 @@ def test_a_runner_that_does_not_end_a_call_is_given_up() -> None:
     linked(body)
 
 
+SENSELESS: Sequence[Mapping[str, object]] = [
+    {"outcome": "excellent"},
+    {"outcome": None},
+    {"code": "0"},
+    {"code": True},
+    {"code": 1 << 70},
+    {"error": 5},
+    {"left": -1},
+    {"left": "many"},
+    {"ended": None},
+    {"tree": ["x"]},
+    {"stdout": None},
+    {"stdout": {"head": 5}},
+    {"stdout": {"chars": -1}},
+    {"stdout": {"chars": 0.5}},
+    {"stderr": {"tail": None}},
+    {"spill": {"bytes": 1}},
+    {"spill": {"bytes": 1, "cut": "no", "error": None}},
+    {"spill": "file"},
+]  # of a result, what it cannot say
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
@@ -127,7 +152,11 @@ def test_a_runner_that_does_not_end_a_call_is_given_up() -> None:
         frame(DONE, 1, b"no json"),
         frame(DONE, 1, b"[]"),
         frame(DONE, 1, b'{"surprise": 1}'),
-        runner.HEADER.pack(runner.MAX_FRAME_BYTES + 1, DONE, 1),
+        frames.HEADER.pack(frames.MAX_FRAME_BYTES + 1, DONE, 1),
+        frame(DONE, 1, b"[" * 200_000),
+        frame(DONE, 1, b" " * 100_000 + b'{"outcome": "exited"}'),
+        frame(STDOUT, 1, b"x" * (9 << 20)),
+        *(frame(DONE, 1, json.dumps({"outcome": "exited", **fields}).encode()) for fields in SENSELESS),
     ],
 )
 def test_a_runner_that_talks_nonsense_loses_its_calls(garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
@@ -143,6 +172,80 @@ def test_a_runner_that_talks_nonsense_loses_its_calls(garbage: bytes, caplog: py
     with caplog.at_level(logging.ERROR):
         linked(body)
     assert "a runner is stopped" in caplog.text
+
+
+def test_output_that_nobody_asked_for_ends_the_runner(caplog: pytest.LogCaptureFixture) -> None:
+    async def body(link: Link, peer: Peer) -> None:
+        results: list[Done] = []
+
+        async def call() -> None:
+            results.append(await link.call(replace(REQUEST, stream=False), None))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await peer.hear()
+            await peer.say(frame(STDOUT, 1, b"x"))
+        assert results == [Done(outcome="lost")]
+
+    linked(body)
+    assert "sends more output than it may" in caplog.text
+
+
+def test_a_flood_is_held_up_by_whoever_does_not_take_it_and_one_without_credit_ends_the_runner() -> None:
+    async def body(link: Link, peer: Peer) -> None:
+        taken = 0
+        results: list[Done] = []
+
+        async def slow(chunk: OutputChunk) -> None:
+            nonlocal taken
+            taken += len(chunk.text)
+            await trio.sleep(1)
+
+        async def call() -> None:
+            results.append(await link.call(REQUEST, slow))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await peer.hear()
+            for _ in range(20):  # as fast as it is taken: this may go on for ever
+                await peer.say(frame(STDOUT, 1, b"x" * (1 << 20)))
+                assert (await peer.hear())[0] == CREDIT
+            assert not link.closed
+            with contextlib.suppress(trio.BrokenResourceError):
+                while not link.closed:
+                    await peer.say(frame(STDOUT, 1, b"x" * (1 << 20)))
+        assert results == [Done(outcome="lost")]
+        assert taken < 40 << 20
+
+    linked(body)
+
+
+def test_the_end_of_the_stream_at_any_byte_loses_the_call_or_nothing() -> None:
+    result = done(1, stdout={"head": "12345", "tail": "", "chars": 5})
+    said = frame(STDOUT, 1, b"12") + frame(STDERR, 1, b"") + frame(STDOUT, 1, b"345") + result
+
+    async def body(cut: int, link: Link, peer: Peer) -> None:
+        got: list[str] = []
+        results: list[Done] = []
+
+        async def emit(chunk: OutputChunk) -> None:
+            got.append(chunk.text)
+
+        async def call() -> None:
+            results.append(await link.call(REQUEST, emit))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await peer.hear()
+            for byte in said[:cut]:
+                await peer.say(bytes([byte]))
+            await peer.end()
+        whole = Done(outcome="exited", code=0, stdout=Output(head="12345", chars=5))
+        assert results == [whole if cut == len(said) else Done(outcome="lost")]
+        assert "12345".startswith("".join(got))
+
+    for cut in range(len(said) + 1):
+        linked(partial(body, cut))
 
 
 def test_a_runner_that_ends_loses_its_calls_and_its_last_words_are_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -48,7 +48,7 @@ def runners(root: Path) -> list[int]:
         with contextlib.suppress(OSError):
             stat = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
             command = Path("/proc", name, "cmdline").read_bytes()
-            if int(stat[1]) == os.getpid() and command.endswith(b"backends/local_runner.py\0"):
+            if int(stat[1]) == os.getpid() and command.endswith(b"backends/local_boot.py\0"):
                 found.append(int(name))
     return found
 

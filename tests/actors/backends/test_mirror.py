@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import shutil
+import socket
 import subprocess
 import tarfile
 from collections.abc import Mapping
@@ -38,12 +39,12 @@ class Inside:
         await trio.lowlevel.checkpoint()
         root = str(self.folder)
         if name == "listing":
-            return rows(self.listing())
+            return self.listing()
         if name == "pack":
             wanted = [Piece(*piece) for piece in arguments["pieces"] if piece[0] not in self.unreadable]
             return base64.b64encode(bundles.pack(root, wanted)).decode()
         bundles.remove(root, arguments["remove"])
-        return rows(bundles.unpack(root, base64.b64decode(arguments["tar"]), file_bits=0o660, folder_bits=0o2770))
+        return bundles.unpack(root, base64.b64decode(arguments["tar"]), file_bits=0o660, folder_bits=0o2770)
 
     def listing(self) -> dict[str, Entry]:
         """What a user sees to whom some folders are closed."""
@@ -57,10 +58,6 @@ class Inside:
 
     def digest(self) -> str:
         return bundles.digest(self.listing())
-
-
-def rows(found: Mapping[str, Entry]) -> list[list[Any]]:
-    return [[path, entry.kind, entry.mode, entry.size, list(entry.stamp)] for path, entry in found.items()]
 
 
 def pair(tmp_path: Path, quota_bytes: int = 1 << 20) -> tuple[Mirror, Path, Inside]:
@@ -164,11 +161,87 @@ def test_what_does_not_fit_inside_is_said_once(tmp_path: Path) -> None:
         (disk / "f").write_text("x")
 
         async def full(name: str, arguments: Mapping[str, Any]) -> Any:
-            return []
+            return {}
 
         assert await mirror.push(full) == "[1 files of the workspace do not fit into the container]"
         assert await mirror.push(full) == ""
         assert names(inside.folder) == []
+
+    run(main)
+
+
+def test_what_does_not_fit_any_more_leaves_no_earlier_version_inside_and_stays_on_disk(tmp_path: Path) -> None:
+    async def main() -> None:
+        mirror, disk, inside = pair(tmp_path, quota_bytes=4 << 20)
+        (disk / "f").write_text("old")
+        await mirror.push(inside.operate)
+        os.truncate(disk / "f", 1 << 40)
+        (disk / "small").write_text("x")
+        asked = len(inside.asked)
+        assert await mirror.push(inside.operate) == "[1 files of the workspace do not fit into the container]"
+        assert len(inside.asked) < asked + 5
+        assert names(inside.folder) == ["small"]
+        assert await mirror.pull(inside.operate, inside.digest()) == ""
+        assert (disk / "f").stat().st_size == 1 << 40
+        (disk / "f").write_text("new")
+        assert await mirror.push(inside.operate) == ""
+        assert (inside.folder / "f").read_text() == "new"
+
+    run(main)
+
+
+STRANGE = [b"\xff\xfe", b"new\nline", b"back\\slash", b" ", b"...", "\u2028é".encode(), b"-rf", b"\x1b[31m", b"x" * 255]
+
+
+def strange(side: Path, place: bytes) -> dict[bytes, bytes]:
+    """A folder with strange names in it: what each of its files holds."""
+    root = os.fsencode(side) + b"/" + place
+    found = {}
+    for name in os.listdir(root):
+        with open(os.path.join(root, name, b"file"), "rb") as file:
+            found[os.readlink(os.path.join(root, name, name))] = file.read()
+    return found
+
+
+def make_strange(side: Path, place: bytes) -> None:
+    for name in STRANGE:
+        folder = os.path.join(os.fsencode(side), place, name)
+        os.makedirs(folder)
+        os.symlink(name, os.path.join(folder, name))
+        with open(os.path.join(folder, b"file"), "wb") as file:
+            file.write(name)
+
+
+def test_strange_names_go_both_ways(tmp_path: Path) -> None:
+    async def main() -> None:
+        mirror, disk, inside = pair(tmp_path)
+        make_strange(disk, b"in")
+        make_strange(inside.folder, b"out")
+        assert await mirror.push(inside.operate) == ""
+        assert await mirror.pull(inside.operate, inside.digest()) == ""
+        for side in (disk, inside.folder):
+            for place in (b"in", b"out"):
+                assert strange(side, place) == {name: name for name in STRANGE}
+
+    run(main)
+
+
+def test_special_files_stay_where_they_are_and_hard_links_become_files(tmp_path: Path) -> None:
+    async def main() -> None:
+        mirror, disk, inside = pair(tmp_path)
+        for side in (disk, inside.folder):
+            os.mkfifo(side / "fifo")
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(str(side / "socket"))
+            (side / f"one-of-{side.name}").write_text("x")
+            os.link(side / f"one-of-{side.name}", side / f"two-of-{side.name}")
+            os.setxattr(side / f"one-of-{side.name}", "user.large", b"x" * 2_000)
+        assert await mirror.push(inside.operate) == ""
+        assert await mirror.pull(inside.operate, inside.digest()) == ""
+        for side, other in ((disk, "inside"), (inside.folder, "disk")):
+            assert {"fifo", "socket", f"one-of-{other}", f"two-of-{other}"} < set(names(side))
+            assert (side / f"one-of-{other}").stat().st_nlink == 1
+            assert os.listxattr(side / f"one-of-{other}") == []
 
     run(main)
 
@@ -299,7 +372,7 @@ def test_a_workspace_that_cannot_be_listed_removes_nothing_on_either_side(tmp_pa
         await mirror.push(inside.operate)
 
         async def closed(name: str, arguments: Mapping[str, Any]) -> Any:
-            return [["", "dir", 0, bundles.CLOSED, []]]
+            return {"": Entry("dir", 0, bundles.CLOSED, ())}
 
         assert "1 folders of the workspace cannot be read" in await mirror.pull(closed, "other")
         assert names(disk) == ["f"]
@@ -333,22 +406,15 @@ def test_a_large_file_that_changes_meanwhile_leaves_no_part(tmp_path: Path, chan
 def test_a_part_of_an_earlier_daemon_goes_and_files_named_alike_are_kept(tmp_path: Path) -> None:
     async def main() -> None:
         mirror, disk, inside = pair(tmp_path)
-        (disk / bundles.part_of("big")).write_bytes(b"x")
+        for part in (bundles.part_of("big"), bundles.new_part()):
+            (disk / part).write_bytes(b"x")
+            os.utime(disk / part, (0, 0))
+        being_written = bundles.new_part()
+        (disk / being_written).write_bytes(b"x")
         (disk / ".skilld-part-mine").write_bytes(b"x")
         await mirror.push(inside.operate)
-        assert names(disk) == names(inside.folder) == [".skilld-part-mine"]
-
-    run(main)
-
-
-def test_a_size_below_nothing_does_not_make_room_for_others(tmp_path: Path) -> None:
-    async def main() -> None:
-        mirror, _, _ = pair(tmp_path, quota_bytes=100)
-
-        async def lying(name: str, arguments: Mapping[str, Any]) -> Any:
-            return [["a", "file", 0, -(1 << 40), [1]], ["b", "file", 0, 1 << 30, [1]]]
-
-        assert "100 are allowed" in await mirror.pull(lying)
+        assert names(disk) == sorted([being_written, ".skilld-part-mine"])
+        assert names(inside.folder) == [".skilld-part-mine"]
 
     run(main)
 

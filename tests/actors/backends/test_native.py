@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from native_kit import code_in, open_host, open_processes, write_native, write_offender
+from native_kit import OFFENDER, code_in, open_host, open_processes, write_native, write_offender
 from native_targets import Greeter
 from skill_actors.backends import (
     BackendUnavailable,
@@ -37,7 +37,8 @@ from support import run
 LIAR = """
 import skill_actors.native.child as child
 class Skill: pass
-child.describe = lambda skill: type('Lie', (), dict(name='s', description='d', tools={{'execute': {tool}}}))
+lie = dict(name='s', description='d', tools={{'execute': {tool}}}, parallel=False)
+child.describe = lambda skill, inline: type('Lie', (), lie)
 """
 Body = Callable[["Bench"], Awaitable[None]]
 TOLD = {"spin": "longer than", "block": "longer than", "deaf": "longer than", "leak": "memory", "flood": "printed more"}
@@ -80,7 +81,7 @@ async def room_of(processes: NativeProcesses, root: Path, work: Path) -> NativeR
     code = code_in(root)
     described = await processes.describe(code)
     spec = WorkspaceSpec(session="ses_1", root=work)
-    return NativeRoom([NativeTools(code=code, tools=described.tools)], processes, spec)
+    return NativeRoom([NativeTools(code=code, tools=described.tools, parallel=described.parallel)], processes, spec)
 
 
 def lives(pid: int) -> bool:
@@ -259,6 +260,42 @@ def test_a_copy_of_the_process_that_a_call_left_answers_nobody(on: Callable[...,
             assert (await bench.does(word)).content == f"did {word}"
 
     on(body)
+
+
+FORGER = """\
+import os, socket, struct
+
+class Skill(NativeSkill):
+    skill_info = SkillInfo(name="forger", description="Answers in the place of its process.", allowed_tools=["execute"])
+
+    def execute(self, command: str, context: Context) -> str:
+        for name in os.listdir("/proc/self/fd"):
+            if os.path.realpath("/proc/self/fd/" + name).partition("/fd/")[2].startswith("socket:"):
+                payload = (command * 200_000 if len(command) == 1 else command).encode()
+                socket.socket(fileno=int(name)).sendall(struct.pack(">IBI", len(payload), 20, 1) + payload)
+        return "never"
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("[", "The tool's process was ended."),
+        ("NaN", "BadAnswer: its process answered"),
+        ("[" * 900 + "]" * 900, "BadAnswer: its process answered"),
+        ('{"a": 1}', "BadAnswer: its process answered"),
+    ],
+)
+def test_an_answer_that_is_forged_is_an_error(command: str, said: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_processes() as processes:
+            room = await room_of(processes, write_native(tmp_path, "forger", FORGER), tmp_path / "work")
+            call = ToolCall(id="1", name="forger_execute", input={"command": command})
+            result = await room.execute(call, ToolContext(timeout_s=20))
+            assert result.outcome == "error"
+            assert result.content.startswith(said)
+
+    run(main)
 
 
 def test_an_answer_that_is_far_too_long_is_an_error(on: Callable[..., None]) -> None:
@@ -445,12 +482,83 @@ def test_a_module_in_a_folder_of_the_skill_imports_from_there_and_from_the_top(t
     run(main)
 
 
+ODD = """
+class Skill(NativeSkill):
+    skill_info = SkillInfo(name="odd", description="Returns what it is told to.", allowed_tools=["execute", "read"])
+
+    def execute(self, command: str, context: Context) -> object:
+        return {"none": None, "int": 7, "bytes": b"x", "set": [{1}], "text": "fine", "list": [1, None]}[command]
+
+    def read(self, path: str, context: Context) -> str:
+        (context.workspace / "missing" / path).read_text()
+        return ""
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "outcome", "said"),
+    [
+        ("none", "error", "BadAnswer: it returned nothing; it has to return text"),
+        ("int", "error", "BadAnswer: it returned a value of type int"),
+        ("bytes", "error", "BadAnswer: it returned a value of type bytes"),
+        ("set", "error", "BadAnswer: it returned a list that is no JSON"),
+        ("gone", "error", "KeyError: 'gone'"),
+        ("text", "ok", "fine"),
+        ("list", "ok", "[1, null]"),
+    ],
+)
+def test_only_text_and_json_are_answers(tmp_path: Path, command: str, outcome: str, said: str) -> None:
+    async def main() -> None:
+        async with open_processes() as processes:
+            bench = Bench(await room_of(processes, write_native(tmp_path, "odd", ODD), tmp_path / "work"), processes)
+            result = await bench.call("odd_execute", {"command": command})
+            assert (result.outcome, result.content[: len(said)]) == (outcome, said)
+
+    run(main)
+
+
+def test_an_error_names_files_as_the_model_knows_them(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_processes() as processes:
+            bench = Bench(await room_of(processes, write_native(tmp_path, "odd", ODD), tmp_path / "work"), processes)
+            result = await bench.call("odd_read", {"path": "a.txt"})
+            assert result.content == "FileNotFoundError: [Errno 2] No such file or directory: 'missing/a.txt'"
+            assert str(tmp_path) not in result.content
+
+    run(main)
+
+
+def test_calls_of_a_conversation_wait_for_each_other_unless_the_class_says_that_they_need_not(tmp_path: Path) -> None:
+    body = OFFENDER.format(name="offender").replace("parallel = True", "")
+
+    async def main() -> None:
+        async with open_processes() as processes:
+            room = await room_of(processes, write_native(tmp_path, "offender", body), tmp_path / "work")
+            other = await room_of(processes, tmp_path / "offender", tmp_path / "other")
+            bench, deaf = Bench(room, processes), trio.Event()
+
+            async def emit(chunk: OutputChunk) -> None:
+                deaf.set()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lambda: bench.does("deaf", emit=emit))
+                await deaf.wait()
+                waiting = await bench.does("x", timeout_s=0.3)
+                assert waiting.outcome == "timeout"
+                assert "busy with other calls of this conversation for 0.3 s" in waiting.content
+                assert (await Bench(other, processes).does("x")).content == "did x", "another conversation waited"
+                nursery.cancel_scope.cancel()
+            assert (await bench.does("x")).content == "did x"
+
+    run(main)
+
+
 # Classes of a program of one's own
 
 
 def test_classes_of_a_program_are_an_executor(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_host() as host, open_native([Greeter, Greeter], host) as executor:
+        async with open_host() as host, open_native([Greeter, Greeter], host, isolation="process") as executor:
             contract: Executor = executor
             await contract.check()
             assert [tool["name"] for tool in contract.tools()] == ["greeter_execute", "greeter_write"]
@@ -481,10 +589,10 @@ def test_a_class_that_no_other_process_can_import_is_refused() -> None:
 
     async def main() -> None:
         with pytest.raises(ValueError, match="cannot be imported by another process"):
-            async with open_native([Local], Host()):
+            async with open_native([Local], Host(), isolation="process"):
                 raise AssertionError("the block was entered")
         with pytest.raises(BadSkill):
-            async with open_native([Path], Host()):
+            async with open_native([Path], Host(), isolation="process"):
                 raise AssertionError("the block was entered")
 
     run(main)
@@ -492,7 +600,7 @@ def test_a_class_that_no_other_process_can_import_is_refused() -> None:
 
 def test_without_worker_processes_it_says_so(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_native([Greeter], Host()) as executor:
+        async with open_native([Greeter], Host(), isolation="process") as executor:
             with pytest.raises(BackendUnavailable, match="no worker processes"):
                 await executor.check()
             space = await executor.open(WorkspaceSpec(session="s", root=tmp_path))

@@ -16,8 +16,19 @@ from typing import Any
 
 import pytest
 
-from skill_actors.backends import local_runner, runner
-from skill_actors.backends.runner import CANCEL, CREDIT, DONE, HELLO, MAX_FRAME_BYTES, RUN, STDOUT, Frames, frame
+from skill_actors.backends import local_boot
+from skill_actors.backends.frames import (
+    CANCEL,
+    CREDIT,
+    DONE,
+    HEADER,
+    HELLO,
+    MAX_FRAME_BYTES,
+    RUN,
+    STDOUT,
+    Frames,
+    frame,
+)
 
 
 class Peer:
@@ -25,7 +36,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-E", local_runner.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-I", "-S", "-E", local_boot.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -143,6 +154,22 @@ def test_a_request_that_makes_no_sense_is_refused_and_the_next_one_runs(peer: Pe
         {"cwd": 5},
         {"limits": {"unknown": 1}},
         {"limits": {"cpu_s": "x"}},
+        {"limits": {"total_processes": "x"}},
+        {"limits": {"total_processes": 1.5}},
+        {"limits": 5},
+        {"limits": None},
+        {"limits": ["total_cpu_s"]},
+        {"timeout_s": 1e400},
+        {"timeout_s": -1},
+        {"timeout_s": float("nan")},
+        {"timeout_s": [1]},
+        {"max_chars": None},
+        {"window_bytes": "x"},
+        {"stream_chars": {}},
+        {"spill": {}},
+        {"spill": {"folders": 5, "name": "x", "max_bytes": 1, "after_chars": 0}},
+        {"spill": {"folders": [], "name": "x", "max_bytes": [], "after_chars": 0}},
+        {"spill": {"folders": [], "name": "x", "max_bytes": 1, "after_chars": None}},
         {"folders": ["/proc/new"]},
     ],
 )
@@ -155,7 +182,7 @@ def test_a_job_that_cannot_be_started_says_so(peer: Peer, fields: dict[str, Any]
 
 
 def test_a_request_that_is_too_large_is_refused_and_the_next_one_runs(peer: Peer) -> None:
-    os.write(peer.stdin, runner.HEADER.pack(MAX_FRAME_BYTES + 1, RUN, 1))
+    os.write(peer.stdin, HEADER.pack(MAX_FRAME_BYTES + 1, RUN, 1))
     left = MAX_FRAME_BYTES + 1
     while left:
         left -= os.write(peer.stdin, bytes(min(left, 65_536)))
@@ -191,8 +218,9 @@ def test_a_killed_runner_takes_its_calls_with_it(peer: Peer) -> None:
     wait_until(lambda: not (running("7201") or running("7202") or running("7203")))
 
 
-def test_a_killed_keeper_loses_its_call_and_no_other(peer: Peer) -> None:
-    peer.run(1, "(setsid sleep 7302 &); echo other; sleep 0.7; echo survived")
+def test_a_killed_keeper_loses_its_call_and_no_other(peer: Peer, tmp_path: Path) -> None:
+    until = f"until [ -e {tmp_path}/go ]; do sleep 0.02; done"
+    peer.run(1, f"(setsid sleep 7302 &); echo other; {until}; echo survived")
     wait_until(lambda: running("7302"))
     peer.run(2, "(setsid sleep 7301 &); (env -i setsid sleep 7303 &); sleep 0.1; kill -9 $PPID; sleep 7304")
     call, done = peer.done()
@@ -201,6 +229,7 @@ def test_a_killed_keeper_loses_its_call_and_no_other(peer: Peer) -> None:
     assert not running("7303")
     assert not running("7304")
     assert running("7302")
+    (tmp_path / "go").touch()
     call, done = peer.done()
     assert (call, done["stdout"]["head"]) == (1, "other\nsurvived\n")
     assert not running("7302")
@@ -223,6 +252,31 @@ def test_killed_spare_keepers_are_replaced(peer: Peer) -> None:
     assert peer.done()[1]["stdout"]["head"] == "fine\n"
 
 
+@pytest.mark.parametrize("victim", ["spare", "its child"])
+def test_a_spare_keeper_that_is_killed_as_a_call_comes_costs_that_call_nothing(peer: Peer, victim: str) -> None:
+    def below(pid: int) -> list[int]:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def state(pid: int) -> bytes:
+        with contextlib.suppress(FileNotFoundError):
+            return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
+        return b""
+
+    wait_until(lambda: any(map(below, below(peer.process.pid))))
+    (spare,) = below(peer.process.pid)
+    (child,) = below(spare)
+    peer.process.send_signal(signal.SIGSTOP)  # so that it hears of both at once
+    os.kill(spare if victim == "spare" else child, signal.SIGKILL)
+    wait_until(lambda: state(spare) == b"Z" or (not state(child) and state(spare) == b"S"))  # dead; or it has said so
+    peer.run(1, "echo one")
+    peer.process.send_signal(signal.SIGCONT)
+    for number, words in ((1, "one"), (2, "two")):
+        if number == 2:
+            peer.run(2, "echo two")
+        call, done = peer.done()
+        assert (call, done["outcome"], done["stdout"]["head"]) == (number, "exited", f"{words}\n")
+
+
 def test_output_waits_for_credit(peer: Peer) -> None:
     peer.run(1, "head -c 1000000 /dev/zero | tr '\\0' x; echo end >&2", stream_chars=10_000_000)
     got = 0
@@ -240,6 +294,34 @@ def test_output_waits_for_credit(peer: Peer) -> None:
     assert got == 1_000_004
 
 
+def test_what_is_in_the_pipes_at_the_end_comes_without_credit_and_whole(peer: Peer) -> None:
+    """The link counts on how much that can be: two pipes, made as large as the kernel lets them be."""
+    fill = "import fcntl, os; fcntl.fcntl(1, 1031, 1 << 20); os.write(1, b'\\xff' * (1 << 20))"
+    peer.run(1, f'sleep 0.2; python3 -c "{fill}"', stream_chars=10_000_000, window_bytes=1)
+    got = 0
+    while (received := peer.receive())[0] != DONE:
+        got += len(received[2] or b"")
+    assert got == 3 << 20
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 131_072])
+def test_no_byte_is_lost_of_any_size(peer: Peer, size: int) -> None:
+    for number in range(1, 9):
+        peer.run(number, f"head -c {size} /dev/zero | tr '\\0' x; head -c {size} /dev/zero >&2", max_chars=200_000)
+    for _ in range(8):
+        _, done = peer.done()
+        assert (done["code"], done["stdout"]["head"], done["stderr"]["head"]) == (0, "x" * size, "\0" * size)
+
+
+def test_a_request_that_never_becomes_whole_holds_up_no_other_and_ends_with_stdin(peer: Peer) -> None:
+    peer.run(1, "sleep 7501")
+    os.write(peer.stdin, frame(RUN, 2, b"x" * 1_000)[:-1])
+    wait_until(lambda: running("7501"))
+    peer.process.stdin.close()  # type: ignore[union-attr]
+    assert peer.process.wait(10) == 0
+    assert not running("7501")
+
+
 def test_the_spill_file_has_a_limit(peer: Peer, tmp_path: Path) -> None:
     spill = {"folders": ["a", "b"], "name": "out", "max_bytes": 100_000, "after_chars": 100}
     peer.run(1, "yes | head -c 3000000; echo end", cwd=str(tmp_path), spill=spill)
@@ -249,6 +331,22 @@ def test_the_spill_file_has_a_limit(peer: Peer, tmp_path: Path) -> None:
     assert done["stdout"]["chars"] == 3_000_004
     assert done["stdout"]["tail"].endswith("y\nend\n")
     assert len(done["stdout"]["head"]) == len(done["stdout"]["tail"]) == 1_000
+
+
+@pytest.mark.parametrize(
+    "spill",
+    [{"folders": ["a\0b"]}, {"folders": ["\ud800"]}, {"name": "a\0b"}, {"name": ""}, {"name": "a/b"}, {"name": ".."}],
+)
+def test_a_spill_file_that_cannot_be_named_costs_the_file_and_nothing_else(
+    peer: Peer, tmp_path: Path, spill: dict[str, Any]
+) -> None:
+    usual = {"folders": [], "name": "out", "max_bytes": 100_000, "after_chars": 10}
+    peer.run(1, "seq 1000", cwd=str(tmp_path), spill=usual | spill)
+    _, done = peer.done()
+    assert done["stdout"]["chars"] == 3_893
+    assert done["spill"]["error"]
+    peer.run(2, "echo fine")
+    assert peer.done()[1]["stdout"]["head"] == "fine\n"
 
 
 def test_the_spill_file_is_not_written_through_a_link(peer: Peer, tmp_path: Path) -> None:
@@ -294,10 +392,8 @@ def test_no_descriptor_and_no_zombie_is_left_after_many_calls(peer: Peer) -> Non
             return Path("/proc", name, "stat").read_text()
         return ""
 
-    peer.run(1, ":")
-    peer.done()
-    wait_until(lambda: state()[1] == 1)
-    before = state()
+    before = (7, 1)  # the standard streams, and the spare keeper with its two sockets and two pipes
+    wait_until(lambda: state() == before)
     for number in range(2, 30):
         peer.run(number, "sleep 60 & echo x", timeout_s=5 if number % 2 else 0)
         peer.done()

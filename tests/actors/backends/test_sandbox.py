@@ -121,3 +121,12 @@ def test_a_fence_that_can_be_had_is_whole() -> None:
 def test_nothing_shown_of_etc_is_a_secret() -> None:
     for name in ("shadow", "gshadow", "ssl/private", "skilld", "ssh", "sudoers"):
         assert not [path for path in sandbox._ETC if f"/etc/{name}".startswith(path)]
+
+
+def test_what_a_sandbox_does_not_do_is_said() -> None:
+    assert Fence().missing == {}
+    assert "kind and size" in Fence(kind="landlock").missing["sandbox"]
+    own_network, scoped = Fence(kind="bwrap", network="none"), Fence(kind="bwrap", network="host", scoped=True)
+    assert own_network.missing == scoped.missing == {"sandbox": "commands have the daemon's user id"}
+    assert "local sockets without a path" in Fence(kind="bwrap", network="host").missing["sandbox"]
+    assert (own_network.scopes, scoped.scopes) == (False, True)

@@ -16,6 +16,8 @@ from skill_actors.skills.base import Skill
 from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
 from support import run
 
+_RUNNER = "cut -d' ' -f4 /proc/$PPID/stat > {}"  # its process belongs to the workspace, not to a call
+
 
 @dataclass(frozen=True)
 class Said:
@@ -67,6 +69,37 @@ def test_tools_of_a_model_run_in_the_session_of_the_backend(tmp_path: Path) -> N
 
     run(main)
     assert (tmp_path / "w" / "here").read_text() == f"{tmp_path}/w\n"
+
+
+def test_an_open_backend_keeps_one_workspace_over_all_turns_and_closes_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        model = ScriptedModel(
+            [
+                Reply([ToolUse("bash_tool", {"command": _RUNNER.format("runner")})]),
+                Reply([Text("one")]),
+                Reply([ToolUse("bash_tool", {"command": _RUNNER.format("again")})]),
+                Reply([Text("two")]),
+            ]
+        )
+        async with ToolBackend("local") as backend:
+            session = await backend.new_session([], working_directory=tmp_path)
+            _, session = await backend.chat(session, "one", model, model_name="m")
+            response, session = await backend.chat(session, "two", model, model_name="m")
+            assert response.text == "two"
+            with pytest.raises(BackendUnavailable, match="found no bash"):
+                await backend.new_session([], working_directory=tmp_path, options={"path": str(tmp_path)})
+
+    async def fail() -> None:
+        async with ToolBackend("local") as backend:
+            await backend.new_session([], working_directory=tmp_path)
+            raise LookupError("mine")
+
+    run(main)
+    runner = (tmp_path / "runner").read_text().strip()
+    assert runner == (tmp_path / "again").read_text().strip()
+    assert not Path("/proc", runner).exists()
+    with pytest.raises(LookupError, match="mine"):
+        run(fail)
 
 
 def test_a_custom_backend_works_by_its_name_and_is_never_replaced_by_a_shell() -> None:

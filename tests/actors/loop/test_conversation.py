@@ -341,3 +341,12 @@ def test_whatever_a_model_answers_the_messages_stay_acceptable(answers: list[obj
     result = looped(Script(*answers), max_iterations=max_iterations, max_pauses=2)
     assert result.iterations <= max_iterations
     assert (result.error is None) == (result.outcome == "finished")
+
+
+def test_a_call_of_the_providers_own_that_a_pause_left_open_goes_with_the_turn_that_failed() -> None:
+    use = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "bash_code_execution", "input": {"command": "x"}}
+    for content, left in (([{"type": "text", "text": "..."}, use], 2), ([use], 1)):
+        result = looped(Script(message(content, "pause_turn"), ConnectionError("no line")))
+        assert result.outcome == "failed"
+        assert len(result.messages) == left
+        assert acceptable(result.messages)

@@ -599,7 +599,9 @@ def test_extra_fields_are_sent_as_they_are() -> None:
     async def main() -> None:
         extra = {"thinking": {"type": "adaptive"}, "container": {"skills": [{"type": "anthropic", "skill_id": "xlsx"}]}}
         async with connected(Reply([Text("x")])) as (api, model):
-            await collect(model, ask(extra=extra))
+            await collect(
+                model, ask(extra=extra, tools=[{"type": "code_execution_20260521", "name": "code_execution"}])
+            )
             assert {name: api.bodies[0][name] for name in extra} == extra
             with pytest.raises(ValueError, match="'system'"):
                 await collect(model, ask(extra={"system": "x"}))

@@ -43,7 +43,7 @@ class Whole(NativeSkill):
     def write(self, path: str, content: str, context: Context) -> str:
         return path
 
-    def modify(self, path: str, old: str, new: str, context: Context) -> str:
+    def modify(self, path: str, old_content: str, new_content: str, context: Context) -> str:
         return path
 
 
@@ -76,7 +76,7 @@ def test_the_schema_is_made_of_the_annotations() -> None:
     assert read["properties"]["offset"] == {"anyOf": [{"type": "integer"}, {"type": "null"}]}
     assert read["properties"]["limit"] == {"type": "integer"}
     assert (read["required"], read["additionalProperties"]) == (["path"], False)
-    assert schemas["log_fetcher_modify"]["required"] == ["path", "old", "new"]
+    assert schemas["log_fetcher_modify"]["required"] == ["path", "old_content", "new_content"]
     plain = schemas["partly_read"]["properties"]
     assert (plain["path"]["type"], plain["offset"], plain["limit"]["type"]) == (
         *("string", {"type": "integer"}, "integer"),
@@ -263,3 +263,37 @@ def test_a_path_is_resolved_within_the_folders_of_the_call(tmp_path: Path) -> No
     with pytest.raises(PermissionError, match="outside"):
         context.resolve(str(skill / "data.json"), write=True)
     assert context.remaining_s() == 0.0
+
+
+def test_what_a_class_says_of_parallel_calls_is_told_and_must_be_yes_or_no() -> None:
+    class Safe(Whole):
+        parallel = True
+
+    class Odd(Whole):
+        parallel = "yes"  # type: ignore[assignment]
+
+    assert (describe(Whole).parallel, describe(Safe).parallel) == (False, True)
+    with pytest.raises(BadSkill, match="has parallel = 'yes'"):
+        describe(Odd)
+
+
+def test_the_inputs_of_the_tools_are_those_of_conjure() -> None:
+    inputs = {name: set(tool["input_schema"]["properties"]) for name, tool in describe(Whole).tools.items()}
+    assert inputs == {
+        "execute": {"command"},
+        "read": {"path", "offset", "limit"},
+        "write": {"path", "content"},
+        "modify": {"path", "old_content", "new_content"},
+    }
+
+
+def test_asynchronous_functions_are_for_the_process_of_the_program_only() -> None:
+    class Waits(NativeSkill):
+        skill_info = info("execute")
+
+        async def execute(self, command: str, context: Context) -> str:
+            return command
+
+    with pytest.raises(BadSkill, match="asynchronous"):
+        describe(Waits)
+    assert set(describe(Waits, inline=True).tools) == {"execute"}

@@ -11,6 +11,7 @@ import pytest
 
 from native_kit import code_in, open_processes
 from skill_actors.backends import NativeRoom, NativeTools, ToolCall, ToolContext, WorkspaceSpec
+from skill_actors.native import AskFailed
 from skill_actors.runtime.process_spec import INHERITED
 from skill_actors.skills import Skill, load_skill
 from support import run
@@ -54,10 +55,27 @@ def test_the_skill_of_the_page_works(tmp_path: Path) -> None:
 
 def test_the_program_of_the_page_runs(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text(blocks("python")[1])
+    program.write_text(blocks("python")[-1])
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "['greeter_execute'] execute\nok hello, you\n"
+
+
+def test_the_program_with_classes_of_its_own_runs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", blocks("python")[-2]], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "ok Cache cleared {}\n")
+
+
+def test_the_kinds_of_failed_questions_are_listed() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ", PAGE.read_text().partition("`AskFailed.kind`")[2], re.MULTILINE)
+    assert AskFailed.__doc__ is not None
+    kinds = re.findall(r'"(\w+)"', AskFailed.__doc__)
+    assert rows[: len(kinds)] == kinds
+    text = (SOURCES / "backends/exposed.py").read_text() + (SOURCES / "backends/native_inline.py").read_text()
+    used = set(re.findall(r'(?:_failed|AskFailed)\("(\w+)"', text))
+    assert used == set(kinds)
 
 
 def test_every_code_of_a_refusal_is_listed() -> None:
@@ -66,7 +84,8 @@ def test_every_code_of_a_refusal_is_listed() -> None:
         *(SOURCES / "backends").glob("native*.py"),
         SOURCES / "skills/native.py",
     ]
-    used = {code for file in files for code in re.findall(r'"(native_[a-z_]+)"', file.read_text())}
+    text = "".join(re.sub(r"^__all__ = .*$", "", file.read_text(), flags=re.MULTILINE) for file in files)
+    used = set(re.findall(r'"(native_[a-z_]+)"', text))
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `native_")]
     assert {code for row in rows for code in re.findall(r"`(native_[a-z_]+)`", row)} == used
 

@@ -40,7 +40,7 @@ from skill_actors.runtime import (
     WorkerTimeout,
     open_system,
 )
-from skill_actors.runtime.worker import CHUNK, HEADER, RESULT, Frames, FrameTooLarge, decode, encode, frame
+from skill_actors.runtime.worker import ASK, CHUNK, HEADER, RESULT, Frames, FrameTooLarge, decode, encode, frame
 from support import run
 
 HERE = Path(worker_targets.__file__).parent
@@ -341,6 +341,7 @@ def test_an_import_that_prints_much_is_no_reason_to_wait(tmp_path: Path) -> None
     "changes",
     [
         *({"name": ""}, {"target": "a.b"}, {"max_frame_bytes": 0}, {"nice": 20}),
+        *({"max_json_bytes": 0}, {"max_json_bytes": 1 << 21}),
         *({"grace_s": -1.0}, {"start_timeout_s": float("inf")}),
         *({"environment": {"A=B": "c"}}, {"environment": {"A": "\0"}}),
     ],
@@ -446,6 +447,36 @@ def test_what_is_not_the_protocol_is_a_crash(data: bytes, then: str, words: str)
         assert made.told in (["broken"], ["crashed"])
 
     within("forge", use)
+
+
+@pytest.mark.parametrize("data", [frame(kind, 1, b'"' + b"x" * 4_096 + b'"') for kind in (RESULT, CHUNK, ASK)])
+def test_json_beyond_its_limit_is_not_even_read(data: bytes) -> None:
+    async def ignore(_value: Any) -> None:
+        pass
+
+    async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        with pytest.raises(WorkerBroken, match="4098 bytes of JSON; the limit is 4096"):
+            await ask(ref, {"hex": data.hex(), "then": "wait"}, emit=ignore)
+
+    within("forge", use, max_json_bytes=4_096)
+
+
+def test_an_error_that_is_too_long_is_not_even_read() -> None:
+    async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        with pytest.raises(WorkerBroken, match="an error of 150000 bytes"):
+            await ask(ref, {"hex": frame(21, 1, b"x" * 150_000).hex(), "then": "wait"})
+
+    within("forge", use)
+
+
+def test_json_may_have_a_limit_of_its_own() -> None:
+    async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        with pytest.raises(WorkerError, match="over the limit of 4096"):
+            await ask(ref, "x" * 5_000)
+        assert await ask(ref, b"x" * 5_000) == b"x" * 5_000
+        assert await ask(ref, "x" * 4_000) == "x" * 4_000
+
+    within("echo", use, max_json_bytes=4_096)
 
 
 # Killed by us

@@ -317,7 +317,7 @@ BAD_SETTINGS: list[tuple[Mapping[str, Any], str, str]] = [
     ({"title": "a\0"}, "bad_request", "NUL"),
     ({"backends": ["docker"]}, "backend_unavailable", "local"),
     ({"backends": "local"}, "bad_request", "list"),
-    ({"backends": ["local", "local"]}, "bad_request", "one"),
+    ({"backends": ["local", "local"]}, "bad_request", "more than once"),
     ({"skills": ["nope"]}, "invalid_skill_spec", "nope"),
     ({"skills": ["anthropic:xlsx"]}, "invalid_skill_spec", "hosted"),
     ({"limits": {"iteration": 3}}, "bad_request", "iterations"),
@@ -411,10 +411,22 @@ def test_every_step_is_told_on_the_bus(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_kit(tmp_path, ScriptedModel([Reply([bash("true")]), Reply([Text("x")])])) as kit:
             told: list[str] = []
-            kit.bus.attach("test", ["*"], lambda name, _facts, _meta: told.append(name))
+            whose: dict[str, Mapping[str, object]] = {}
+
+            def note(name: str, _facts: object, meta: Mapping[str, object]) -> None:
+                told.append(name)
+                whose[name] = meta
+
+            kit.bus.attach("test", ["*"], note)
             session = await kit.session()
-            await kit.ask(session, "go")
+            turn = (await kit.ask(session, "go"))["turn"]
             await kit.manager.delete(session, ME)
+            assert {meta["session"] for meta in whose.values()} == {session}
+            for name in ("turn.started", "conversation.iteration", "model.stop", "turn.stop"):
+                assert whose[name]["turn"] == turn, name
+            call = whose["execute.start"]["call"]
+            for name in ("execute.stop", "conversation.tool_call", "backend.local.tool_call"):
+                assert (whose[name]["turn"], whose[name]["call"]) == (turn, call), name
             assert told == [
                 "session.created",
                 "turn.queued",

@@ -146,6 +146,7 @@ BAD: dict[str, tuple[Callable[[Lines], Any], str]] = {
     "a NUL in a message": (change_data(2, text="a\0b"), "line 2: data"),
     "files that are none": (change_data(2, files=["a"]), "line 2: data"),
     "content that is a text": (change_data(4, content="x"), "line 4: data"),
+    "a container that is none": (change_data(4, container={"id": "x"}), "line 4: data"),
     "a block without a type": (change_data(4, content=[{"id": "x"}]), "line 4: data"),
     "a call without an id": (change_data(4, content=[{"type": "tool_use", "name": "x"}]), "line 4: data"),
     "a result in an answer": (change_data(4, content=[{"type": "tool_result", "tool_use_id": "x"}]), "line 4: data"),
@@ -161,6 +162,35 @@ BAD: dict[str, tuple[Callable[[Lines], Any], str]] = {
     "something behind the end": (lambda told: told.append({}), "line 11: something follows"),
     "a number out of range": (change_data(5, input={"x": 10**400}), "line 5: "),
 }  # fmt: skip
+
+
+HOSTED = {"name": "a.xlsx", "file_id": "file_1", "source": "anthropic", "size": None, "checksum": None}
+
+
+def with_file(data: dict[str, Any]) -> bytes:
+    told = lines()
+    event = {"kind": "event", "seq": 9, "type": "file.created", "time": TIME, "turn": None, "data": data}
+    return raw([*told[:-1], event, {"kind": "end", "events": 9}])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": None},
+        {"name": "../../etc/passwd"},
+        {"name": "/etc/passwd"},
+        {"name": ".skilld/x"},
+        {"file_id": {"a": 1}},
+        {"file_id": "../messages"},
+        {"source": None},
+        {"size": "many"},
+        {"size": -1},
+        {"checksum": 5},
+    ],
+)
+def test_a_file_event_that_the_daemon_would_not_have_written_is_refused(change: dict[str, Any]) -> None:
+    assert read_transcript(with_file(HOSTED)).events[-1].data == HOSTED
+    assert fault(with_file({**HOSTED, **change})) == "line 10: data: not that of a file.created event"
 
 
 @pytest.mark.parametrize("name", BAD)

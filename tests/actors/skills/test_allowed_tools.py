@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from skill_actors.skills import Skill, load_skill
-from skill_actors.skills.allowed_tools import MAX_LINE_CHARS, TOOL_NAMES, covers, read_rules, tool_called
+from skill_actors.skills.allowed_tools import MAX_LINE_CHARS, TOOL_NAMES, covers, read_rules, tool_called, tool_ruled
 
 ROOT = "/skills/0"
 
@@ -144,3 +144,20 @@ def test_what_a_prefix_covers_is_one_plain_command_for_bash() -> None:
         program = f"git() {{ printf 'ran '; }}\n{line}"
         done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=20, check=False)
         assert (done.stdout, done.stderr) == ("ran ", ""), line
+
+
+@pytest.mark.parametrize(
+    ("name", "called", "ruled"),
+    [
+        ("Bash", "bash_tool", "bash_tool"),
+        ("code_execution", "code_execution", "code_execution"),
+        ("hand_over", "hand_over", "hand_over"),
+        ("build_bash_tool", None, "build_bash_tool"),
+        ("build-2_view", None, "build-2_view"),
+        ("Build_view", None, None),
+        ("build_rm", None, None),
+    ],
+)
+def test_a_rule_of_the_operator_may_name_a_tool_of_one_place(name: str, called: str | None, ruled: str | None) -> None:
+    assert tool_called(name) == called
+    assert tool_ruled(name) == ruled

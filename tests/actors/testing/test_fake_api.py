@@ -179,7 +179,7 @@ def test_the_server_sees_a_client_leave_while_it_stalls() -> None:
         async with open_fake_api([Reply([Text("x" * 99)], fail=Stall(after=1))]) as api:
             stream = await trio.open_tcp_stream("127.0.0.1", api.port)
             data = json.dumps(body(stream=True)).encode()
-            head = "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nanthropic-version: 1\r\n"
+            head = "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\nanthropic-version: 2023-06-01\r\n"
             await stream.send_all(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
             await stream.receive_some()
             assert api.requests[0].outcome == "open"

@@ -38,6 +38,13 @@ TOOL = {"name": "bash_tool", "input_schema": {"type": "object"}}
 THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": sign("Hm.")}
 
 
+CLOSED = {"additionalProperties": False}
+
+
+def asks_for(schema: object) -> dict[str, Any]:
+    return {"format": {"type": "json_schema", "schema": schema}}
+
+
 @pytest.mark.parametrize(
     "good",
     [
@@ -49,6 +56,8 @@ THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": sign("Hm.")}
         body(user(text()), assistant(text()), user(text()), system="s", tools=[TOOL], stream=True),
         body(tools=[{"type": "code_execution_20260521", "name": "code_execution"}], container={"skills": []}),
         body(system=[{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}]),
+        body(output_config={"effort": "low"}),
+        body(output_config=asks_for({"type": "object", "properties": {"type": {"enum": ["object"]}}, **CLOSED})),
     ],
 )
 def test_good_requests_pass(good: dict[str, Any]) -> None:
@@ -112,6 +121,15 @@ def test_good_requests_pass(good: dict[str, Any]) -> None:
         (body(tools=[{"name": "a"}]), "tools.0.custom.input_schema"),
         (body(tools="x"), "tools"),
         (body(model="claude-opus-5-5", tools=[TOOL], tool_choice={"type": "any"}), "tool_choice"),
+        (body(output_config=3), "output_config: Input should be a valid dictionary"),
+        (body(output_config={"schema": {}}), "output_config.schema: Extra inputs"),
+        (body(output_config={"format": {"type": "json"}}), "output_config.format: "),
+        (body(output_config=asks_for(3)), "output_config.format.schema: "),
+        (body(output_config=asks_for({"type": "object"})), "'additionalProperties' must be explicitly set to false"),
+        (
+            body(output_config=asks_for({"anyOf": [{"type": "array", "items": {"type": "object"}}]})),
+            "'additionalProperties' must be explicitly set to false",
+        ),
     ],
 )
 def test_bad_requests_are_refused_with_the_reason(bad: Any, said: str) -> None:

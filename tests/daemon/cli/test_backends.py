@@ -89,9 +89,27 @@ def test_measuring_needs_no_daemon_and_takes_the_options_of_the_configuration(tm
     assert result.exit_code == 0, result.output
     (item,) = json.loads(result.output)["items"]
     assert (item["name"], item["available"], item["failed"]) == ("local", True, [])
-    assert item["measured"]["cancel"] == item["measured"]["contract"] == "confirmed"
+    assert item["measured"]["cancel"] == item["measured"]["contract"] == item["measured"]["cost"] == "confirmed"
     assert item["measured"]["sandbox"] == "unmeasured"
     assert (item["capabilities"]["sandbox"], item["fidelity"]["sandbox"]) == ("none", "none")
+
+
+@pytest.mark.parametrize("isolation", [pytest.param("process", marks=pytest.mark.deep), "inline"])
+def test_native_skills_are_measured_by_one_of_the_kit(isolation: str, tmp_path: Path) -> None:
+    config = tmp_path / "skilld.toml"
+    config.write_text(f'[backends.native]\nisolation = "{isolation}"\n')
+    result = CliRunner().invoke(skillctl, ["backends", "--measure", "--json", "--config", str(config), "native"])
+    assert result.exit_code == 0, result.output
+    (item,) = json.loads(result.output)["items"]
+    assert (item["name"], item["available"], item["failed"]) == ("native", True, [])
+    assert item["capabilities"]["cancel"] is (isolation == "process")
+    assert item["measured"]["contract"] == item["measured"]["files"] == "confirmed"
+
+
+def test_what_the_api_executes_is_not_measured_from_here() -> None:
+    result = CliRunner().invoke(skillctl, ["backends", "--measure", "anthropic"])
+    assert result.exit_code == 1
+    assert "cannot be measured from here" in result.output
 
 
 def test_what_cannot_be_opened_is_told_with_the_way_out(tmp_path: Path) -> None:

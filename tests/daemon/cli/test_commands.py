@@ -145,6 +145,26 @@ def test_a_new_session_gets_the_chosen_settings(daemon: FakeDaemon, run: Run) ->
     assert json.loads(daemon.requests("POST", "/v1/sessions")[0].body) == chosen
 
 
+def test_a_new_session_gets_the_options_of_its_backend(daemon: FakeDaemon, run: Run) -> None:
+    daemon.on_events("POST", MESSAGES, (a_turn("x"), "clean"))
+    written = (
+        "big=docker:image=localhost/mine:2,memory=512m,cpus=1.5,processes=64,allow=pypi.org:443,allow=*.a.org,x=true"
+    )
+    assert run("send", "--backend", written, "hi").exit_code == 0
+    options = {"image": "localhost/mine:2", "memory": "512m", "cpus": 1.5, "processes": 64, "x": True}
+    chosen = {"backend": "docker", "name": "big", "options": {**options, "allow": ["pypi.org:443", "*.a.org"]}}
+    assert json.loads(daemon.requests("POST", "/v1/sessions")[0].body) == {"backends": [chosen]}
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":memory=1g", "=docker", "a=", "docker:", "docker:memory", "docker:=1", "docker:a=1,,b=2"]
+)
+def test_a_backend_that_is_not_written_as_it_should_be_is_a_usage_error(run: Run, text: str) -> None:
+    result = run("send", "--backend", text, "hi")
+    assert result.exit_code == 2
+    assert f"--backend {text!r}: " in result.stderr
+
+
 def test_c_goes_on_with_the_callers_latest_session(daemon: FakeDaemon, run: Run) -> None:
     items = [{"id": "ses_other", "owner_uid": -1}, {"id": SESSION, "owner_uid": os.getuid()}]
     daemon.on_json("GET", "/v1/sessions", {"items": items, "next": None})
@@ -277,10 +297,12 @@ def test_sessions_are_plain_columns_off_a_terminal(daemon: FakeDaemon, run: Run)
 def test_show_reads_like_a_conversation(daemon: FakeDaemon, run: Run) -> None:
     head = {"id": SESSION, "title": "logs", "status": "idle", "turns": 1, "updated": "2026"}
     daemon.on_json("GET", f"/v1/sessions/{SESSION}", head)
+    daemon.on_json("GET", f"/v1/sessions/{SESSION}/files", {"used_bytes": 2048, "quota_bytes": 1 << 30})
     daemon.on_events("GET", EVENTS, (a_turn("Hello"), "clean"))
     result = run("show", SESSION)
     assert result.stdout.splitlines() == [
         f"{SESSION} · logs · idle · 1 turns · 2026",
+        "files: 2.0 KiB of 1.0 GiB",
         "",
         "> hello",
         "Hello",
@@ -290,8 +312,19 @@ def test_show_reads_like_a_conversation(daemon: FakeDaemon, run: Run) -> None:
     assert [json.loads(line)["seq"] for line in lines] == [1, 2, 3, 4, 5]
 
 
+def test_show_tells_with_which_options_a_session_was_made(daemon: FakeDaemon, run: Run) -> None:
+    chosen = {"backend": "docker", "options": {"memory_bytes": 1 << 29, "allow": ["pypi.org", "*.a.org"]}}
+    found = {"id": SESSION, "status": "idle", "turns": 0, "updated": "2026", "backends": [chosen]}
+    daemon.on_json("GET", f"/v1/sessions/{SESSION}", found)
+    daemon.on_json("GET", f"/v1/sessions/{SESSION}/files", {"used_bytes": 2048, "quota_bytes": 1 << 30})
+    daemon.on_events("GET", EVENTS, ([], "clean"))
+    shown = run("show", SESSION).stdout
+    assert "places: docker (memory_bytes=536870912, allow=pypi.org *.a.org)\n" in shown
+
+
 def test_show_tells_a_message_whose_turn_never_began(daemon: FakeDaemon, run: Run) -> None:
     daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"id": SESSION, "status": "idle", "turns": 1, "updated": "2026"})
+    daemon.on_json("GET", f"/v1/sessions/{SESSION}/files", {"used_bytes": 2048, "quota_bytes": 1 << 30})
     ending = {"text": "", "stop_reason": "x", "error": {"code": "x", "message": "no such backend"}}
     events = [event(1, "turn.queued", {"text": "two\nlines"}), event(2, "turn.failed", ending)]
     daemon.on_events("GET", EVENTS, (events, "clean"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -19,7 +20,14 @@ from docker_kit import engine, engine_with_slim_image
 from skill_actors.backends import docker_image
 from skill_actors.backends.docker_image import FULL_IMAGE, SLIM_IMAGE
 from skilld.cli.app import skillctl
-from skilld.cli.docker_checks import judge_engine, judge_probe, judge_programs, judge_runtime, judge_version
+from skilld.cli.docker_checks import (
+    check_image,
+    judge_engine,
+    judge_probe,
+    judge_programs,
+    judge_runtime,
+    judge_version,
+)
 
 PAGE = Path(__file__).parents[3] / "docs/docker.md"
 CODE = re.compile(r"`([^`]+)`")
@@ -238,6 +246,17 @@ def test_an_image_without_python_cannot_hold_conversations(client: Any) -> None:
     last = json.loads(result.stdout)["checks"][-1]
     assert (result.exit_code, last["name"], last["level"]) == (1, "container", "fail")
     assert "python3" in last["message"] + last["remedy"]
+
+
+def test_an_image_with_a_volume_cannot_hold_conversations(client: Any) -> None:
+    name = f"localhost/skilld-test:{secrets.token_hex(6)}"
+    client.images.build(fileobj=io.BytesIO(f"FROM {SLIM_IMAGE}\nVOLUME /data\n".encode()), tag=name, rm=True)
+    try:
+        check = check_image(client, name)
+    finally:
+        client.images.remove(name, force=True)
+    assert (check.level, check.remedy) == ("fail", "make one without VOLUME")
+    assert "declares volumes (/data)" in check.message
 
 
 def test_an_image_with_a_user_of_its_own_passes_too(client: Any) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from fake_daemon import fake_daemon
 from skill_actors import __version__
-from skilld.cli import checks
+from skilld.cli import checks, host_checks
 from skilld.cli.app import skillctl
 
 KEY = "sk-ant-api03-" + "x" * 40
@@ -44,7 +44,48 @@ def test_doctor_finds_a_good_place_good(tmp_path: Path) -> None:
     result = run(tmp_path, "doctor", "--config", file, "--json")
     assert result.exit_code == 0
     expected = {"python": "ok", "bash": "ok", "daemon": "warn", "config": "ok", "socket folder": "ok", "state": "ok"}
-    assert levels(result) == {**expected, "skills": "ok", "model": "warn"}
+    here = levels(result)
+    assert here.pop("open files") in ("ok", "warn")
+    assert here == {**expected, "skills": "ok", "model": "warn", "clock": "ok", "watches": "ok"}
+
+
+def test_doctor_mends_modes_when_asked_to_and_says_what_it_did(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("no-key")
+    key.chmod(0o644)
+    file = written(tmp_path, "[model]\napi_key_file = 'key'\n[skills]\npaths = ['skills']\n")
+    Path(file).chmod(0o666)
+    (tmp_path / "skills/echo").mkdir(parents=True)
+    (tmp_path / "skills/echo/SKILL.md").write_text("---\nname: echo\ndescription: d\n---\n")
+    before = run(tmp_path, "doctor", "--config", file, "--json")
+    assert (levels(before)["credential"], levels(before)["config file"]) == ("warn", "fail")
+    assert [check["name"] for check in json.loads(before.stdout)["checks"] if check["fixable"]] == [
+        "credential",
+        "config file",
+    ]
+    assert (key.stat().st_mode & 0o777, Path(file).stat().st_mode & 0o777) == (0o644, 0o666), "nothing was asked for"
+    after = run(tmp_path, "doctor", "--config", file, "--fix", "--json")
+    assert levels(after)["credential"] == "ok"
+    assert "config file" not in levels(after)
+    assert f"mended: chmod 600 {key}" in after.stderr
+    assert (key.stat().st_mode & 0o777, Path(file).stat().st_mode & 0o777) == (0o600, 0o644)
+
+
+def test_what_the_host_lacks_is_said_with_the_way_out(tmp_path: Path) -> None:
+    assert host_checks.check_files(256).level == "warn"
+    assert host_checks.check_files(-1).message == "no limit"
+    assert host_checks.check_clock(0.0, 1e9).level == "fail"
+    (tmp_path / "max_user_watches").write_text("100\n")
+    assert host_checks.check_watches(40, tmp_path).level == "ok"
+    assert host_checks.check_watches(80, tmp_path).remedy.startswith("sysctl fs.inotify.max_user_watches")
+    assert host_checks.check_private_file(tmp_path / "gone").level == "fail"
+
+
+def test_a_sandbox_or_an_engine_that_is_configured_and_not_there_is_a_failure(tmp_path: Path) -> None:
+    text = "[backends]\noffered = ['docker', 'local']\n[backends.docker]\naddress = 'unix:///nowhere.sock'\n"
+    file = written(tmp_path, text + "[backends.local]\nsandbox = 'bwrap'\n")
+    result = run(tmp_path, "doctor", "--config", file, "--json", PATH="/nowhere")
+    assert (levels(result)["engine"], levels(result)["sandbox"]) == ("fail", "fail")
 
 
 def test_doctor_prints_a_line_a_check_and_a_remedy_where_there_is_one(tmp_path: Path) -> None:
@@ -130,7 +171,7 @@ def test_config_check_says_ok_or_what_is_wrong(tmp_path: Path) -> None:
     bad = written(tmp_path, "[daemon]\ndrain = 5.0\n")
     result = run(tmp_path, "config", "check", bad)
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"skillctl: error: {bad}: unknown key 'daemon.drain'")
+    assert result.stderr.startswith(f"skillctl: error: {bad}:2: unknown key 'daemon.drain'")
     judged = run(tmp_path, "config", "check", "--json", bad)
     assert judged.exit_code == 1
     assert json.loads(judged.stdout)["valid"] is False

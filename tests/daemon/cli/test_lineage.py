@@ -110,6 +110,7 @@ def test_sessions_are_chosen_by_what_the_flags_say(daemon: FakeDaemon, run: Run)
 
 def test_show_names_the_calls_that_may_have_taken_effect(daemon: FakeDaemon, run: Run) -> None:
     daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"id": SESSION, "status": "idle", "turns": 1, "updated": "2026"})
+    daemon.on_json("GET", f"/v1/sessions/{SESSION}/files", {"items": [], "used_bytes": 0, "quota_bytes": 1 << 30})
     ending = {"text": "", "stop_reason": "interrupted", "ambiguous": ["t1"], "error": {"code": "x", "message": "cut"}}
     events = [
         event(1, "turn.queued", {"text": "go"}),

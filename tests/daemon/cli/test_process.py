@@ -183,6 +183,7 @@ def test_no_command_of_every_day_imports_httpx_or_trio(daemon: FakeDaemon, args:
     daemon.on_events("POST", MESSAGES, (a_turn("x"), "clean"))
     daemon.on_events("GET", EVENTS, (a_turn("x"), "clean"))
     daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"id": SESSION, "status": "idle", "turns": 1, "updated": "x"})
+    daemon.on_json("GET", f"/v1/sessions/{SESSION}/files", {"items": [], "used_bytes": 0, "quota_bytes": 1 << 30})
     daemon.on_json("GET", "/v1/sessions", {"items": [], "next": None})
     daemon.on_json("GET", "/v1/skills", {"items": [], "next": None})
     ran = subprocess.run(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -13,6 +14,12 @@ from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
 from skilld.cli.failure import EXIT, Failure
 from skilld.cli.output import clean, one_line, print_json, print_table
+
+if TYPE_CHECKING:
+    from skill_actors.backends import WorkersRef
+    from skill_actors.backends.base import Executor
+    from skill_actors.testing.backends import Names
+    from skilld.config import BackendsConfig
 
 __all__ = ["backends_command"]
 
@@ -26,7 +33,8 @@ _MARKS = {"confirmed": "measured", "refuted": "NOT SO", "unmeasured": ""}
 @json_option()
 @pass_app
 def backends_command(app: App, names: Sequence[str], measure: bool, file: Path | None, as_json: bool) -> int:
-    """Show what each backend can do. Exits 1 if one of them cannot run, or does not do what it claims.
+    """Show what each backend can do. Exits 1 if one of them cannot run, or does not do what it claims; that
+    hosted execution has no key counts only where you name it.
 
     \b
     Examples:
@@ -48,7 +56,8 @@ def backends_command(app: App, names: Sequence[str], measure: bool, file: Path |
         print_json({"items": found})
     else:
         _show(found)
-    sound = all(item["available"] and "refuted" not in item.get("measured", {}).values() for item in found)
+    asked_for = [item for item in found if item.get("configured", True) or item["name"] in names]
+    sound = all(item["available"] and "refuted" not in item.get("measured", {}).values() for item in asked_for)
     return EXIT.DONE if sound else EXIT.FAILED
 
 
@@ -64,35 +73,59 @@ def _measured(names: Sequence[str], file: Path | None) -> list[dict[str, Any]]:
         raise Failure(str(error)) from error
     with tempfile.TemporaryDirectory(prefix="skillctl-") as folder:
         return [
-            trio.run(_try, name, backends.options_of(name), Path(folder, str(number)), name in backends.default)
+            trio.run(_try, name, backends, Path(folder, str(number)))
             for number, name in enumerate(names or backends.names)
         ]
 
 
-async def _try(name: str, options: Mapping[str, Any], folder: Path, is_default: bool) -> dict[str, Any]:
+async def _try(name: str, backends: BackendsConfig, folder: Path) -> dict[str, Any]:
     """The same facts as the daemon's, and what was measured."""
     from skill_actors.backends.base import BackendUnavailable
-    from skill_actors.backends.registry import factory
-    from skill_actors.backends.workers import Host
     from skill_actors.testing.backends import measure, verdicts
 
-    facts: dict[str, Any] = {"name": name, "available": False, "problem": None, "default": is_default}
+    facts: dict[str, Any] = {
+        "name": name,
+        "available": False,
+        "problem": None,
+        "default": name in backends.default,
+    }
     try:
-        async with (await factory(name))(options, Host()) as executor:
+        async with _opened(name, backends) as (executor, names):
             await executor.check()
-            findings = await measure(executor, folder)
-            claims = executor.capabilities.claims()
+            findings = await measure(executor, folder, names=names)
+            claimed = executor.capabilities.facts()
     except BackendUnavailable as error:
         return {**facts, "problem": str(error), "capabilities": {}, "fidelity": {}, "notes": {}}
     return {
         **facts,
         "available": True,
-        "capabilities": {claim: stands.value for claim, stands in claims.items()},
-        "fidelity": {claim: stands.fidelity for claim, stands in claims.items()},
-        "notes": {claim: stands.note for claim, stands in claims.items() if stands.note},
+        **claimed,
         "measured": verdicts(findings),
         "failed": [f"{finding.title}: {finding.detail}" for finding in findings if finding.outcome == "failed"],
     }
+
+
+@asynccontextmanager
+async def _opened(name: str, backends: BackendsConfig) -> AsyncIterator[tuple[Executor, Names]]:
+    """A backend with its options, and how its tools are called. Native skills are measured by one of the kit's own."""
+    from skill_actors.backends import BackendUnavailable, Host, Workers, factory, open_native
+    from skill_actors.backends.native import NATIVE
+    from skill_actors.runtime import ChildSpec, open_system
+    from skill_actors.testing.backends import STANDARD, AsyncWorkbench, Names, Workbench
+    from skilld.hosted import HOSTED
+
+    if name == HOSTED:
+        raise BackendUnavailable("what the API executes cannot be measured from here; see docs/hosted.md")
+    if name != NATIVE:
+        async with (await factory(name))(backends.options_of(name), Host()) as executor:
+            yield executor, STANDARD
+        return
+    isolation = backends.native.isolation
+    kind = Workbench if isolation == "process" else AsyncWorkbench
+    async with open_system([ChildSpec(id="workers", name="workers", factory=Workers, isolated=True)]) as system:
+        host = Host(find_workers=lambda: cast("WorkersRef", system.directory.ref("workers")))
+        async with open_native([kind], host, isolation=isolation) as native:
+            yield native, Names.of_skill("workbench")
 
 
 def _show(found: Sequence[Mapping[str, Any]]) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from skilld.cli.commands.options import json_option
+from skilld.cli.app import App
+from skilld.cli.commands.options import json_option, pass_app
 from skilld.cli.failure import EXIT, Failure
 from skilld.cli.output import one_line, print_json
 
 if TYPE_CHECKING:
-    from skilld.config import Config
+    from skilld.config import Config, Loaded
 
 __all__ = ["config_command", "load"]
 
@@ -24,7 +24,7 @@ _FILE = click.argument("file", metavar="[FILE]", required=False, type=click.Path
 
 @click.group("config")
 def config_command() -> None:
-    """Check and show the configuration. Needs no running daemon.
+    """Check and show the configuration, which needs no running daemon; have a running one read it again.
 
     \b
     Example:
@@ -33,24 +33,27 @@ def config_command() -> None:
 
 
 def load(file: Path | None) -> tuple[Path | None, Config]:
-    """The file that is used (None: there is none) and the configuration that results.
+    """The last file that is used (None: there is none) and the configuration that results.
 
     Raises:
         ConfigError: as `load_config` does.
 
     """
-    from skilld.config import load_config
-    from skilld.paths import find_config
-
-    path = file if file is not None else find_config(os.environ, os.getuid())
-    return path, load_config(path, os.environ)
+    loaded = _load(file)
+    return (loaded.files[-1] if loaded.files else None), loaded.config
 
 
-def _load_or_fail(file: Path | None) -> tuple[Path | None, Config]:
+def _load(file: Path | None) -> Loaded:
+    from skilld.config import find_and_load
+
+    return find_and_load(file, os.environ)
+
+
+def _load_or_fail(file: Path | None) -> Loaded:
     from skilld.config import ConfigError
 
     try:
-        return load(file)
+        return _load(file)
     except ConfigError as error:
         raise Failure(str(error)) from error
 
@@ -87,24 +90,53 @@ def check_config(file: Path | None, as_json: bool) -> int:
 
 @config_command.command("show")
 @_FILE
+@click.option("--origin", is_flag=True, help="Say of each value where it comes from: file and line, or variable.")
 @json_option()
-def show_config(file: Path | None, as_json: bool) -> None:
-    """Print every key with the value in force: defaults, file and environment taken together. Secrets are masked.
+def show_config(file: Path | None, origin: bool, as_json: bool) -> None:
+    """Print every key with the value in force: defaults, files and environment taken together. Secrets are masked.
 
     \b
     Example:
-      skillctl config show --json
+      skillctl config show --origin
     """
-    from skilld.config import config_keys
+    from skilld.config import config_keys, value_of
 
-    path, config = _load_or_fail(file)
-    values = {key: _shown(reduce(getattr, key.split("."), config)) for key in config_keys()}
+    loaded = _load_or_fail(file)
+    files = [str(path) for path in loaded.files]
+    values = {key: _masked(key, _shown(value_of(loaded.config, key))) for key in config_keys()}
+    origins = {key: str(where) for key, where in loaded.origins.items()}
     if as_json:
-        print_json({"path": str(path) if path else None, "values": values})
+        found = {"path": files[-1] if files else None, "files": files, "values": values}
+        print_json({**found, "origins": origins} if origin else found)
         return
-    print(f"# {path}" if path else "# no configuration file: defaults")
+    print(f"# {', '.join(files)}" if files else "# no configuration file: defaults")
     for key, value in values.items():
-        print(one_line(f"{key} = {_as_toml(value)}"))
+        remarks = [*(["not set"] if value is None else []), *([origins[key]] if origin else [])]
+        remark = f"  # {'; '.join(remarks)}" if remarks else ""
+        print(one_line(f"{key} = {_as_toml(value)}{remark}"))
+
+
+@config_command.command("reload")
+@json_option()
+@pass_app
+def reload_config(app: App, as_json: bool) -> int:
+    """Have the running daemon read its configuration again, and wait until it is in force. Needs the role admin.
+
+    What needs a restart is named. Of a configuration that cannot be used nothing is applied, and the exit code is 1.
+
+    \b
+    Example:
+      skillctl config reload
+    """
+    with app.client() as client:
+        found = client.reload_config()
+    if as_json:
+        print_json(found)
+        return EXIT.DONE
+    print(f"applied: {', '.join(found['applied']) or 'nothing has changed that can be'}")
+    if found["needs_restart"]:
+        print(f"needs a restart: {', '.join(found['needs_restart'])}")
+    return EXIT.DONE
 
 
 def _shown(value: Any) -> Any:
@@ -124,9 +156,18 @@ def _shown(value: Any) -> Any:
     return value
 
 
+def _masked(key: str, value: Any) -> Any:
+    """What may be a credential though it has another name: values of variables, and a URL that whoever has may use."""
+    from skilld.config import origin_of
+
+    if key.endswith(".environment"):
+        return dict.fromkeys(value, "***")
+    return origin_of(value) if key == "hooks.url" else value
+
+
 def _as_toml(value: Any) -> str:
     if value is None:
-        return '""  # not set'
+        return '""'
     import json
 
     if isinstance(value, Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -10,7 +11,7 @@ from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app, session_argument
 from skilld.cli.failure import EXIT
 from skilld.cli.narrator import Narrator
-from skilld.cli.output import Console, one_line
+from skilld.cli.output import Console, one_line, size_text
 from skilld.client import Client, Event
 
 __all__ = ["attach_command", "show_command"]
@@ -79,4 +80,24 @@ def _print_head(client: Client, session: str) -> None:
     found = client.session(session)
     title = found.get("title") or "untitled"
     print(one_line(f"{found['id']} · {title} · {found['status']} · {found['turns']} turns · {found['updated']}"))
+    places = found.get("backends") or []
+    if len(places) > 1 or any(isinstance(choice, dict) for choice in places):
+        print(one_line(f"places: {', '.join(map(_place, places))}"))
+    files = client.files(session, limit=1)
+    print(f"files: {size_text(files['used_bytes'])} of {size_text(files['quota_bytes'])}")
     print(flush=True)
+
+
+def _place(choice: Any) -> str:
+    """A place of a session: its name, what it is where that is not the same, and the options it was made with."""
+    if not isinstance(choice, dict):
+        return str(choice)
+    backend = str(choice.get("backend"))
+    name = str(choice.get("name") or backend)
+    options = choice.get("options") or {}
+    more = [*([backend] if name != backend else []), *(f"{key}={_written(options[key])}" for key in options)]
+    return f"{name} ({', '.join(more)})" if more else name
+
+
+def _written(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

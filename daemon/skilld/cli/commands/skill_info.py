@@ -51,13 +51,11 @@ def _find(name: str, config_file: Path | None) -> Path:
     from skill_actors.skills.base import SkillSnapshot
     from skill_actors.skills.library import Library
     from skill_actors.skills.packages import PackageCache
-    from skilld.config import ConfigError, load_config
-    from skilld.paths import find_config
+    from skilld.config import ConfigError, find_and_load
     from skilld.skill_sources import skill_sources
 
     try:
-        file = config_file or find_config(os.environ, os.getuid())
-        config = load_config(file, os.environ)
+        config = find_and_load(config_file, os.environ).config
     except ConfigError as error:
         raise Failure(str(error)) from error
     sources = skill_sources(config.skills, os.environ)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from skilld.http.route import Route
-from skilld.http.routes import backup, events, health, lineage, messages, sessions, skills, status
+from skilld.http.routes import backup, events, files, hand_over, health, lineage, messages, sessions, skills, status
 
 __all__ = ["ALL_ROUTES"]
 
 ALL_ROUTES: Final[tuple[Route, ...]] = (
     *backup.ROUTES,
     *events.ROUTES,
+    *files.ROUTES,
+    *hand_over.ROUTES,
     *health.ROUTES,
     *lineage.ROUTES,
     *messages.ROUTES,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from skill_actors.errors import Refused
@@ -14,7 +14,7 @@ from skill_actors.ids import is_id
 from skill_actors.sessions.events import Position
 from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
-from skilld.http.routes.sessions import IDEMPOTENCY_KEY, idempotency_key, session_id
+from skilld.http.routes.sessions import IDEMPOTENCY_KEY, ArtifactSetting, idempotency_key, session_id
 from skilld.http.services import Accepted
 from skilld.http.sse import JSON_LINES, SSE, EventStream
 
@@ -39,13 +39,18 @@ class MessageRequest(BaseModel):
 
     text: str
     files: list[MessageFile] = []
+    artifacts: list[ArtifactSetting] = []
+    answer_schema: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
 async def submit(call: Call) -> Response:
     session = session_id(call)
     request: MessageRequest = call.body
     files = [(file.name, _content(file)) for file in request.files]
-    accepted = await call.services.sessions.submit(session, call.viewer, request.text, files, idempotency_key(call))
+    artifacts = [artifact.model_dump(exclude_unset=True) for artifact in request.artifacts]
+    accepted = await call.services.sessions.submit(
+        session, call.viewer, request.text, files, idempotency_key(call), artifacts, request.answer_schema
+    )
     if call.accepts(SSE):
         return _turn_stream(call, accepted, sse=True)
     if call.accepts(JSON_LINES):

@@ -38,6 +38,7 @@ class SessionLimits(BaseModel):
     iterations: int | None = None
     tool_timeout_s: float | None = None
     turn_timeout_s: float | None = None
+    workspace_bytes: int | None = None
 
 
 class SkillChoice(BaseModel):
@@ -49,6 +50,26 @@ class SkillChoice(BaseModel):
     deny: list[Name] | None = None
 
 
+class BackendSetting(BaseModel):
+    """One backend of a session: under a name of the session's own, and with options that the operator permits."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    backend: Name
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")] | None = None
+    options: dict[str, Any] | None = None
+
+
+class ArtifactSetting(BaseModel):
+    """A name for something that tools may use: a URI (skill://, https://), or text of its own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    uri: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
+    content: str | None = None
+
+
 class SessionSettings(BaseModel):
     """What a session is made with. Other names pass this check: the session layer refuses them, saying why."""
 
@@ -57,12 +78,13 @@ class SessionSettings(BaseModel):
     title: str | None = None
     system: str | None = None
     model: Name | None = None
-    backends: list[Name] | None = None
+    backends: list[Name | BackendSetting] | None = None
     skills: list[Name] | SkillChoice | None = None
     limits: SessionLimits | None = None
     labels: dict[str, str] | None = None
     cwd: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     on_disconnect: Literal["continue", "cancel"] | None = None
+    artifacts: list[ArtifactSetting] | None = None
 
 
 class CancelRequest(BaseModel):

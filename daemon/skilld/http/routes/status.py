@@ -7,12 +7,12 @@ from typing import Final
 from starlette.responses import JSONResponse, Response
 
 from skilld.http.route import Call, Parameter, Route
+from skilld.metrics import METRICS_TYPE
 
 __all__ = ["ROUTES"]
 
 _CHILDREN: Final = 20
 _MOST_CHILDREN: Final = 1000
-_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def status(call: Call) -> Response:
@@ -25,7 +25,7 @@ async def tree(call: Call) -> Response:
 
 
 async def metrics(call: Call) -> Response:
-    return Response(await call.services.metrics(), headers={"content-type": _METRICS_TYPE})
+    return Response(await call.services.metrics(), headers={"content-type": METRICS_TYPE})
 
 
 async def backends(call: Call) -> Response:
@@ -34,6 +34,10 @@ async def backends(call: Call) -> Response:
 
 async def prices(call: Call) -> Response:
     return JSONResponse(dict(call.services.prices()))
+
+
+async def reload_config(call: Call) -> Response:
+    return JSONResponse(dict(await call.services.reload()))
 
 
 async def shutdown(call: Call) -> Response:
@@ -84,6 +88,13 @@ ROUTES: Final = (
         handler=prices,
         permission="read",
         summary="The price table that costs are computed from.",
+    ),
+    Route(
+        method="POST",
+        path="/v1/config/reload",
+        handler=reload_config,
+        permission="admin",
+        summary="Read the configuration again, apply what can be applied, and list what needs a restart.",
     ),
     Route(
         method="POST",

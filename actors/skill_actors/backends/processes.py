@@ -1,0 +1,150 @@
+"""Processes as a runner and its keepers see them: who descends from whom, and how all of it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing and collections.abc are not free to import, and the runner starts often
+    from collections.abc import Callable, Collection
+    from typing import Any, Final
+
+__all__ = [
+    "GROUP",
+    "KILL_S",
+    "MARK",
+    "adopt_orphans",
+    "die_with_parent",
+    "end_family",
+    "family",
+    "join_group",
+    "kill",
+    "no_new_privileges",
+    "reap",
+]
+
+GROUP: Final = "SKILLD_CGROUP"  # environment variable with the control group to live in, if there is one
+MARK: Final = "SKILLD_RUNNER"  # environment variable that whoever starts the runner may set, to find what it left
+KILL_S: Final = 1.0  # how long a keeper tries to end a call's processes (some may be unkillable)
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_SET_NO_NEW_PRIVS: Final = 38
+
+
+def family(root: int, spared: Collection[int] = ()) -> list[tuple[int, int, int, str]]:
+    """(pid, parent, process group, state) of the descendants of `root`, leaving out `spared` and theirs."""
+    children: dict[int, list[tuple[int, int, int, str]]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:  # gone meanwhile
+            continue
+        if len(fields) > 2:
+            entry = (int(name), int(fields[1]), int(fields[2]), fields[0].decode("ascii"))
+            children.setdefault(entry[1], []).append(entry)
+    found: list[tuple[int, int, int, str]] = []
+    parents = [root]
+    while parents:
+        for entry in children.get(parents.pop(), ()):
+            if entry[0] not in spared:
+                found.append(entry)
+                parents.append(entry[0])
+    return found
+
+
+def end_family(spared: Collection[int], statuses: dict[int, int]) -> tuple[int, int]:
+    """SIGKILL and reap every descendant of this process but `spared`.
+
+    Exit statuses of reaped children go to `statuses`. Returns how many were killed, and how many are still
+    there after KILL_S (asleep in the kernel, or another user's).
+    """
+    me, group = os.getpid(), os.getpgrp()
+    deadline = time.monotonic() + KILL_S
+    pause_s = 0.0005
+    killed: set[int] = set()
+    while True:
+        living = 0
+        victims = family(me, spared)
+        for pid, parent, _, state in victims:
+            if state == "Z":
+                if parent == me:
+                    reap(pid, statuses)
+                continue
+            living += 1
+            killed.add(pid)
+        if not victims:
+            return len(killed), 0
+        # A whole group dies at once, before any of it can fork again; only then the stragglers one by one.
+        for victim_group in {entry[2] for entry in victims if entry[3] != "Z"} - {group, 0}:
+            kill(victim_group, os.killpg)
+        for pid, _, _, state in victims:
+            if state != "Z":
+                kill(pid)
+        if time.monotonic() > deadline:
+            return len(killed), living
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.02)
+
+
+def kill(target: int, how: Callable[[int, int], None] = os.kill) -> None:
+    """SIGKILL; for a process group with `how` as os.killpg."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # what cannot be killed is counted as left
+        how(target, signal.SIGKILL)
+
+
+def reap(pid: int, statuses: dict[int, int]) -> bool:
+    """Collect one child, or any (-1), that has ended. False if there is none to collect."""
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    if ended:
+        statuses[ended] = os.waitstatus_to_exitcode(status)
+    return ended != 0
+
+
+def _prctl(option: int, value: int) -> None:
+    """prctl(2). Raises OSError."""
+    libc = _libc()
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        number = sys.modules["ctypes"].get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent ends. Taking another user's id undoes this. Raises OSError."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose parent ends. Raises OSError."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def no_new_privileges() -> None:
+    """Of this process and all it will start: no set-uid program gives any. Raises OSError."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def join_group() -> None:
+    """Enter the control group that the environment names, if it does."""
+    if group := os.environ.pop(GROUP, ""):
+        with contextlib.suppress(OSError), open(f"{group}/cgroup.procs", "w") as members:
+            members.write("0")  # without a group, trees and marks have to do
+
+
+def _libc(cache: list[Any] = []) -> Any:  # noqa: B006  # one handle for the process, loaded before the first fork
+    if not cache:
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+        cache.append(libc)
+    return cache[0]

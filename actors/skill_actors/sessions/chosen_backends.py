@@ -1,0 +1,54 @@
+"""The backends of a session against those that there are: checked when it is made, imported or forked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from skill_actors.backends.base import Executor, OptionRefused, options_for
+from skill_actors.errors import Refused
+from skill_actors.sessions.backend_choice import choices_of, choices_to_json
+from skill_actors.sessions.places import is_executor
+from skill_actors.sessions.surroundings import Surroundings
+
+__all__ = ["check_backends", "check_options_again"]
+
+
+def check_backends(env: Surroundings, setting: Sequence[Any] | None) -> list[Any]:
+    """The setting, its options as the backends write them.
+
+    Args:
+        env: what backends there are.
+        setting: `backends` of a session; None for one that names none.
+
+    Raises:
+        Refused: backend_unavailable with the reason; bad_request for an option that is not permitted.
+
+    """
+    checked = []
+    for choice in choices_of(setting or env.default_backends):
+        if is_executor(choice.backend):
+            try:
+                choice = replace(choice, options=options_for(_executor(env, choice.backend), choice.options))
+            except OptionRefused as error:
+                raise Refused("bad_request", str(error), details={"option": error.option}) from error
+        checked.append(choice)
+    return choices_to_json(checked)
+
+
+def check_options_again(env: Surroundings, setting: Sequence[Any] | None) -> None:
+    """What the operator permits may have changed since the session was made. Raises Refused("backend_unavailable")."""
+    for choice in choices_of(setting or env.default_backends):
+        if choice.options and is_executor(choice.backend):
+            try:
+                options_for(_executor(env, choice.backend), choice.options)
+            except OptionRefused as error:
+                words = f"what the session was made with is not permitted any more: {error}"
+                raise Refused("backend_unavailable", words) from error
+
+
+def _executor(env: Surroundings, name: str) -> Executor:
+    if name not in env.executors:
+        raise Refused("backend_unavailable", f"the backend {name!r} is not configured")
+    return env.executors[name]  # refuses what is not available now

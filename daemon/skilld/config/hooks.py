@@ -1,0 +1,64 @@
+"""The section [hooks]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from skilld.config.section import FilePath, Section
+from skilld.loopback import is_local_host
+
+__all__ = ["HOOK_EVENTS", "HookEvent", "HooksConfig", "origin_of"]
+
+HookEvent = Literal["approval.needed", "turn.cancelled", "turn.failed", "turn.finished", "turn.interrupted"]
+
+HOOK_EVENTS: Final[tuple[HookEvent, ...]] = get_args(HookEvent)
+
+
+class HooksConfig(Section):
+    """Who is told when a turn has ended or an approval is needed. The token is named here, never written here."""
+
+    events: tuple[HookEvent, ...] = Field(default=HOOK_EVENTS, strict=False)
+    exec: tuple[Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")], ...] = Field(
+        default=(), strict=False
+    )
+    url: Annotated[str, Field(max_length=2000)] = ""
+    token_file: FilePath | None = None
+    ca_file: FilePath | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 10.0
+    attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    queue: Annotated[int, Field(ge=1, le=100_000)] = 1000
+
+    @field_validator("exec")
+    @classmethod
+    def _names_a_program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value and not value[0].startswith("/"):
+            raise ValueError("must begin with the absolute path of a program")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _is_safe(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or not value.isprintable() or " " in value:
+            raise ValueError("must be a URL such as https://hooks.example.com/skilld")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("must have no user and password; a token belongs into hooks.token_file")
+        if parts.scheme == "http" and not is_local_host(parts.netloc):
+            raise ValueError("must be https, but for this host itself")
+        return value
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, origin_of(value) if name == "url" else value
+
+
+def origin_of(url: str) -> str:
+    """The URL without its path and query, since whoever knows those of some services may speak for their owner."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}/***" if url else ""

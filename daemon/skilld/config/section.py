@@ -1,0 +1,36 @@
+"""What all sections of the configuration are, and the kinds of values that several of them have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Bound", "ConfigError", "Count", "CredentialName", "FilePath", "Names", "Seconds", "Section", "mask"]
+
+Bound = Annotated[int, Field(ge=0, le=1 << 50)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+CredentialName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
+FilePath = Annotated[Path, Field(strict=False)]
+Names = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
+Seconds = Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)]
+
+# What looks like a credential is not repeated in an error, whichever key it was written to.
+_SECRET: Final = re.compile(r"sk-[A-Za-z0-9_-]{8,}|(?<=://)[^/@\s]+(?=@)")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. The message names the file, the key, the value and what is allowed."""
+
+
+class Section(BaseModel):
+    """A section: no key but those it has, and no value of another type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def mask(text: str) -> str:
+    """The text with everything that looks like a credential replaced by `***`."""
+    return _SECRET.sub("***", text)

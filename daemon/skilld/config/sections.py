@@ -1,0 +1,137 @@
+"""The smaller sections: the process, the model, bounds, what is kept and told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from skilld.config.section import Count, CredentialName, FilePath, Names, Seconds, Section, mask
+from skilld.loopback import loopback_address
+
+__all__ = [
+    "AuditConfig",
+    "DaemonConfig",
+    "LimitsConfig",
+    "MetricsConfig",
+    "Mode",
+    "ModelConfig",
+    "PolicyConfig",
+    "RetentionConfig",
+]
+
+Mode = Literal["development", "production", "test"]
+
+
+class DaemonConfig(Section):
+    """The process: where it listens, what it keeps, how it speaks."""
+
+    socket: FilePath = Path()
+    state_dir: FilePath = Path()
+    log_format: Literal["text", "json", "journal"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    stall_dump_s: Annotated[float, Field(ge=0.5, le=3600)] = 5.0
+    stall_exit_s: Annotated[float, Field(ge=1, le=86_400, validate_default=True)] = 30.0
+    mode: Mode = "development"
+
+    @field_validator("stall_exit_s")
+    @classmethod
+    def _is_after_the_dump(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("stall_dump_s", 0.0):
+            raise ValueError("must be more than daemon.stall_dump_s")
+        return value
+
+
+class ModelConfig(Section):
+    """Which model answers. Credentials are named here, never written here."""
+
+    provider: Literal["auto", "anthropic", "offline"] = "auto"
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "claude-sonnet-5-5"
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    base_url: str | None = None
+    api_key_file: FilePath | None = None
+    api_key_credential: CredentialName = "anthropic_api_key"
+    stall_timeout_s: Seconds = 120.0
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+            raise ValueError("must be a URL such as https://api.example.com")
+        return value
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, mask(value) if isinstance(value, str) else value
+
+
+class LimitsConfig(Section):
+    """Bounds of turns, tools, memory and the socket."""
+
+    iterations: Annotated[int, Field(ge=1, le=1000)] = 25
+    tool_timeout_s: Seconds = 120.0
+    turn_timeout_s: Seconds = 1800.0
+    tool_output_chars: Annotated[int, Field(ge=1000, le=10_000_000)] = 30_000
+    queued_messages: Count = 16
+    queued_total: Count = 4096
+    running_turns: Count = 32
+    max_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 8 << 20
+    max_header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 64 << 10
+    idle_unload_s: Seconds = 600.0
+    connections_per_peer: Annotated[int, Field(ge=1, le=100_000)] = 64
+    workspace_bytes: Annotated[int, Field(ge=1024, le=1 << 60)] = 1 << 30
+    hand_over_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 100 << 20
+
+
+class MetricsConfig(Section):
+    """Where the metrics are besides the socket."""
+
+    listen: str = ""
+
+    @field_validator("listen")
+    @classmethod
+    def _is_loopback(cls, value: str) -> str:
+        if value:
+            loopback_address(value)
+        return value
+
+
+class AuditConfig(Section):
+    """What is written down of who did what."""
+
+    reads: bool = False
+    max_bytes: Annotated[int, Field(ge=65_536, le=1 << 40)] = 16 << 20
+    keep: Annotated[int, Field(ge=0, le=10_000)] = 8
+
+
+class RetentionConfig(Section):
+    """What is deleted by itself, and how large a conversation may grow. 0 means: never, and without bound."""
+
+    session_age_days: Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)] = 0.0
+    total_bytes: Annotated[int, Field(ge=0, le=1 << 60)] = 0
+    session_events: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+    session_bytes: Annotated[int, Field(ge=0, le=1 << 60)] = 0
+    check_every_s: Seconds = 3600.0
+
+
+class PolicyConfig(Section):
+    """Which tools are not for everybody to call; names of Claude Code's tools become ours."""
+
+    deny: Names = Field(default=(), strict=False)
+    ask: Names = Field(default=(), strict=False)
+
+    @field_validator("deny", "ask")
+    @classmethod
+    def _are_tools(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # Imported where it is needed: the command line checks configurations, and this takes a while.
+        from skill_actors.skills.allowed_tools import TOOL_NAMES, tool_ruled
+
+        tools = [tool_ruled(name) for name in value]
+        if None in tools:
+            known = ", ".join(sorted({*TOOL_NAMES, *TOOL_NAMES.values(), "load_skill", "code_execution", "hand_over"}))
+            raise ValueError(f"{value[tools.index(None)]!r} is no tool; there are {known}, and those of native skills")
+        return tuple(tool for tool in tools if tool is not None)

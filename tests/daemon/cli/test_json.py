@@ -1,0 +1,151 @@
+"""What `--json` prints is what the manual says: every command, against the real daemon."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.harness import Daemon, clean_environment, program, running, write_skill
+from skilld.cli.app import skillctl
+from skilld.cli.help_pages import help_pages
+
+pytestmark = pytest.mark.e2e
+
+PAGE = Path(__file__).parents[3] / "docs/cli.md"
+CODE = re.compile(r"`([^`]+)`")
+# These take what a test of this kind has not: an engine, a storage,
+# a journal, a host to install on.
+NOT_RUN = {"docker build", "docker check", "files fetch", "files purge", "install", "logs", "uninstall"}
+
+
+def documented() -> dict[str, str]:
+    """By command, what its row says that it prints."""
+    section = PAGE.read_text().partition("\n## JSON\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", section, re.MULTILINE)
+    return {command: prints for commands, prints in rows for command in CODE.findall(commands)}
+
+
+def test_every_command_that_offers_json_is_listed() -> None:
+    offering = {
+        " ".join(page.words[1:])
+        for page in help_pages(skillctl, ("skillctl",))
+        if any(term == "--json" for term, _ in page.options)
+    }
+    assert set(documented()) == offering
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("json")
+    write_skill(folder / "skills", "hello", "print('hello')\n")
+    (folder / "a.txt").write_text("a")
+    (folder / "skilld.toml").write_text(f'[skills]\npaths = ["{folder}/skills"]\napproval = "version"\n')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def daemon(place: Path) -> Iterator[Daemon]:
+    with running(place, config=(place / "skilld.toml").read_text()) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def names(place: Path, daemon: Daemon) -> dict[str, str]:
+    """What stands for a name in the commands below."""
+    session = daemon.create()
+    turn = daemon.ask(session, "/hello")["turn"]
+    (place / "e.ndjson").write_text(daemon.skillctl("export", session).stdout)
+    return {"SESSION": session, "TURN": turn, "DIR": str(place), "SKILL": str(place / "skills/hello")}
+
+
+COMMANDS = (
+    "attach SESSION --from 0",
+    "backends",
+    "backup DIR/b.tar",
+    "cancel SESSION",
+    "cancel TURN",
+    "config check DIR/skilld.toml",
+    "config show DIR/skilld.toml",
+    "config reload",
+    "debug bundle -o DIR/x.tar.gz",
+    "doctor --config DIR/skilld.toml",
+    "files put SESSION DIR/a.txt",
+    "files list SESSION",
+    "files get SESSION a.txt -o DIR/c.txt",
+    "fork SESSION",
+    "health",
+    "import DIR/e.ndjson",
+    "rename SESSION x",
+    "restore DIR/b.tar --state-dir DIR/restored",
+    "send -s SESSION /hello",
+    "sessions",
+    "show SESSION",
+    "skills list",
+    "skills show hello",
+    "skills status",
+    "skills approve hello",
+    "skills reload",
+    "skills changes --no-follow",
+    "skills push SKILL",
+    "skills remove hello",
+    "skills info SKILL",
+    "skills init made --dir DIR",
+    "skills package DIR/made -o DIR/made.skill",
+    "skills test DIR/made",
+    "skills lint SKILL",
+    "skills audit SKILL",
+    "skills validate SKILL",
+    "status",
+    "wait TURN",
+    "wait SESSION",
+    "reset SESSION",
+)
+
+
+def name_of(command: str) -> str:
+    """The words that call it."""
+    words = command.split()
+    return " ".join(words[:2]) if " ".join(words[:2]) in documented() else words[0]
+
+
+def test_every_command_but_those_that_need_more_is_run() -> None:
+    assert {name_of(command) for command in COMMANDS} == set(documented()) - NOT_RUN
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_document_has_the_fields_that_the_manual_lists(command: str, daemon: Daemon, names: dict[str, str]) -> None:
+    filled = re.sub("SESSION|TURN|DIR|SKILL", lambda found: names[found[0]], command).split()
+    text = first_line(daemon, *filled) if filled[0] == "attach" else daemon.skillctl(*filled, "--json").stdout
+    found = first_of(text)
+    whole, _, nested = documented()[name_of(command)].partition("; ")
+    fields = CODE.findall(whole)
+    assert fields
+    assert set(fields) <= found.keys()
+    if nested.startswith("each has"):
+        assert set(CODE.findall(nested)) <= found[fields[0]][0].keys()
+
+
+def first_line(daemon: Daemon, *command: str) -> str:
+    """Of a command that does not end by itself."""
+    environment = clean_environment(SKILLD_SOCKET=str(daemon.socket))
+    with subprocess.Popen(
+        [*program("skillctl"), *command, "--json"], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.terminate()
+    return line
+
+
+def first_of(text: str) -> dict[str, Any]:
+    """The document; the first one of lines, or of an array."""
+    value = json.JSONDecoder().raw_decode(text)[0]
+    first = value[0] if isinstance(value, list) else value
+    assert isinstance(first, dict)
+    return first
