@@ -24,6 +24,7 @@ from skill_actors.skills.base import SkillSnapshot
 from skill_actors.telemetry import Bus
 from skilld.config import RolesConfig
 from skilld.http import HttpServer, ServerLimits, Services, build_app, open_listener
+from skilld.http.services import Readiness
 
 REQUEST = b"GET /v1/version HTTP/1.1\r\nhost: skilld\r\n\r\n"
 BODY = b'{"version":"0","api":"v1"}'
@@ -71,7 +72,7 @@ def whole_app() -> Any:
         hand_overs=missing,
         skills=NoSkills(),
         status=dict,
-        ready=lambda: True,
+        ready=Readiness,
         metrics=nothing,
         backends=missing,
         prices=dict,

@@ -19,6 +19,7 @@ from skill_actors.skills.base import Diagnostic, Skill, SkillFailure, SkillSnaps
 from skill_actors.telemetry import Bus
 from skilld.config import Config, RolesConfig
 from skilld.http import HttpServer, ServerLimits, Services, build_app, open_listener
+from skilld.http.services import Readiness
 
 VERSION = "1.2.3"
 
@@ -104,6 +105,7 @@ class Served:
     skills: FakeSkills
     bus: Bus
     ready: bool = True
+    degraded: Mapping[str, str] = field(default_factory=dict)
     stopped: int = 0
     audited: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     http: httpx.AsyncClient = field(kw_only=True)
@@ -161,7 +163,7 @@ async def serving(
         hand_overs=sessions,
         skills=skills,
         status=lambda: {"sessions_live": len(sessions.sessions)},
-        ready=lambda: seen().ready,
+        ready=lambda: Readiness({} if seen().ready else {"sessions": "the daemon is stopping"}, seen().degraded),
         metrics=metrics,
         backends=fake_backends,
         prices=lambda: {"models": {}},

@@ -34,7 +34,7 @@ from skill_actors.skills.registry import (
 from skilld.disk_use import used_by
 from skilld.hosted import HOSTED, hosted_facts
 from skilld.http import HttpServer, Listener, ServerLimits, Services, build_app, open_listener
-from skilld.http.services import Viewer
+from skilld.http.services import Readiness, Viewer
 from skilld.live_tree import describe_tree
 from skilld.metrics import Metrics
 from skilld.natives import native_facts
@@ -101,7 +101,7 @@ class Socket(TrioActor):
             hand_overs=parts.sessions.get().hand_overs,
             skills=_Skills(parts, self.directory.named("registry")),
             status=lambda: status_of(parts),
-            ready=lambda: is_ready(parts),
+            ready=lambda: readiness_of(parts),
             metrics=self._metrics.render,
             backends=lambda: backends_of(parts),
             prices=parts.prices.to_dict,
@@ -251,10 +251,20 @@ def _event(change: SkillChange) -> Event:
     return Event(seq=change.generation, type="skill.changed", time=change.time, session="", turn=None, data=data)
 
 
-def is_ready(parts: Parts) -> bool:
-    """Whether messages are taken now."""
+def readiness_of(parts: Parts) -> Readiness:
+    """Which parts are away now."""
     sessions = parts.sessions.peek()
-    return parts.ready.is_set() and sessions is not None and not sessions.draining
+    missing = {}
+    if not parts.ready.is_set():
+        missing["socket"] = "it is starting"
+    if parts.journal.peek() is None:
+        missing["journal"] = "it is being opened"
+    if sessions is None:
+        missing["sessions"] = "they are starting"
+    elif sessions.draining:
+        missing["sessions"] = "the daemon is stopping: running turns may end"
+    away = {name: slot.why or "it is starting" for name, slot in parts.executors.items() if slot.peek() is None}
+    return Readiness(missing, away)
 
 
 def status_of(parts: Parts) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from skill_actors.runtime.report import Report
 from skill_actors.telemetry import Bus, Handler, Measurements, Metadata
+from skilld.gen_ai_metrics import GenAiMetrics
 from skilld.supervision import ActorCollector, ActorSnapshot, SupervisionCounters
 
 __all__ = ["METRICS_TYPE", "Metrics", "Sources", "sample_loop_lag"]
@@ -100,6 +101,7 @@ class Metrics:
         self._supervision = SupervisionCounters(self.registry)
         self._actors = ActorCollector()
         self.registry.register(self._actors)
+        self._gen_ai = GenAiMetrics(self.registry)
         self._make_counters()
         self._make_histograms()
         self._on: Final[Mapping[str, Callable[[Measurements, Metadata], None]]] = {
@@ -221,6 +223,7 @@ class Metrics:
     def _on_model(self, facts: Measurements, meta: Metadata) -> None:
         model = _known(meta.get("model"), self._models)
         self._model_time.labels(model).observe(_seconds(facts))
+        self._gen_ai.called(model, facts)
         for name, kind in _TOKENS.items():
             if facts.get(name):
                 self._tokens.labels(model, kind).inc(facts[name])

@@ -87,6 +87,9 @@ def test_tokens_are_counted_by_kind_and_known_model() -> None:
     page = text(metrics)
     assert 'skilld_tokens_total{kind="input",model="claude-x"} 5.0' in page
     assert 'skilld_tokens_total{kind="cache_read",model="claude-x"} 7.0' in page
+    about = 'gen_ai_operation_name="chat",gen_ai_provider_name="anthropic",gen_ai_request_model="claude-x"'
+    assert f'gen_ai_client_token_usage_sum{{{about},gen_ai_token_type="input"}} 12.0' in page
+    assert f"gen_ai_client_operation_duration_seconds_count{{{about}}} " in page
 
 
 def test_no_label_grows_with_use() -> None:

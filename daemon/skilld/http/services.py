@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from skill_actors.files.content import OpenFile
@@ -16,7 +16,21 @@ from skill_actors.skills.base import SkillSnapshot
 from skill_actors.telemetry import Bus
 from skilld.config import RolesConfig
 
-__all__ = ["Accepted", "Files", "HandOvers", "Services", "Sessions", "Skills", "Viewer"]
+__all__ = ["Accepted", "Files", "HandOvers", "Readiness", "Services", "Sessions", "Skills", "Viewer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Parts of the daemon that are away, and why.
+
+    Args:
+        missing: those without which no message is accepted.
+        degraded: those without which some turns fail.
+
+    """
+
+    missing: Mapping[str, str] = field(default_factory=dict)
+    degraded: Mapping[str, str] = field(default_factory=dict)
 
 
 class Accepted(Protocol):
@@ -143,7 +157,7 @@ class Services:
 
     Args:
         status: JSON-ready facts for GET /v1/status. Must not wait.
-        ready: whether messages are accepted now.
+        ready: what is away now. Must not wait.
         metrics: the text of /metrics; what takes long of it runs in a worker thread (Metrics.render).
         backends: JSON-ready facts of each backend, for GET /v1/backends.
         prices: JSON-ready price table, for GET /v1/prices.
@@ -164,7 +178,7 @@ class Services:
     hand_overs: HandOvers
     skills: Skills
     status: Callable[[], Mapping[str, Any]]
-    ready: Callable[[], bool]
+    ready: Callable[[], Readiness]
     metrics: Callable[[], Awaitable[bytes]]
     backends: Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]
     prices: Callable[[], Mapping[str, Any]]

@@ -37,6 +37,7 @@ def test_what_is_served_is_exactly_this() -> None:
         "GET /v1/backup",
         "GET /v1/health/live",
         "GET /v1/health/ready",
+        "GET /v1/health/started",
         "GET /v1/openapi.json",
         "GET /v1/prices",
         "GET /v1/sessions",
@@ -85,9 +86,15 @@ def test_health_version_status_and_metrics_are_answered(tmp_path: Path) -> None:
             get = served.http.get
             assert (await get("/v1/version")).json() == {"version": VERSION, "api": "v1"}
             assert (await get("/v1/health/live")).status_code == 200
-            assert (await get("/v1/health/ready")).status_code == 200
+            assert (await get("/v1/health/started")).json() == {"status": "started"}
+            assert (await get("/v1/health/ready")).json() == {"status": "ready", "parts": {}}
+            served.degraded = {"docker": "the engine does not answer"}
+            degraded = await get("/v1/health/ready")
+            assert (degraded.status_code, degraded.json()["parts"]) == (200, served.degraded)
             served.ready = False
-            assert (await get("/v1/health/ready")).status_code == 503
+            away = await get("/v1/health/ready")
+            assert (away.status_code, away.json()["status"]) == (503, "not_ready")
+            assert away.json()["parts"] == {"sessions": "the daemon is stopping", **served.degraded}
             assert (await get("/v1/status")).json() == {"version": VERSION, "sessions_live": 0}
             metrics = await get("/metrics")
             assert metrics.text == "skilld_up 1\n"

@@ -19,10 +19,16 @@ async def live(call: Call) -> Response:
     return JSONResponse({"status": "live"})
 
 
+async def started(call: Call) -> Response:
+    return JSONResponse({"status": "started"})  # the socket is the last that is started: who reads this has it
+
+
 async def ready(call: Call) -> Response:
-    if call.services.ready():
-        return JSONResponse({"status": "ready"})
-    return JSONResponse({"status": "not_ready"}, status_code=503, headers={"retry-after": "1"})
+    readiness = call.services.ready()
+    parts = {**readiness.missing, **readiness.degraded}
+    if not readiness.missing:
+        return JSONResponse({"status": "ready", "parts": parts})
+    return JSONResponse({"status": "not_ready", "parts": parts}, status_code=503, headers={"retry-after": "1"})
 
 
 ROUTES: Final = (
@@ -45,6 +51,13 @@ ROUTES: Final = (
         path="/v1/health/ready",
         handler=ready,
         permission="any",
-        summary="200 while messages are accepted, else 503.",
+        summary="200 while messages are accepted, else 503. `parts` tells what is away, and why.",
+    ),
+    Route(
+        method="GET",
+        path="/v1/health/started",
+        handler=started,
+        permission="any",
+        summary="200 as soon as the start is over; before, nobody answers.",
     ),
 )
