@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from skill_actors.runtime import ChildSpec, open_system
 from skilld.audit import AuditTrail, AuditWriter, append_lines
-from support import run, run_virtual
+from support import run
 
 
 def entries(folder: Path) -> list[dict[str, Any]]:
@@ -52,7 +53,10 @@ def test_what_is_noted_at_the_very_end_is_written_as_well(tmp_path: Path) -> Non
     assert [entry["what"] for entry in entries(tmp_path / "audit")] == ["stop"]
 
 
-def test_a_disk_that_takes_nothing_loses_the_oldest_and_says_how_many(tmp_path: Path) -> None:
+def test_a_disk_that_takes_nothing_loses_the_oldest_and_says_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("skilld.audit._RETRY_S", 0.05)
     folder = tmp_path / "audit"
     folder.write_text("in the way")
 
@@ -61,15 +65,17 @@ def test_a_disk_that_takes_nothing_loses_the_oldest_and_says_how_many(tmp_path: 
         async with open_system([writer(trail, folder, max_bytes=1 << 30)]):
             for number in range(10_007):
                 trail.add("entry", {"number": number})
-            await trio.sleep(6)
+            with trio.fail_after(20):
+                while "cannot be written" not in caplog.text:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
             for number in range(10_007, 10_010):
                 trail.add("entry", {"number": number})
             folder.unlink()
-            await trio.sleep(6)
-            while not folder.exists():  # noqa: ASYNC110
-                await trio.sleep(1)
+            with trio.fail_after(20):
+                while not folder.exists():  # noqa: ASYNC110
+                    await trio.sleep(0.01)
 
-    run_virtual(main)
+    run(main)
     found = entries(folder)
     lost = found[0]["entries"]
     assert found[0]["what"] == "audit.lost"
