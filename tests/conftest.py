@@ -14,6 +14,7 @@ __all__ = ["NetworkLockedError", "require"]
 # The wheel is tested with what it asks for and little else, so that a dependency it forgot shows. These modules need
 # more; they are run on the sources.
 NEEDS_MORE = {
+    "e2e/test_day_two.py": "cryptography",
     "e2e/test_file_storage.py": "boto3",
     "e2e/test_hosted.py": "openpyxl",
     "e2e/test_monitoring_agent.py": "openpyxl",
