@@ -25,7 +25,7 @@ from skilld.http.audited import Heard, body_hash, facts_of, is_audited
 from skilld.http.body import parse_body, read_body, stream_body
 from skilld.http.connection import ClientGone
 from skilld.http.errors import damage_refusal, error_response, internal_error
-from skilld.http.openapi import openapi
+from skilld.http.openapi import openapi, plain_path
 from skilld.http.peer import Authority, Peer
 from skilld.http.route import Call, Route
 from skilld.http.routes import ALL_ROUTES
@@ -64,7 +64,9 @@ def build_app(services: Services) -> ASGIApp:
     by_path: dict[str, dict[str, Route]] = {}
     for route in build_routes():
         by_path.setdefault(route.path, {})[route.method] = route
-    return _Router({path: _Endpoint(path, routes, services) for path, routes in by_path.items()}, _Unknown(services))
+    return _Router(
+        {path: _Endpoint(plain_path(path), routes, services) for path, routes in by_path.items()}, _Unknown(services)
+    )
 
 
 class _Router:

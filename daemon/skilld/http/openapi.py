@@ -12,10 +12,15 @@ from pydantic.json_schema import models_json_schema
 from skill_actors.errors import ERROR_CODES
 from skilld.http.route import Route
 
-__all__ = ["openapi"]
+__all__ = ["openapi", "plain_path"]
 
 _PLAIN: Final = re.compile(r"{(\w+):\w+}")  # the kind of a parameter is between us and the router
 _REF: Final = "#/components/schemas/{model}"
+
+
+def plain_path(path: str) -> str:
+    """A route's path as it is shown, without the kinds of its parameters."""
+    return _PLAIN.sub(r"{\1}", path)
 
 
 def openapi(routes: Sequence[Route], version: str) -> bytes:
@@ -24,7 +29,7 @@ def openapi(routes: Sequence[Route], version: str) -> bytes:
     _, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(_PLAIN.sub(r"{\1}", route.path), {})[route.method.lower()] = _operation(route)
+        paths.setdefault(plain_path(route.path), {})[route.method.lower()] = _operation(route)
     document = {
         "openapi": "3.1.0",
         "info": {"title": "skilld", "version": version},
@@ -69,7 +74,7 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _operation_id(route: Route) -> str:
-    path = _PLAIN.sub(r"{\1}", route.path).lower().removeprefix("/v1/").replace("{id}", "one")
+    path = plain_path(route.path).lower().removeprefix("/v1/").replace("{id}", "one")
     words = re.sub(r"[^a-z0-9]+", "_", path).strip("_")
     return f"{route.method.lower()}_{words}"
 

@@ -34,6 +34,7 @@ def test_what_changes_something_is_noted_with_ids_and_hashes_and_without_content
             assert said["params"] == {"id": session}
             assert said["body"] == f"sha256:{hashlib.sha256(raw).hexdigest()}"
             assert (said["uid"], said["method"], said["status"]) == (os.getuid(), "POST", 202)
+            assert put["route"] == "/v1/sessions/{id}/files/{name}"
             assert put["params"]["id"] == session
             assert CANARY not in json.dumps(entries)
 
