@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -39,18 +40,19 @@ STEPS: dict[str, tuple[Sequence[Reply], str]] = {
     ),
     "after the container was lost": ([NEVER], "session.container_lost"),
 }
+ARRIVES_S = 0.5
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture  # for each case, since what a killed daemon had sent may arrive later and take another's answer
 def api() -> Iterator[FakeMessagesApi]:
     with serve_in_thread(FakeMessagesApi([])) as api:
         yield api
 
 
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory, api: FakeMessagesApi) -> Iterator[Daemon]:
+@pytest.fixture
+def daemon(tmp_path: Path, api: FakeMessagesApi) -> Iterator[Daemon]:
     env = {"ANTHROPIC_API_KEY": "sk-ant-secret-of-the-test", "ANTHROPIC_BASE_URL": api.base_url}
-    with running(tmp_path_factory.mktemp("daemon"), env=env) as daemon:
+    with running(tmp_path, env=env) as daemon:
         yield daemon
 
 
@@ -82,6 +84,7 @@ def test_a_kill_at_any_step_of_a_hosted_turn_repeats_nothing_and_costs_no_conver
     turn = daemon.post(session, "go").json()["turn"]
     wait_for(daemon, session, turn, until)
     daemon.kill()
+    time.sleep(ARRIVES_S)  # what it had sent until then
     began_s = time.monotonic()
     daemon.start()
     wait_for(daemon, session, turn, "turn.interrupted")  # the start does not wait for the endings that it writes
