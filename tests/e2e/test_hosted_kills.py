@@ -63,7 +63,8 @@ def changes_since(api: FakeMessagesApi, began_s: float) -> list[str]:
 
 def wait_for(daemon: Daemon, session: str, turn: str, type: str) -> None:
     deadline = time.monotonic() + 60
-    while not any(event["type"] == type and event["turn"] in (turn, None) for event in daemon.events(session)):
+    about = None if type.startswith("session.") else turn
+    while not any(event["type"] == type and event["turn"] == about for event in daemon.events(session)):
         assert time.monotonic() < deadline, f"no {type} within 60 s"
         time.sleep(0.005)
 
