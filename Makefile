@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 SKILL_SCRIPTS := $(sort $(dir $(wildcard skills/*/scripts/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test deep fuzz mutate lint types check bench build deb reference lock format clean
+.PHONY: help setup demo test deep fuzz mutate lint types check bench build deb reference docs lock format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ deb: build ## a Debian package of the wheel, into dist/
 
 reference: setup ## write docs/reference from the program
 	@$(BIN)/python scripts/reference
+
+docs: setup ## the manual as a site, into build/docs
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html docs build/docs
+	@echo "build/docs/index.html"
 
 format: setup ## let ruff rewrite the files
 	@$(BIN)/ruff check --fix .

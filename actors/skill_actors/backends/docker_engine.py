@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import secrets
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,11 +24,15 @@ from .docker_image.engine import declared_volumes, knock, tls_context
 from .docker_mounts import given_away, resolved_mounts
 from .docker_options import DockerOptions, create_arguments
 from .docker_stream import AttachedStream, attach
+from .podman import for_podman
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 __all__ = ["BOOT", "OWNER", "Engine"]
+
+_ATTEMPTS: Final = 10
+_BETWEEN_S: Final = 0.1
 
 OWNER: Final = "skilld.owner"  # label: which daemon, by its state directory
 BOOT: Final = "skilld.boot"  # label: which life of it
@@ -63,6 +69,8 @@ class Engine:
         self._folder: str | None = None  # where the engine keeps its own things, once it was asked
         self._known: set[str] = set()  # containers that somebody here looks after
         self._unknown: frozenset[str] = frozenset()  # to the latest sweep
+        self._is_podman: bool | None = None  # once it was asked
+        self._volumes: dict[str, list[str]] = {}  # by container, where the engine is Podman
 
     async def check(self, options: DockerOptions | None = None) -> None:
         """That it answers, and has, or may pull, what containers are made of: image, runtime, network, mounts.
@@ -113,7 +121,7 @@ class Engine:
         why = "no answer"
         with trio.move_on_after(_ANSWER_S):
             try:
-                await self._do(partial(_remove, container=container))
+                await self._do(partial(self._remove, container=container))
                 return
             except BackendUnavailable as error:  # its stdin has ended as well: it may end by itself
                 why = str(error)
@@ -176,11 +184,6 @@ class Engine:
     def _look(self, client: DockerClient, options: DockerOptions) -> None:
         from docker.errors import ImageNotFound, NotFound
 
-        if any("Podman" in str(part.get("Name")) for part in client.version().get("Components") or ()):
-            raise BackendUnavailable(
-                f"the engine at {self._address} is Podman, whose tmpfs has neither an owner nor a number of files, so "
-                "the limits of a workspace cannot be applied: conversations need Docker"
-            )
         facts = client.info()
         runtimes = sorted(facts.get("Runtimes") or {})
         if options.runtime and options.runtime not in runtimes:
@@ -234,12 +237,21 @@ class Engine:
             if boot == self._labels[BOOT] and container not in self._unknown:
                 continue
             try:
-                _remove(client, container=container)
+                self._remove(client, container=container)
                 removed += 1
             except Exception as error:  # whatever it is, the others are tried too
                 _log.warning("container %.12s is left over and cannot be removed: %s", container, _words(error))
         self._unknown = frozenset(unknown)
+        if self._speaks_to_podman(client):
+            self._sweep_volumes(client)
         return removed
+
+    def _sweep_volumes(self, client: DockerClient) -> None:
+        """Those of earlier lives, and of containers that ended by themselves: what is in use the engine keeps."""
+        found = client.api.volumes({"label": f"{OWNER}={self._labels[OWNER]}"}).get("Volumes") or ()
+        _drop(client, [each["Name"] for each in found if (each.get("Labels") or {}).get(BOOT) != self._labels[BOOT]])
+        for container in [each for each in self._volumes if each not in self._known]:
+            _drop(client, self._volumes.pop(container))
 
     def _create(self, client: DockerClient, options: DockerOptions, proxy: Path | None) -> str | None:
         """Its id; None if there is no image."""
@@ -248,18 +260,41 @@ class Engine:
         arguments = create_arguments(
             options, self._labels, self._mounts(options), None if proxy is None else str(proxy)
         )
+        volumes: Mapping[str, Mapping[str, str]] = {}
+        if self._speaks_to_podman(client):
+            arguments, volumes = for_podman(arguments, f"skilld-{secrets.token_hex(8)}")
+        for volume, driver_options in volumes.items():
+            client.api.create_volume(volume, "local", driver_options, dict(self._labels))
         try:
             identity: str = client.api.create_container_from_config(arguments)["Id"]
         except ImageNotFound:
+            _drop(client, volumes)
             return None
+        except BaseException:
+            _drop(client, volumes)
+            raise
+        self._volumes[identity] = list(volumes)
         mounts = client.api.inspect_container(identity)["Mounts"]  # if this fails, the next sweeps remove it
+        others = [mount for mount in mounts if mount["Type"] == "volume" and mount.get("Name") not in volumes]
         try:
-            _check_volumes(options.image, [mount["Destination"] for mount in mounts if mount["Type"] == "volume"])
+            _check_volumes(options.image, [mount["Destination"] for mount in others])
         except BackendUnavailable:
-            _remove(client, container=identity)
+            self._remove(client, container=identity)
             raise
         self._known.add(identity)
         return identity
+
+    def _speaks_to_podman(self, client: DockerClient) -> bool:
+        if self._is_podman is None:
+            parts = client.version().get("Components") or ()
+            self._is_podman = any("Podman" in str(part.get("Name")) for part in parts)
+        return self._is_podman
+
+    def _remove(self, client: DockerClient, *, container: str) -> None:
+        _remove(client, container=container)
+        if volumes := self._volumes.get(container):
+            _drop(client, volumes)
+        self._volumes.pop(container, None)
 
     def _fetch(self, _client: DockerClient, *, image: str) -> None:
         with contextlib.closing(connect(self._address, os.environ, _PULL_S)) as patient:
@@ -280,13 +315,38 @@ def _check_volumes(image: str, places: Iterable[str]) -> None:
 
 
 def _remove(client: DockerClient, *, container: str) -> None:
+    def remove() -> None:
+        client.api.remove_container(container, force=True, v=True)
+
+    # Gone, or going; Podman fails where one that is to be killed has just ended by itself.
+    _patiently(remove, passing=(500,), fine=(404, 409))
+
+
+def _drop(client: DockerClient, volumes: Iterable[str]) -> None:
+    """Remove volumes. One that cannot be removed is empty once its container is gone, and goes with a later sweep."""
     from docker.errors import APIError
 
-    try:
-        client.api.remove_container(container, force=True, v=True)
-    except APIError as error:
-        if error.status_code not in (404, 409):  # gone; or going
-            raise
+    for volume in volumes:
+        try:
+            _patiently(partial(client.api.remove_volume, volume), passing=(409, 500), fine=(404,))
+        except APIError as error:
+            _log.info("the volume %s stays for now: %s", volume, _words(error))
+
+
+def _patiently(act: Callable[[], object], *, passing: Collection[int], fine: Collection[int]) -> None:
+    """Do it, again after a moment where the engine's answer is one that passes. Raises APIError."""
+    from docker.errors import APIError
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            act()
+            return
+        except APIError as error:
+            if error.status_code in fine:
+                return
+            if error.status_code not in passing or attempt == _ATTEMPTS - 1:
+                raise
+        time.sleep(_BETWEEN_S)  # in a thread
 
 
 def _words(error: Exception) -> str:

@@ -6,10 +6,7 @@ import contextlib
 import datetime
 import ipaddress
 import os
-import shutil
 import ssl
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,10 +20,8 @@ from cryptography.x509.oid import NameOID
 from docker_bench import boxed, containers_of, owner_of
 from docker_kit import engine_with_slim_image
 from skill_actors.backends import BackendUnavailable
-from skill_actors.backends.docker import open_docker
 from skill_actors.backends.docker_image import connect, engine_address
 from skill_actors.backends.docker_image.engine import tls_context
-from skill_actors.backends.docker_options import checked
 from support import run
 
 REAL = dict(os.environ)
@@ -138,30 +133,6 @@ def test_an_engine_with_a_certificate_of_somebody_else_is_not_spoken_with(
                 await trio.to_thread.run_sync(connect, address, environ, 10.0)
 
     run(main)
-
-
-@pytest.mark.skipif(shutil.which("podman") is None or os.geteuid() != 0, reason="there is no Podman, or no right to it")
-def test_podman_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
-    short = Path(tempfile.mkdtemp(prefix="pod"))  # Podman takes no path of more than 50 characters
-
-    async def main() -> None:
-        with trio.fail_after(30):
-            while not (tmp_path / "podman.sock").exists():  # noqa: ASYNC110  # until it listens
-                await trio.sleep(0.02)
-        async with open_docker(checked({"address": address, "pool": 0})) as executor:
-            with pytest.raises(BackendUnavailable, match=r"is Podman, .* conversations need Docker"):
-                await executor.check()
-
-    address = f"unix://{tmp_path}/podman.sock"
-    places = ["--root", f"{tmp_path}/root", "--runroot", f"{short}/run", "--storage-driver", "vfs"]
-    service = ["podman", *places, "--cgroup-manager", "cgroupfs", "system", "service", "--time=0", address]
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(service, stdout=log, stderr=log) as process:
-        try:
-            run(main)
-        finally:
-            process.kill()
-            process.wait(10)
-            shutil.rmtree(short, ignore_errors=True)
 
 
 def test_what_would_be_spoken_with_anybody_or_with_nobody_is_refused(tmp_path: Path) -> None:
