@@ -5,12 +5,14 @@
 Beside a bare interpreter that has imported trio, and a request that asks nothing (GET /v1/health/live). Stored
 conversations are on disk alone; live ones have had a turn of the offline model since the start, and are in memory. The
 memory is what the process has resident, and what of it nobody else shares, a second after the last request. Series are
-the lines of the metrics that are no comment: their number must not grow with conversations.
+the lines of the metrics that are no comment: their number must not grow with conversations. A live conversation takes
+the daemon about 10 ms of processor time, so that 10,000 are there after two minutes of a core.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import subprocess
@@ -55,13 +57,14 @@ def bare_mb() -> tuple[float, float]:
 
 
 def times_ms(what: Callable[[], object], count: int) -> tuple[float, float]:
-    """p50 and the longest."""
+    """p50 and p99; of fewer than 100, the longest instead of the latter."""
     taken = []
     for _ in range(count):
         began_s = time.perf_counter()
         what()
         taken.append((time.perf_counter() - began_s) * 1e3)
-    return statistics.median(taken), max(taken)
+    taken.sort()
+    return statistics.median(taken), taken[math.ceil(len(taken) * 0.99) - 1]
 
 
 def make_live(socket: str, count: int) -> None:
@@ -88,10 +91,11 @@ def row(title: str, client: Client, scrapes: int) -> None:
     time.sleep(_REST_S)
     rss, private = memory_mb(int(client.status()["pid"]))
     floor_ms, _ = times_ms(client.health, scrapes)
-    scrape_ms, worst_ms = times_ms(client.metrics, scrapes)
+    scrape_ms, p99_ms = times_ms(client.metrics, scrapes)
     series = sum(not line.startswith("#") for line in client.metrics().splitlines())
     print(
-        f"{title:40} {rss:8.1f} {private:8.1f} {scrape_ms:10.2f} {worst_ms:8.2f} {scrape_ms / floor_ms:7.1f} {series:7}"
+        f"{title:40} {rss:8.1f} {private:8.1f} {scrape_ms:10.2f} {p99_ms:8.2f} {scrape_ms / floor_ms:7.1f} {series:7}",
+        flush=True,  # the next row takes minutes
     )
 
 
@@ -110,9 +114,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=10_000)
     parser.add_argument("--live", type=int, default=10_000)
-    parser.add_argument("--scrapes", type=int, default=30)
+    parser.add_argument("--scrapes", type=int, default=100)
     options = parser.parse_args()
-    head = f"{'at rest':40} {'RSS MB':>8} {'private':>8} {'scrape ms':>10} {'max ms':>8} {'x live':>7} {'series':>7}"
+    head = f"{'at rest':40} {'RSS MB':>8} {'private':>8} {'scrape p50':>10} {'p99 ms':>8} {'x live':>7} {'series':>7}"
     print(head)
     rss, private = bare_mb()
     print(f"{'python, trio imported':40} {rss:8.1f} {private:8.1f}")

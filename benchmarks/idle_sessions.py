@@ -71,6 +71,10 @@ class ShortAnswer:
         usage = Usage(input_tokens=10, output_tokens=10)
         yield MessageDone(model=model, stop_reason="end_turn", content=[block], usage=usage)
 
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """It counts nothing."""
+        return None
+
     async def aclose(self) -> None:
         """Nothing is held open."""
 
@@ -92,7 +96,7 @@ async def conversations(folder: Path) -> AsyncIterator[tuple[ActorSystem, Sessio
         surroundings = Surroundings(
             journal=journal,
             resolve_model=lambda name: (model, name or "short"),
-            price_usd=lambda model, usage: None,
+            price_usd=lambda model, usage, **_more: None,
             skills=lambda: snapshot,
             pin=pin,
             executors={"local": executor},

@@ -68,6 +68,8 @@ def whole_app() -> Any:
     missing: Any = None
     services = Services(
         sessions=missing,
+        budgets=missing,
+        approvals=missing,
         files=missing,
         hand_overs=missing,
         skills=NoSkills(),

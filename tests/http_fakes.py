@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import trio
 
@@ -16,6 +16,7 @@ from skill_actors.files.ref import FileRef
 from skill_actors.files.snapshot import scan
 from skill_actors.ids import new_id
 from skill_actors.sessions.events import TURN_ENDINGS, Event, Position, utc_now
+from skill_actors.sessions.intake import Mode
 from skill_actors.sessions.table import Viewer
 from skill_actors.sessions.wanted import Wanted
 from skill_actors.skills.base import SkillSnapshot
@@ -26,9 +27,10 @@ class FakeAccepted:
     turn: str
     session: str
     seq: int
+    status: str = "queued"
 
     def to_dict(self) -> dict[str, Any]:
-        return {"turn": self.turn, "session": self.session, "seq": self.seq, "status": "queued", "duplicate": False}
+        return {"turn": self.turn, "session": self.session, "seq": self.seq, "status": self.status, "duplicate": False}
 
 
 @dataclass
@@ -143,11 +145,19 @@ class FakeSessions:
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
         artifacts: Sequence[Mapping[str, Any]] = (),
-        schema: Mapping[str, Any] | None = None,
+        schema: Mapping[str, Any] | Literal[False] | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        mode: Mode = "follow_up",
+        compact: bool = False,
+        pinned: bool = False,
     ) -> FakeAccepted:
         self._find(session, viewer)
         self.keys.append(idempotency_key)
         self.files += files
+        self.asked.append(("submit", mode, options, schema, pinned, compact))
+        if mode == "steer":
+            return FakeAccepted(new_id("trn"), session, 7, "steered")
         turn = new_id("trn")
         queued = self.publish(session, "turn.queued", turn, text=text)
         if text != "slow":
@@ -157,6 +167,12 @@ class FakeSessions:
     async def cancel(self, session: str, viewer: Viewer, *, queued: bool = False) -> dict[str, Any]:
         self._find(session, viewer)
         return {"cancelled": ["all"] if queued else []}
+
+    async def pause(self, session: str, viewer: Viewer) -> dict[str, Any]:
+        return self._find(session, viewer).view | {"status": "paused"}
+
+    async def resume(self, session: str, viewer: Viewer) -> dict[str, Any]:
+        return self._find(session, viewer).view | {"status": "idle"}
 
     async def get_turn(self, turn: str, viewer: Viewer, *, wait_s: float = 0.0) -> dict[str, Any]:
         return {"turn": turn, "waited": wait_s}

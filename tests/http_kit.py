@@ -6,12 +6,15 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import httpx
 import trio
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from approval_fakes import FakeApprovals
 from http_fakes import FakeSessions, FolderFiles
 from skill_actors.errors import Refused
 from skill_actors.sessions.events import Event
@@ -19,7 +22,8 @@ from skill_actors.skills.base import Diagnostic, Skill, SkillFailure, SkillSnaps
 from skill_actors.telemetry import Bus
 from skilld.config import Config, RolesConfig
 from skilld.http import HttpServer, ServerLimits, Services, build_app, open_listener
-from skilld.http.services import Readiness
+from skilld.http.peer import Peer
+from skilld.http.services import Readiness, Viewer
 
 VERSION = "1.2.3"
 
@@ -96,6 +100,28 @@ async def fake_backup() -> AsyncIterator[AsyncIterator[bytes]]:
 
 
 @dataclass
+class FakeBudgets:
+    """Notes what it is asked."""
+
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+
+    async def usage(self, viewer: Viewer, by: str, since: date | None, until: date | None) -> Mapping[str, Any]:
+        self.asked.append((viewer, by, since, until))
+        return {"by": by, "items": []}
+
+    async def caps(self, viewer: Viewer, name: str | None) -> Sequence[Mapping[str, Any]]:
+        self.asked.append((viewer, name))
+        return [{"name": name}]
+
+    async def set_cap(self, viewer: Viewer, name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.asked.append((viewer, name, changes))
+        return {"name": name}
+
+    async def unset_cap(self, viewer: Viewer, name: str) -> None:
+        self.asked.append((viewer, name))
+
+
+@dataclass
 class Served:
     """What a test may look at and turn."""
 
@@ -103,7 +129,9 @@ class Served:
     server: HttpServer
     sessions: FakeSessions
     skills: FakeSkills
+    budgets: FakeBudgets
     bus: Bus
+    approvals: FakeApprovals
     ready: bool = True
     degraded: Mapping[str, str] = field(default_factory=dict)
     stopped: int = 0
@@ -140,13 +168,31 @@ async def read_all(stream: trio.SocketStream, silence_s: float = 0.7) -> bytes:
         return bytes(received)
 
 
+def _from(app: ASGIApp, peer: Peer) -> ASGIApp:
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "skilld.peer": peer}, receive, send)
+
+    return call
+
+
 @asynccontextmanager
 async def serving(
-    folder: Path, *, limits: ServerLimits | None = None, roles: RolesConfig | None = None, own_uid: int = 0
+    folder: Path,
+    *,
+    limits: ServerLimits | None = None,
+    roles: RolesConfig | None = None,
+    own_uid: int = 0,
+    peer: Peer | None = None,
 ) -> AsyncIterator[Served]:
-    """Serve the whole interface at folder/run/s.sock; everything is closed on the way out."""
+    """Serve the whole interface at folder/run/s.sock; everything is closed on the way out.
+
+    Args:
+        peer: who every connection is taken for, instead of this process.
+
+    """
     path = folder / "run" / "s.sock"
-    sessions, skills, bus = FakeSessions(), FakeSkills(), Bus()
+    sessions, skills, budgets, bus = FakeSessions(), FakeSkills(), FakeBudgets(), Bus()
+    approvals = FakeApprovals(bus)
     config = Config(roles=roles or RolesConfig())
     served: Served | None = None
 
@@ -159,6 +205,8 @@ async def serving(
 
     services = Services(
         sessions=sessions,
+        approvals=approvals,
+        budgets=budgets,
         files=FolderFiles(folder / "files"),
         hand_overs=sessions,
         skills=skills,
@@ -178,7 +226,7 @@ async def serving(
         audit=lambda what, facts: seen().audited.append((what, facts)),
     )
     server = HttpServer(
-        build_app(services),
+        build_app(services) if peer is None else _from(build_app(services), peer),
         limits or ServerLimits(),
         VERSION,
         on_stranger=lambda why: seen().audited.append(("connection", {"error": why})),
@@ -187,7 +235,7 @@ async def serving(
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, open_listener(path, {}))
         async with httpx.AsyncClient(transport=transport, base_url="http://skilld", timeout=5) as http:
-            served = Served(path, server, sessions, skills, bus, http=http)
+            served = Served(path, server, sessions, skills, budgets, bus, approvals, http=http)
             yield served
         nursery.cancel_scope.cancel()
 

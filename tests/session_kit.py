@@ -21,7 +21,9 @@ from skill_actors.runtime import (
     TrioActorRef,
     open_system,
 )
+from skill_actors.sessions.approvals import ApprovalDesk
 from skill_actors.sessions.events import Event, Position
+from skill_actors.sessions.ledger import Cap, Ledger
 from skill_actors.sessions.manager import SessionManager
 from skill_actors.sessions.slots import TurnSlots
 from skill_actors.sessions.surroundings import SessionDefaults, Surroundings
@@ -71,8 +73,13 @@ async def open_kit(
     wrap: Callable[[SqliteJournal], Any] = lambda journal: journal,
     around: Mapping[str, Any] | None = None,
     executors: Callable[[Executor], Mapping[str, Executor]] = lambda local: {"local": local},
+    desk: Callable[[SqliteJournal, Bus], ApprovalDesk] | None = None,
+    caps: Sequence[Cap] | None = None,
 ) -> AsyncIterator[Kit]:
-    """Everything a conversation needs, in one folder; `around` has more of its Surroundings."""
+    """Everything a conversation needs, in one folder; `around` has more of its Surroundings.
+
+    With `caps`, what is used is counted in a ledger, and bounded by them.
+    """
     prices, copies = load_prices(), SkillCopies(folder / "skills")
     loaded = [skill for skill in map(load_skill, skills) if isinstance(skill, Skill)]
     bus, numbers = Bus(), itertools.count()
@@ -98,6 +105,8 @@ async def open_kit(
             workspaces=folder / "workspaces",
             bus=bus,
             defaults=defaults or SessionDefaults(),
+            approvals=None if desk is None else desk(journal, bus),
+            ledger=None if caps is None else Ledger(journal.ledger, prices=prices, bus=bus, caps=lambda: caps),
             **(around or {}),
         )
 

@@ -19,7 +19,7 @@ from skill_actors.backends.native import NATIVE
 from skill_actors.backends.registry import factory
 from skill_actors.backends.routing import HAND_OVER
 from skill_actors.backends.workers import Host
-from skill_actors.models.prices import PriceTable, load_prices
+from skill_actors.models.prices import PriceError, PriceTable, load_prices
 from skill_actors.runtime import ActorSystem, StartFailed, Strategy, serve
 from skill_actors.runtime.census import take_census
 from skill_actors.sessions.places import HOSTED
@@ -76,8 +76,7 @@ async def _run(config: Config, environ: Mapping[str, str], read: Callable[[], Co
         await check_config(new, environ)
         return new
 
-    prices = await trio.to_thread.run_sync(load_prices)
-    prices = replace(prices, free_containers=config.backends.anthropic.free_containers)
+    prices = await _prices(config)
     with await trio.to_thread.run_sync(_take_lock, config) as lock:
         state = config.daemon.state_dir
         notifier = Notifier(environ)
@@ -104,7 +103,7 @@ async def _run(config: Config, environ: Mapping[str, str], read: Callable[[], Co
 
 
 async def check_config(config: Config, environ: Mapping[str, str]) -> ModelChoice:
-    """What the configuration promises can be kept: backends and hooks exist, a model that was asked for has its key.
+    """What the configuration promises can be kept: backends, hooks and prices exist, a model asked for has its key.
 
     Raises:
         ConfigError: naming the key and the way out.
@@ -116,12 +115,22 @@ async def check_config(config: Config, environ: Mapping[str, str]) -> ModelChoic
         except BackendUnavailable as error:
             raise ConfigError(f"backends: {error}") from error
     await trio.to_thread.run_sync(refuse_bad_hook, config)
+    await _prices(config)
     models = ModelChoice(config.model, environ)
     if HOSTED in config.backends.default and (models.key is None or not config.backends.anthropic.enabled):
         raise ConfigError(
             "backends.default: 'anthropic' needs an API key, as [model] has it, and backends.anthropic.enabled"
         )
     return models
+
+
+async def _prices(config: Config) -> PriceTable:
+    """What models cost, with what the configuration says of it. Raises ConfigError."""
+    try:
+        prices = await trio.to_thread.run_sync(load_prices, config.model.price_file)
+    except PriceError as error:
+        raise ConfigError(f"model.price_file: {error}") from error
+    return replace(prices, free_containers=config.backends.anthropic.free_containers)
 
 
 def _take_lock(config: Config) -> StateLock:
@@ -250,6 +259,7 @@ def _sources(parts: Parts) -> Sources:
         journal=journal_stats,
         connections=connections,
         disk=lambda: parts.disk_use or {},
+        holds=lambda: 0 if (ledger := parts.ledger.peek()) is None else ledger.open,
     )
 
 

@@ -14,6 +14,8 @@ import trio
 from skill_actors.backends.base import Executor
 from skill_actors.errors import Refused
 from skill_actors.runtime import DynamicSupervisor, ExitReason, TrioActor, TrioActorRef
+from skill_actors.sessions.approvals import ApprovalDesk
+from skill_actors.sessions.ledger import Ledger
 from skill_actors.sessions.manager import SessionManager
 from skill_actors.sessions.slots import TurnSlots
 from skill_actors.sessions.surroundings import Surroundings
@@ -47,6 +49,8 @@ class Conversations(DynamicSupervisor):
                 if not slot.why:  # one that is offered may be missing; its conversations are told
                     await slot.wait()
         await self._collect_copies()
+        self._parts.ledger.put(_ledger(self._parts))
+        self._parts.desk.put(ApprovalDesk(self._parts.journal.get(), self._parts.bus))
         manager = SessionManager(surroundings(self._parts), self._start_session)
         manager.files.stored = self._parts.stored_files
         left = await manager.recover()
@@ -69,6 +73,8 @@ class Conversations(DynamicSupervisor):
 
     async def teardown(self, reason: ExitReason) -> None:
         self._parts.sessions.clear()
+        self._parts.ledger.clear()
+        self._parts.desk.clear()
 
     def _start_session(self, make: Callable[[], TrioActor], session: str) -> TrioActorRef[Any]:
         # A number beside the id: the actor before this one may still be ending.
@@ -117,6 +123,19 @@ def surroundings(parts: Parts) -> Surroundings:
         role_permits=_role_permits(parts),
         hosted=parts.hosted,
         artifacts=parts.config.files.artifact_limits(),
+        ledger=parts.ledger.get(),
+        approvals=parts.desk.get(),
+    )
+
+
+def _ledger(parts: Parts) -> Ledger:
+    """The ledger over the journal that is open now, with the caps of the configuration in force at each call."""
+    return Ledger(
+        parts.journal.get().ledger,
+        prices=parts.prices,
+        bus=parts.bus,
+        caps=parts.caps,
+        warn_at=lambda: parts.config.budget.warn_at,
     )
 
 

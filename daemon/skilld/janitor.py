@@ -8,7 +8,8 @@ Rounds begin `retention.check_every_s` after the start and after each other. Eac
 - copies of skills that no snapshot holds, and that no turn can use any more, are removed, and what was unpacked of
   packages that are no skill now;
 - copies of the journal that a killed backup left are removed;
-- once a day every row of every session is read and its checksum compared, with pauses.
+- sums of single turns in the ledger are removed when nothing was charged to them for 30 days; the entries stay;
+- once a day every row of every session is read and its checksum compared, with pauses, and so is the ledger.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _VERIFY_EVERY_S: Final = 86_400.0
 _VERIFY_PAUSE_S: Final = 0.01  # between two sessions: a look at ten thousand takes minutes, and nobody notices
 _MEASURE_PAUSE_S: Final = 60.0  # at least, from one look at every file to the next
 _PAGE: Final = 200
+_TURN_SUMS: Final = timedelta(days=30)  # longer than any turn runs or waits for an approval
 _COPY_SPARE_S: Final = 3_600.0  # beyond the longest turn
 _CLOCK_SET_S: Final = 60.0  # what a clock that is only being corrected never moves by in a round
 
@@ -138,9 +140,21 @@ class Janitor(TrioActor):
         await self._sweep_workspaces(sessions)
         await self._collect_copies()
         await self._parts.backups.clean()
+        await self._forget_turns()
         if trio.current_time() - self._verified_at >= _VERIFY_EVERY_S:
             self._verified_at = trio.current_time()
             await self._verify(journal)
+            await self._verify_ledger()
+
+    async def _forget_turns(self) -> None:
+        ledger = self._parts.ledger.peek()
+        if ledger is not None:
+            await ledger.forget_turns((self._now() - _TURN_SUMS).strftime("%Y-%m-%dT%H:%M:%S.000Z"))
+
+    async def _verify_ledger(self) -> None:
+        ledger = self._parts.ledger.peek()
+        for fault in () if ledger is None else await ledger.verify():
+            _log.error("%s", fault)
 
     async def _retire(self, journal: SqliteJournal, sessions: SessionManager) -> None:
         """Delete what is overdue. What is in use is passed over, and stays until the next round."""

@@ -31,6 +31,7 @@ from skill_actors.skills.registry import (
     RemovePushed,
     UnknownSkill,
 )
+from skilld.budgets import Budgets
 from skilld.disk_use import used_by
 from skilld.hosted import HOSTED, hosted_facts
 from skilld.http import HttpServer, Listener, ServerLimits, Services, build_app, open_listener
@@ -97,6 +98,10 @@ class Socket(TrioActor):
         parts = self._parts
         return Services(
             sessions=parts.sessions.get(),
+            approvals=parts.desk.get(),
+            budgets=Budgets(
+                parts.ledger.get(), parts.journal.get().ledger, parts.caps, parts.sessions.get(), parts.audit.add
+            ),
             files=parts.sessions.get().files,
             hand_overs=parts.sessions.get().hand_overs,
             skills=_Skills(parts, self.directory.named("registry")),

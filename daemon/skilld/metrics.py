@@ -17,6 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from skill_actors.runtime.report import Report
 from skill_actors.telemetry import Bus, Handler, Measurements, Metadata
 from skilld.gen_ai_metrics import GenAiMetrics
+from skilld.ledger_metrics import LedgerMetrics
 from skilld.supervision import ActorCollector, ActorSnapshot, SupervisionCounters
 
 __all__ = ["METRICS_TYPE", "Metrics", "Sources", "sample_loop_lag"]
@@ -66,6 +67,7 @@ class Sources:
         journal: `commits`, `damaged`, `queue_depth`, `wal_bytes` and `db_bytes`.
         connections: open connections of the socket.
         disk: bytes of the state directory by kind; none before they were measured.
+        holds: reservations of the ledger that are open.
 
     """
 
@@ -76,6 +78,7 @@ class Sources:
     journal: Callable[[], Mapping[str, float]]
     connections: Callable[[], int]
     disk: Callable[[], Mapping[str, float]] = dict
+    holds: Callable[[], int] = int
 
 
 class Metrics:
@@ -102,6 +105,7 @@ class Metrics:
         self._actors = ActorCollector()
         self.registry.register(self._actors)
         self._gen_ai = GenAiMetrics(self.registry)
+        self._ledger = LedgerMetrics(self.registry, self._models)
         self._make_counters()
         self._make_histograms()
         self._on: Final[Mapping[str, Callable[[Measurements, Metadata], None]]] = {
@@ -120,6 +124,7 @@ class Metrics:
             "skill.reloaded": self._on_reload,
             "turn.stop": self._on_turn,
             "worker.end": self._on_worker,
+            **self._ledger.handlers,
         }
         Gauge("skilld_build_info", "The daemon's version.", ["version"], registry=self.registry).labels(version).set(1)
 
@@ -287,6 +292,7 @@ class _Gauges:
         self._queue = gauge("journal_queue_depth", "Appends that wait for their commit.")
         self._bytes = gauge("journal_bytes", "Size of the journal's files.", ("file",))
         self._disk = gauge("disk_bytes", "What the state takes on the disk.", ("kind",))
+        self._holds = gauge("ledger_holds", "Reservations that are open.")
 
     def set(self, sources: Sources, stored: int) -> None:
         sessions, journal = sources.sessions(), sources.journal()
@@ -299,6 +305,7 @@ class _Gauges:
         self._commits.set(journal.get("commits", 0))
         self._damaged.set(journal.get("damaged", 0))
         self._queue.set(journal.get("queue_depth", 0))
+        self._holds.set(sources.holds())
         self._bytes.labels("wal").set(journal.get("wal_bytes", 0))
         self._bytes.labels("db").set(journal.get("db_bytes", 0))
         for kind, size_bytes in sources.disk().items():

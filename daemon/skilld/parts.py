@@ -6,7 +6,7 @@ Reading a slot before its actor has served is a bug and raises `NotStarted`; the
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ from skill_actors.backends.workers import WorkersRef
 from skill_actors.files.storage import BackgroundSync
 from skill_actors.models.prices import PriceTable
 from skill_actors.runtime import ActorSystem, Reports
+from skill_actors.sessions.approvals import ApprovalDesk
+from skill_actors.sessions.ledger import Cap, Ledger
 from skill_actors.sessions.surroundings import SessionDefaults
 from skill_actors.skills.approvals import Approvals
 from skill_actors.skills.copies import SkillCopies
@@ -30,6 +32,7 @@ from skill_actors.store import SqliteJournal, StateLock
 from skill_actors.telemetry import Bus
 from skilld.audit import AuditTrail
 from skilld.backup import Backups
+from skilld.budget_caps import current_caps
 from skilld.config import Config
 from skilld.file_storage import StoredFiles
 from skilld.hooks import Hooks
@@ -92,8 +95,11 @@ class Parts:
     hosted: HostedServices = field(init=False)
     backups: Backups = field(init=False)
     hooks: Hooks = field(init=False)
+    caps: Callable[[], Sequence[Cap]] = field(init=False)
     executors: dict[str, Slot[Executor]] = field(default_factory=dict)
     journal: Slot[SqliteJournal] = field(default_factory=lambda: Slot("the journal"))
+    ledger: Slot[Ledger] = field(default_factory=lambda: Slot("the ledger"))
+    desk: Slot[ApprovalDesk] = field(default_factory=lambda: Slot("the desk of approvals"))
     sessions: Slot[SessionManager] = field(default_factory=lambda: Slot("the session manager"))
     file_sync: Slot[BackgroundSync] = field(default_factory=lambda: Slot("the storage of files"))
     stored_files: StoredFiles = field(init=False)
@@ -108,6 +114,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         skills = self.config.skills
+        self.caps = current_caps(lambda: self.config.budget)
         self.stored_files = StoredFiles(
             self.file_sync,
             self.config.daemon.state_dir / "workspaces",

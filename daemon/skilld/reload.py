@@ -28,9 +28,20 @@ __all__ = ["APPLIED", "Difference", "HangupListener", "compare", "merged", "relo
 
 _log = logging.getLogger(__name__)
 
-# Changed by a reload. Those of a turn hold for turns that begin afterwards, [policy] for the next call of a tool.
+# Changed by a reload. Those of a turn hold for turns that begin afterwards, [policy] for the next call of a tool,
+# [budget] for the next call of a model or a tool.
 APPLIED: Final = frozenset(
     {
+        "budget.agent",
+        "budget.day",
+        "budget.month",
+        "budget.session",
+        "budget.total",
+        "budget.turn",
+        "budget.user",
+        "budget.user_day",
+        "budget.user_month",
+        "budget.warn_at",
         "daemon.log_format",
         "daemon.log_level",
         "limits.iterations",
@@ -38,15 +49,22 @@ APPLIED: Final = frozenset(
         "limits.tool_output_chars",
         "limits.tool_timeout_s",
         "limits.turn_timeout_s",
+        "model.compact_at",
+        "model.context_management",
         "model.max_tokens",
+        "policy.approval_timeout_s",
         "policy.ask",
         "policy.deny",
+        "policy.preset",
+        "policy.rules",
         "retention.session_age_days",
         "retention.total_bytes",
         "roles.admin.gids",
         "roles.admin.skills_allow",
         "roles.admin.skills_deny",
         "roles.admin.uids",
+        "roles.approve.gids",
+        "roles.approve.uids",
         "roles.read.gids",
         "roles.read.uids",
         "roles.send.gids",

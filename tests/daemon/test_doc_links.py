@@ -24,7 +24,7 @@ FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]*`")
 
 # Pages whose every block of commands is run, or says why not.
-RUN_PAGES = ("docs/first-hour.md", "docs/choose-a-backend.md", "docs/secure.md", "docs/upgrade.md")
+RUN_PAGES = ("docs/first-hour.md", "docs/choose-a-backend.md", "docs/secure.md", "docs/approvals.md", "docs/upgrade.md")
 BLOCK = re.compile(r"(?:<!-- not run: (?P<why>[^\n]+) -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 COMMANDS = ("sh", "bash", "console", "shell", "")
 

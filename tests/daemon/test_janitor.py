@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import trio
 
 from package_kit import tides
 from skill_actors.errors import Refused
+from skill_actors.sessions.ledger import Account
 from skill_actors.sessions.table import Viewer
 from skilld.config import RetentionConfig
 from skilld.janitor import ClockWatch, Janitor, overdue
@@ -207,3 +209,43 @@ def test_a_session_that_has_reached_its_bound_takes_no_more_messages_and_others_
             assert (await tree.ask("hello"))["status"] == "finished"
 
     run(main)
+
+
+def in_days(days: int) -> datetime:
+    return datetime.now(UTC) + timedelta(days=days)
+
+
+def test_sums_of_turns_go_when_nothing_was_charged_to_them_for_a_month_and_what_was_spent_stays(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree:
+            ledger, store = tree.parts.ledger.get(), tree.parts.journal.get().ledger
+            turn = f"trn_{'a' * 26}"
+            await ledger.add_cost(Account(session=f"ses_{'a' * 26}", turn=turn, owner_uid=1), 0.5)
+            for days, left in ((29, 1), (31, 0)):
+                janitor = Janitor(tree.parts, now=partial(in_days, days))
+                await janitor.look_after(tree.parts.journal.get(), tree.sessions)
+                assert len(await store.sums([f"turn/{turn}"])) == left
+            assert [row.used.nanousd for row in await ledger.usage("user")] == [500_000_000]
+            assert list(await ledger.verify()) == []
+
+    run(main)
+
+
+def test_damage_in_the_ledger_is_found_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    account = Account(session=f"ses_{'a' * 26}", turn=f"trn_{'a' * 26}", owner_uid=1)
+
+    async def spend() -> None:
+        async with open_tree(tmp_path) as tree:
+            await tree.parts.ledger.get().add_cost(account, 0.5)
+
+    async def look() -> None:
+        async with open_tree(tmp_path) as tree:
+            await Janitor(tree.parts).look_after(tree.parts.journal.get(), tree.sessions)
+            assert "the ledger" in caplog.text
+            assert list(await tree.parts.ledger.get().verify()) == [], "sums are made anew"
+
+    run(spend)
+    db = apsw.Connection(str(tmp_path / "state/journal.db"))
+    db.execute("UPDATE ledger_sum SET nanousd = 1 WHERE key = 'user/1'")
+    db.close()
+    run(look)

@@ -99,10 +99,16 @@ def test_no_label_grows_with_use() -> None:
         bus.emit("execute.stop", {"duration": 1.0}, {"tool": f"t{n}", "backend": f"b{n}", "outcome": f"o{n}"})
         bus.emit("turn.stop", {"duration": 1.0}, {"outcome": f"o{n}", "session": f"ses_{n}"})
         bus.emit("skill.reloaded", {"duration_s": 1.0}, {"outcome": f"o{n}"})
+        bus.emit("budget.exceeded", {}, {"cap": f"user/{n}/day"})
+        bus.emit("budget.warning", {}, {"cap": f"c{n}"})
+        bus.emit("ledger.settled", {"cost_usd": 0.5}, {"model": f"made-up-{n}"})
     page = text(metrics)
     assert 'skilld_tokens_total{kind="input",model="other"} 200.0' in page
     assert 'skilld_tool_duration_seconds_count{backend="other",outcome="other",tool="other"} 200.0' in page
-    assert page.count("\n") < 400
+    assert 'skilld_budget_refusals_total{cap="user/day"} 200.0' in page
+    assert 'skilld_budget_warnings_total{cap="other"} 200.0' in page
+    assert 'skilld_spend_usd_total{model="other"} 100.0' in page
+    assert page.count("\n") < 500
 
 
 def test_http_requests_are_counted_by_class_of_status() -> None:

@@ -75,7 +75,8 @@ def test_every_key_that_is_applied_is_taken_over(tmp_path: Path, key: str) -> No
     *sections, name = key.split(".")
     for section in sections:
         place = getattr(place, section)
-    other: Any = {bool: True, int: 77_777, float: 77.0, str: "json", tuple: ("77",)}[type(getattr(place, name))]
+    kinds: dict[type, Any] = {bool: True, int: 77_777, float: 77.0, str: "json", tuple: ("77",), dict: {"usd": 77.0}}
+    other = kinds[type(getattr(place, name))]
     changed = place.model_copy(update={name: other})
     for depth in range(len(sections), 0, -1):
         above: Any = now

@@ -43,7 +43,7 @@ NOBODY = "ses_" + "a" * 26
         ("/v1/sessions", b'{"title": "\xff"}', 400, "bad_request", "UTF-8"),
         ("/v1/sessions", b'{"title": ' + b"[" * 100_000, 400, "bad_request", ""),
         ("/v1/sessions", b'{"title": 7}', 400, "bad_request", "title"),
-        ("/v1/sessions", b'{"budget": {"usd": 1}}', 400, "bad_request", "budget"),
+        ("/v1/sessions", b'{"budget": {"usd": -1}}', 400, "bad_request", "budget"),
         ("/v1/sessions", b'{"cwd": "/"}', 403, "cwd_not_allowed", "cwd"),
         ("/v1/sessions", b'{"backends": ["docker"]}', 503, "backend_unavailable", "docker"),
         ("/v1/sessions", b'{"backends": [7]}', 400, "bad_request", "backends"),

@@ -2,77 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import select
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from e2e.harness import Daemon, clean_environment, program, running, write_skill
+from terminal_kit import SOON_S, Terminal, at_terminal
 
 pytestmark = pytest.mark.e2e
 
-SOON_S = 30.0
 SLOW = "import sys, time\nprint('begun', flush=True)\ntime.sleep(60)\n"
-
-
-class Terminal:
-    """A program at a terminal of its own."""
-
-    def __init__(self, process: subprocess.Popen[bytes], fd: int) -> None:
-        self.process = process
-        self._fd = fd
-        self.seen = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._fd, text.encode())
-
-    def until(self, pattern: str) -> str:
-        """Everything up to where this appears next; it is then over."""
-        deadline = time.monotonic() + SOON_S
-        while not (found := re.search(pattern, self.seen)):
-            assert time.monotonic() < deadline, f"{pattern!r} did not appear in {self.seen!r}"
-            if select.select([self._fd], [], [], 0.1)[0]:
-                self.seen += os.read(self._fd, 65_536).decode("utf-8", "replace")
-        before, self.seen = self.seen[: found.end()], self.seen[found.end() :]
-        return before
 
 
 @contextmanager
 def terminal(daemon: Daemon, *arguments: str) -> Iterator[Terminal]:
-    parent, child = pty.openpty()
     home = daemon.folder / "home"
     home.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [*program("skillctl"), f"--socket={daemon.socket}", "chat", *arguments],
-        stdin=child,
-        stdout=child,
-        stderr=child,
-        env=clean_environment(TERM="dumb", HOME=str(home), XDG_STATE_HOME=str(home / "state")),
-        preexec_fn=lambda: _own_terminal(child),
-    )
-    os.close(child)
-    try:
-        yield Terminal(process, parent)
-    finally:
-        process.kill()
-        process.wait(10)
-        os.close(parent)
-
-
-def _own_terminal(fd: int) -> None:
-    """Make it the controlling one, so that Ctrl-C is a signal."""
-    import fcntl
-    import termios
-
-    os.setsid()
-    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
+    command = [*program("skillctl"), f"--socket={daemon.socket}", "chat", *arguments]
+    env = clean_environment(TERM="dumb", HOME=str(home), XDG_STATE_HOME=str(home / "state"))
+    with at_terminal(command, env) as at:
+        yield at
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +79,7 @@ def test_what_cannot_be_done_is_said_and_the_conversation_goes_on(daemon: Daemon
     with terminal(daemon, "--no-history") as at:
         at.until("> ")
         at.type(":nonsense\n")
-        at.until("there is no :nonsense; there are :files, :help")
+        at.until("there is no :nonsense; there are :approval, ")
         at.type(":he\n")
         at.until("Ctrl-D leaves")
         at.type(":skills\n")

@@ -75,7 +75,7 @@ class Service:
 
     def calls(self, *calls: tuple[str, dict[str, Any]]) -> list[str]:
         """What a model is told that loads the skill in a new conversation and then makes these calls."""
-        session = self.daemon.create()
+        session = self.daemon.create(policy={"on_ask": "deny"})
         text = "\n#then\n".join(f"#call {name} {json.dumps(input)}" for name, input in calls)
         turn = self.daemon.ask(session, text)
         assert turn["status"] == "finished", turn
@@ -107,12 +107,12 @@ def test_only_the_approved_version_runs_unasked_and_has_its_secrets(started: Ser
     assert started.codes() == ["not_approved"]
     instructions, said = started.echo()
     assert "As approved." in instructions
-    assert said.startswith("Not run: bash_tool needs an approval")
+    assert said.startswith("Not run: it needs an approval")
     for command in ("status", "list"):
         assert "skillctl skills approve tides. [not_approved]" not in daemon.skillctl("skills", command).stderr
         assert "skillctl skills approve tides [not_approved]" in daemon.skillctl("skills", command).stdout
     assert "not_approved" in daemon.skillctl("skills", "show", "tides").stdout
-    assert daemon.ask(daemon.create(), "/tides")["result"]["text"].startswith("Not run")
+    assert daemon.ask(daemon.create(policy={"on_ask": "deny"}), "/tides")["result"]["text"].startswith("Not run")
 
     seen = started.skill()["digest"]
     assert daemon.skillctl("skills", "approve", "tides").stdout == f"tides: {seen} is approved\n"
@@ -127,7 +127,7 @@ def test_only_the_approved_version_runs_unasked_and_has_its_secrets(started: Ser
     assert started.codes() == ["changed_since_approved"]
     instructions, said = started.echo()
     assert "As nobody has seen it." in instructions
-    assert said.startswith("Not run: bash_tool needs an approval")
+    assert said.startswith("Not run: it needs an approval")
     refused = daemon.skillctl("skills", "approve", "tides", "--digest", seen)
     assert refused.returncode != 0
     assert "is another version now" in refused.stderr

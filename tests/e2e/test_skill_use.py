@@ -147,7 +147,7 @@ def test_the_location_can_be_read_where_the_tools_run(started: Service) -> None:
 
 
 def test_a_trusted_skill_approves_what_it_lists_until_the_turn_ends(started: Service) -> None:
-    session = started.daemon.create()
+    session = started.daemon.create(policy={"on_ask": "deny"})
     load = ("load_skill", {"name": "tides"})
     assert "needs an approval" in started.ask(session, bash("echo hi"))[0]
     assert started.ask(session, load, bash("echo hi"))[1].strip() == "hi"
@@ -161,7 +161,9 @@ def test_a_trusted_skill_approves_what_it_lists_until_the_turn_ends(started: Ser
 
 def test_a_skill_of_a_source_that_is_not_trusted_approves_nothing(started: Service) -> None:
     load = ("load_skill", {"name": "foreign"})
-    assert "needs an approval" in started.ask(started.daemon.create(), load, bash("echo hi"))[1]
+    assert (
+        "needs an approval" in started.ask(started.daemon.create(policy={"on_ask": "deny"}), load, bash("echo hi"))[1]
+    )
     status = started.daemon.skillctl("skills", "status")
     assert "allowed-tools names unknown tools: 'Grep'" in status.stdout
 
@@ -188,7 +190,7 @@ def test_users_run_skills_by_name_and_the_shell_knows_the_names(started: Service
     daemon = started.daemon
     done = daemon.skillctl("send", "/tides 'a b' c")
     assert done.stdout.strip() == "ran ['a b', 'c']", done
-    assert "needs an approval" in daemon.skillctl("send", "/zz-01 x").stdout
+    assert daemon.skillctl("send", "/zz-01 x").returncode == 3  # somebody has to allow it
     require(have("bash"), "bash is not installed")
     (tmp_path / "skillctl").write_text(f'#!/bin/sh\nexec {" ".join(program("skillctl"))} "$@"\n')
     (tmp_path / "skillctl").chmod(0o755)

@@ -424,8 +424,12 @@ def test_the_debian_package_installs_serves_and_goes(wheels: Path, tmp_path: Pat
     offline = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}  # fetched already
     made = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=offline)
     assert made.returncode == 0, made.stderr
+    package = made.stdout.strip()
+    listed = subprocess.run(["dpkg-deb", "--contents", package], capture_output=True, text=True, check=True).stdout
+    for name in ("man/man1/skillctl-approve.1.gz", "bash-completion/completions/skillctl"):
+        assert f" ./usr/share/{name}\n" in listed
     with machine() as clean:
-        shutil.copy(made.stdout.strip(), clean.path("/skilld.deb"))
+        shutil.copy(package, clean.path("/skilld.deb"))
         clean.run("dpkg", "--install", "/skilld.deb")
         assert is_active(clean)
         assert is_active(clean, "skilld.socket")

@@ -21,6 +21,7 @@ __all__ = [
     "OptionRefused",
     "OutputChunk",
     "TakesOptions",
+    "TellsVariables",
     "ToolCall",
     "ToolContext",
     "ToolResult",
@@ -223,6 +224,15 @@ class Workspace(Protocol):
 
     async def aclose(self) -> None:
         """Kill what still runs and let go. The files stay. May be called twice."""
+
+
+@runtime_checkable
+class TellsVariables(Protocol):
+    """What a workspace has besides, if it can say what its commands find in their environment."""
+
+    @property
+    def variables(self) -> Sequence[str]:
+        """Names of what every command gets, in no order; what a call's context adds is not among them."""
 
 
 class Executor(Protocol):

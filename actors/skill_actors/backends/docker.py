@@ -418,17 +418,23 @@ class DockerWorkspace:
         self._kept = not note
         return note, False
 
-    def _request(self, argv: Sequence[str], call: ToolCall, context: ToolContext, spill: Sequence[str]) -> Request:
-        environment = {
+    @property
+    def variables(self) -> Sequence[str]:
+        """Names of what every command finds in its environment."""
+        return [*self._environment(), "SKILLD_CALL"]
+
+    def _environment(self) -> dict[str, str]:
+        return {
             "PATH": self._options.path,
             "HOME": WORKSPACE,
             **BASIC,
             "TMPDIR": "/tmp",
             **(_PROXIED if self._options.network == "allow" else {}),
             **self._options.environment,
-            **context.environment,
-            "SKILLD_CALL": file_name(call.id),
         }
+
+    def _request(self, argv: Sequence[str], call: ToolCall, context: ToolContext, spill: Sequence[str]) -> Request:
+        environment = {**self._environment(), **context.environment, "SKILLD_CALL": file_name(call.id)}
         for name, value in environment.items():
             if not name or "=" in name or "\0" in name + value:
                 raise ValueError(f"the environment variable {name!r} is not one the system allows")

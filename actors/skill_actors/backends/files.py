@@ -22,7 +22,9 @@ from .paths import Located, PathRefused, locate, opened, opened_parent, readable
 __all__ = ["Written", "create_file", "str_replace", "view"]
 
 _SNIFF_BYTES: Final = 8_192
-_HEX_BYTES: Final = 256
+_ROW_BYTES: Final = 16  # of a binary file
+_ROW_CHARS: Final = 60
+_FIRST_ROWS: Final = 16
 _SCAN_BYTES: Final = 256 << 20  # of a file, to count its lines
 _EDIT_BYTES: Final = 16 << 20
 _MAX_ENTRIES: Final = 1_000  # of a listing
@@ -85,7 +87,7 @@ def str_replace(request: tools.StrReplace, *, workspace: str) -> Written:
 def _text_or_binary(file: BinaryIO, request: tools.View, max_chars: int) -> str:
     start = file.read(_SNIFF_BYTES)
     if b"\0" in start:
-        return _within([_hex(start, os.fstat(file.fileno()).st_size)], max_chars)
+        return _hex(file, request, os.fstat(file.fileno()).st_size, max_chars)
     file.seek(0)
     first, last = request.first or 1, request.last
     lines = _lines(file, first, last, max_bytes=max_chars * 4)
@@ -129,7 +131,7 @@ def _numbered(lines: _Lines, last: int | None, max_chars: int) -> str:
         text = f"{number:6d}\t{raw.decode(errors='replace').removesuffix(chr(10))}\n"
         if len(text) > room:
             if not shown:  # a part of a line is better than nothing
-                cut = f"; line {number} is cut"
+                cut = f"; line {number} is cut, and bash_tool shows more of it, with cut -c"
                 shown.append(text[:room].removesuffix("\n") + "\n")
             break
         shown.append(text)
@@ -142,11 +144,26 @@ def _numbered(lines: _Lines, last: int | None, max_chars: int) -> str:
     return (text + f"[lines {first}-{final} of {total} shown{cut}; view_range shows others]")[:max_chars]
 
 
-def _hex(start: bytes, size: int) -> str:
+def _hex(file: BinaryIO, request: tools.View, size: int, max_chars: int) -> str:
+    """Rows of sixteen bytes, counted from 1 as lines are: those asked for, as many as fit, else the first few."""
+    total = -(-size // _ROW_BYTES)
+    first = request.first or 1
+    if first > total:
+        raise PathRefused(f"{request.path} has {total} rows of {_ROW_BYTES} bytes; view_range begins at row {first}")
+    last = _FIRST_ROWS if request.first is None else request.last or total
+    fitting = max(1, (max_chars - _NOTE_CHARS) // _ROW_CHARS)
+    last = min(last, total, first + fitting - 1)
+    start = (first - 1) * _ROW_BYTES
+    file.seek(start)
+    data = file.read((last - first + 1) * _ROW_BYTES)
     rows = [
-        f"{offset:08x}  {start[offset : offset + 16].hex(' ')}" for offset in range(0, min(len(start), _HEX_BYTES), 16)
+        f"{start + offset:08x}  {data[offset : offset + _ROW_BYTES].hex(' ')}"
+        for offset in range(0, len(data), _ROW_BYTES)
     ]
-    return "\n".join((f"binary file, {size} bytes; it begins with", *rows))
+    head = f"binary file, {size} bytes; " + ("it begins with" if first == 1 else f"rows from {first} on")
+    if not (first == 1 and last == total):
+        rows.append(f"[rows {first}-{last} of {total} shown, each of {_ROW_BYTES} bytes; view_range shows others]")
+    return "\n".join((head, *rows))[:max_chars]
 
 
 def _listing(fd: int, where: Located) -> Iterator[str]:

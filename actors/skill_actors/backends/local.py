@@ -29,6 +29,7 @@ from .images import picture
 from .link import Done, Limits, Link, Request, RunnerBroken
 from .output import NOTE_CHARS, OWN_FOLDER, clean, compose, file_name, file_of_output, hide, outcome_of
 from .paths import PathRefused
+from .processes import MARK
 from .resident import Nest, Resident, find_nest
 from .sandbox import Fence, SandboxKind, make_fence
 
@@ -314,16 +315,26 @@ class LocalWorkspace:
             return await link.call(request, context.emit)
         return Done(outcome="timeout")
 
+    @property
+    def variables(self) -> Sequence[str]:
+        """Names of what every command finds in its environment."""
+        return [*self._environment(""), "SKILLD_CALL", MARK]
+
+    def _environment(self, temporary: str) -> dict[str, str]:
+        return {
+            **{name: os.environ[name] for name in self._options.inherit if name in os.environ},
+            "PATH": self._options.path,
+            "HOME": str(self._root),
+            **BASIC,
+            "TMPDIR": temporary,
+            **self._options.environment,
+        }
+
     def _request(self, argv: Sequence[str], call: ToolCall, context: ToolContext, spill: Sequence[str]) -> Request:
         root, fence = str(self._root), self._fence
         temporary = fence.temporary(f"{root}/{OWN_FOLDER}/tmp")
         environment = {
-            **{name: os.environ[name] for name in self._options.inherit if name in os.environ},
-            "PATH": self._options.path,
-            "HOME": root,
-            **BASIC,
-            "TMPDIR": temporary,
-            **self._options.environment,
+            **self._environment(temporary),
             **context.environment,
             "SKILLD_CALL": file_name(call.id),
         }

@@ -32,6 +32,7 @@ from skill_actors.library.errors import SkillError
 from skill_actors.loop import Response, parse_response
 from skill_actors.models.base import Message, MessageDone, Model, ModelError, ModelRequest, SkillHint
 from skill_actors.models.request import request_body
+from skill_actors.sessions.answer_schema import output_config
 
 __all__ = ["AskModel", "Asking", "Hosting", "as_caller", "check_model", "encodable", "in_thread", "is_async"]
 
@@ -70,6 +71,7 @@ class Asking:
         system: the system prompt.
         tools: of the client, for the request.
         max_tokens: of one answer.
+        schema: that the answer has to keep to; None for text.
         hosting: what runs at the provider; None if nothing does.
         answered: awaited with each answer.
         hints: of skills, for a model that understands no language.
@@ -82,6 +84,7 @@ class Asking:
     tools: Sequence[Mapping[str, Any]]
     max_tokens: int
     hosting: Hosting | None
+    schema: Mapping[str, Any] | None
     answered: Callable[[Response], Awaitable[None]]
     hints: Sequence[SkillHint] = field(default=())
 
@@ -121,7 +124,7 @@ class Asking:
             tools=self._tools(),
             max_tokens=self.max_tokens,
             skills=self.hints,
-            extra={} if self.hosting is None else self.hosting.extra(),
+            extra={**output_config(self.schema), **({} if self.hosting is None else self.hosting.extra())},
         )
         if not callable(self.model):
             return await _streamed(self.model, request)

@@ -57,6 +57,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "anthropic_api_error": Kind(("status", "api_message")),
     "model_call_failed": Kind(("reason",)),
     "invalid_response": Kind(("reason",)),
+    "schema_mismatch": Kind(("reason", "text")),
     "max_iterations_reached": Kind(("max_iterations",)),
     "pause_turn_max_exceeded": Kind(("iterations", "max")),
     "turn_timeout": Kind(("timeout_ms",), retryable=True),

@@ -111,7 +111,7 @@ class Session:
             model: a function, plain or async, that is given the messages, or the whole request if its parameter is
                 called `request`; or a Model.
             options: for this turn: max_iterations, max_pauses, timeout_s (of the turn), model_name, max_tokens, system,
-                and callbacks. A backend that owns its turns has options of its own.
+                schema (None: text), and callbacks. A backend that owns its turns has options of its own.
 
         Raises:
             SkillError: the turn came to no answer; its `session` is this one. What was said and done until then is

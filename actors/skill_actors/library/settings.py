@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from skill_actors.backends import Host
+from skill_actors.errors import Refused
 from skill_actors.files.storage import Storage
 from skill_actors.ids import new_id
 from skill_actors.library.callbacks import CALLBACKS, Callback
 from skill_actors.models.base import Message
+from skill_actors.sessions.answer_schema import check_schema
 from skill_actors.skills.copies import SkillCopies
 from skill_actors.telemetry import Bus
 
-__all__ = ["Options", "Settings"]
+__all__ = ["Options", "Settings", "checked_schema"]
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 
@@ -35,6 +37,7 @@ class Options(TypedDict, total=False):
     timeout_s: float
     turn_timeout_s: float
     max_output_chars: int
+    schema: Mapping[str, Any]
     only: Collection[str]
     except_: Collection[str]
     restrict_to_allowed_tools: bool
@@ -70,6 +73,7 @@ class Settings:
         timeout_s: of one tool call; after it all that it started is killed.
         turn_timeout_s: of one turn.
         max_output_chars: of one tool result.
+        schema: a JSON schema that answers have to keep to; None for text.
         only: names of the tools that may be called; None for all.
         except_: names of those that may not, whatever `only` says.
         restrict_to_allowed_tools: run only what `allowed-tools` of one of the skills lists.
@@ -96,6 +100,7 @@ class Settings:
     timeout_s: float = 120.0
     turn_timeout_s: float = 1_800.0
     max_output_chars: int = 30_000
+    schema: Mapping[str, Any] | None = None
     only: Collection[str] | None = None
     except_: Collection[str] = ()
     restrict_to_allowed_tools: bool = False
@@ -115,6 +120,7 @@ class Settings:
                 raise ValueError(f"{name} must be more than 0, got {getattr(self, name)!r}")
         if self.max_pauses < 0:
             raise ValueError(f"max_pauses must be at least 0, got {self.max_pauses!r}")
+        checked_schema(self.schema)
         if not _ID.fullmatch(self.session_id) or "--" in self.session_id:
             raise ValueError(
                 f"session_id {self.session_id!r:.150}: letters, digits, _ and single hyphens, at most 128, no - first"
@@ -139,3 +145,12 @@ class Settings:
             chosen["working_directory"] = Path(chosen["working_directory"]).absolute()
         callbacks = {name: value for name, value in options.items() if name in CALLBACKS}
         return cls(**chosen, callbacks=callbacks)
+
+
+def checked_schema(schema: Mapping[str, Any] | None) -> None:
+    """Raise ValueError unless this can be the schema of an answer, or is None."""
+    try:
+        if schema is not None:
+            check_schema(schema)
+    except Refused as refused:
+        raise ValueError(refused.message) from refused

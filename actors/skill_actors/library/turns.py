@@ -16,9 +16,10 @@ from skill_actors.library.files import SessionFiles
 from skill_actors.library.hosting import HostedPlace
 from skill_actors.library.places import Places
 from skill_actors.library.response import ChatResponse
-from skill_actors.library.settings import Settings
+from skill_actors.library.settings import Settings, checked_schema
 from skill_actors.loop import Loop, LoopResult, Response
 from skill_actors.models.base import Block, Message, SkillHint
+from skill_actors.sessions.answer_schema import schema_fault
 from skill_actors.skills.entry import entry_argv
 
 __all__ = ["PlacedTurns", "TurnSettings"]
@@ -45,12 +46,13 @@ class TurnSettings:
     model_name: str
     max_tokens: int
     system: str
+    schema: Mapping[str, Any] | None
     callbacks: Callbacks
 
     @classmethod
     def of(cls, options: Mapping[str, Any], settings: Settings, callbacks: Callbacks) -> TurnSettings:
         """Raises TypeError for an option that there is not, and ValueError for a number out of range."""
-        known = ("max_iterations", "max_pauses", "timeout_s", "model_name", "max_tokens", "system")
+        known = ("max_iterations", "max_pauses", "timeout_s", "model_name", "max_tokens", "system", "schema")
         if unknown := sorted(options.keys() - {*known} - CALLBACKS.keys()):
             raise TypeError(f"chat has no option {unknown[0]!r}; it has {', '.join(sorted({*known, *CALLBACKS}))}")
         for name in ("max_iterations", "max_tokens"):
@@ -58,6 +60,7 @@ class TurnSettings:
                 raise ValueError(f"{name} must be at least 1, got {options[name]!r}")
         if options.get("max_pauses", 0) < 0 or not options.get("timeout_s", 1) > 0:
             raise ValueError("max_pauses must be at least 0 and timeout_s more than 0")
+        checked_schema(options.get("schema"))
         chosen: dict[str, Any] = {name: getattr(settings, name) for name in known if name != "timeout_s"}
         chosen["timeout_s"] = settings.turn_timeout_s
         chosen.update({name: value for name, value in options.items() if name in known})
@@ -120,6 +123,7 @@ class PlacedTurns:
             tools=self.places.tools,
             max_tokens=turn.max_tokens,
             hosting=hosting,
+            schema=turn.schema,
             answered=_Answered(self, turn.callbacks).take,
             hints=self._hints(),
         )
@@ -133,6 +137,9 @@ class PlacedTurns:
             keep(loop.messages)
         if result.outcome == "failed":
             raise _failure(result, turn)
+        if turn.schema is not None and (fault := schema_fault(turn.schema, result.text)) is not None:
+            why = f"the answer, which ended with {result.stop_reason}, is not what was asked for: {fault}"
+            raise SkillError("schema_mismatch", why, details={"reason": fault, "text": result.text})
         if hosting is None:
             return ChatResponse.of(result, container=None, replaced=False)
         return ChatResponse.of(result, container=hosting.container, replaced=hosting.replaced)

@@ -21,6 +21,7 @@ from skill_actors.models.base import (
 )
 from skill_actors.models.breaker import Breaker, BreakerPolicy
 from skill_actors.models.credentials import CredentialError, KeyEnvironment, KeyFile, KeySource, find_key_source
+from skill_actors.models.facts import ModelFacts, facts_of
 from skill_actors.models.guarded import GuardedModel
 from skill_actors.models.offline import OFFLINE_MODEL, OfflineModel
 from skill_actors.models.prices import PriceError, PriceTable, Rates, cost_usd, load_prices
@@ -46,6 +47,7 @@ __all__ = [
     "Model",
     "ModelError",
     "ModelEvent",
+    "ModelFacts",
     "ModelRequest",
     "OfflineModel",
     "PriceError",
@@ -57,6 +59,7 @@ __all__ = [
     "UsageSoFar",
     "backoff",
     "cost_usd",
+    "facts_of",
     "find_key_source",
     "load_prices",
 ]

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from skill_actors.models.base import (
+    BATCH,
+    FAST,
+    US,
     Block,
     BlockDelta,
     BlockDone,
@@ -66,6 +70,9 @@ class MessageAssembly:
     def __init__(self, *, secret: str = "") -> None:
         self.usage = Usage()
         self.done = False
+        self._counted = Usage()
+        self._summaries = Usage()
+        self._last: Usage | None = None  # of the last sampling of an answer that had several
         self._secret = secret
         self._model: str | None = None
         self._id: str | None = None
@@ -93,12 +100,24 @@ class MessageAssembly:
             raise self._broken(f"{kind} came before message_start")
         try:
             return take(self, event)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._broken(f"{kind} is malformed: {type(error).__name__} {error}") from error
 
     def cut(self) -> Exception:
         """The error that it is to have no more events now."""
         return connection_failure("it was closed before the message was complete", self.usage)
+
+    def _count(self, reported: object) -> None:
+        """Take in a report; what summaries of the conversation cost is billed beside what it says at its top."""
+        self._counted = count_usage(reported, self._counted)
+        iterations = _iterations(reported)
+        if iterations is not None:
+            summaries = [count_usage(each, Usage()) for each in iterations if _is_summary(each)]
+            answers = [count_usage(each, Usage()) for each in iterations if not _is_summary(each)]
+            self._summaries = sum(summaries, Usage())
+            self._last = answers[-1] if answers else None
+        tier = self._counted.service_tier  # that of the whole call, in which its parts do not repeat it
+        self.usage = replace(self._counted + self._summaries, service_tier=tier)
 
     def _broken(self, reason: str) -> Exception:
         return protocol_failure(reason, self.usage, secret=self._secret)
@@ -109,7 +128,7 @@ class MessageAssembly:
         message = event["message"]
         self._model = str(message["model"])
         self._id = str(message["id"]) if message.get("id") else None
-        self.usage = count_usage(message.get("usage"), self.usage)
+        self._count(message.get("usage"))
         if message.get("container"):  # else it comes at the end
             self._ending = {"container": message["container"]}
         return (UsageSoFar(self.usage),)
@@ -139,7 +158,7 @@ class MessageAssembly:
             case "signature_delta":
                 block.add("signature", _text(delta["signature"]))
             case "compaction_delta":
-                block.add("content", _text(delta["content"]))
+                _compacted(block, delta)
             case "citations_delta":
                 block.block["citations"] = [*(block.block.get("citations") or ()), delta["citation"]]
         return ()
@@ -161,7 +180,7 @@ class MessageAssembly:
     def _message_delta(self, event: Mapping[str, Any]) -> Sequence[ModelEvent]:
         delta = event.get("delta") or {}
         self._ending = {**self._ending, **{key: value for key, value in delta.items() if value is not None}}
-        self.usage = count_usage(event.get("usage"), self.usage)
+        self._count(event.get("usage"))
         return ()
 
     def _message_stop(self, event: Mapping[str, Any]) -> Sequence[ModelEvent]:
@@ -176,6 +195,7 @@ class MessageAssembly:
             stop_reason=str(stop_reason),
             content=[self._finished[index] for index in sorted(self._finished)],
             usage=self.usage,
+            context_tokens=(self._last or self._counted).total_tokens,
             container=str(container["id"]) if container else None,
             stop_details=self._ending.get("stop_details"),
             id=self._id,
@@ -190,6 +210,29 @@ class MessageAssembly:
         "message_delta": _message_delta,
         "message_stop": _message_stop,
     }
+
+
+def _compacted(block: _OpenBlock, delta: Mapping[str, Any]) -> None:
+    """A summary; null means that none could be made. What comes with it goes back unchanged."""
+    if delta.get("content") is not None:
+        block.add("content", _text(delta["content"]))
+    for name, value in delta.items():
+        if name not in ("type", "content") and value is not None:
+            block.block[name] = value
+
+
+def _iterations(reported: object) -> list[dict[str, Any]] | None:
+    """The samplings that one answer took, where the report tells of each."""
+    found = reported.get("iterations") if isinstance(reported, dict) else None
+    if found is None:
+        return None
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise TypeError(f"iterations are not a list of reports: {str(found)[:80]!r}")
+    return found
+
+
+def _is_summary(iteration: Mapping[str, Any]) -> bool:
+    return iteration.get("type") == "compaction"
 
 
 def _delta(index: int, kind: str, text: str) -> BlockDelta:
@@ -227,7 +270,16 @@ def count_usage(reported: object, before: Usage) -> Usage:
         cache_write_1h_tokens=one_hour,
         web_search_requests=_count(on_server, "web_search_requests", before.web_search_requests),
         code_execution_requests=_count(on_server, "code_execution_requests", before.code_execution_requests),
+        service_tier=_word(reported, "service_tier", BATCH, before.service_tier),
+        inference_geo=_word(reported, "inference_geo", US, before.inference_geo),
+        speed=_word(reported, "speed", FAST, before.speed),
     )
+
+
+def _word(table: Mapping[str, Any], key: str, dear: str, before: str) -> str:
+    """The word if it is the one that changes the price."""
+    value = table.get(key)
+    return before if value is None else dear if value == dear else ""
 
 
 def _count(table: Mapping[str, Any], key: str, before: int) -> int:

@@ -27,7 +27,7 @@ class CredentialError(ModelError):
     """There is no usable API key. The message names the place and the way out, never the content."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, code="not_configured")
+        super().__init__(message, code="not_configured", sent=False)
 
 
 class KeyFile:

@@ -14,6 +14,10 @@ from skill_actors.models.base import ModelError, Usage
 __all__ = ["api_failure", "connection_failure", "protocol_failure", "retry_after_s", "stall_failure", "stream_failure"]
 
 _MAX_MESSAGE_CHARS: Final = 1000
+_BAD_REQUEST: Final = 400
+
+# How a refusal begins whose prompt does not fit into the model's window, alone or together with max_tokens.
+_TOO_LONG: Final = ("prompt is too long", "input length and `max_tokens` exceed context limit")
 
 # error type of the API -> our code, and whether the same request may succeed later
 _BY_TYPE: Final[Mapping[str, tuple[str, bool]]] = {
@@ -49,6 +53,8 @@ def api_failure(status: int, headers: Mapping[str, str], body: object, *, secret
     """An answer that is not a success: HTTP `status` with the API's error body, or with something else."""
     kind, message = _described(body)
     code, retryable = _BY_STATUS.get(status) or _BY_TYPE.get(kind) or _by_class(status)
+    if status == _BAD_REQUEST and message.startswith(_TOO_LONG):
+        code = "context_exceeded"
     advice = headers.get("x-should-retry")
     if advice in ("true", "false"):
         retryable = advice == "true"
@@ -71,10 +77,10 @@ def stream_failure(body: object, usage: Usage, *, secret: str = "") -> ModelErro
     return ModelError(said, code=code, retryable=retryable, status=200, usage=usage)
 
 
-def connection_failure(reason: str, usage: Usage | None = None, *, secret: str = "") -> ModelError:
-    """The network failed before the message was complete."""
+def connection_failure(reason: str, usage: Usage | None = None, *, secret: str = "", sent: bool = True) -> ModelError:
+    """The network failed before the message was complete; `sent`: the request may have reached the server."""
     said = f"the connection to the model API failed: {_safe(reason, secret)}"
-    return ModelError(said, code="connection", retryable=True, usage=usage)
+    return ModelError(said, code="connection", retryable=True, usage=usage, sent=sent)
 
 
 def stall_failure(stall_timeout_s: float, usage: Usage | None = None) -> ModelError:

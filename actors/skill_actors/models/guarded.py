@@ -63,6 +63,27 @@ class GuardedModel:
         """
         return self._stream(request)
 
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """Count; see Model.count_tokens. The circuit holds for it, too, and learns from its failures.
+
+        A count that succeeds does not make up for answers that failed: it needs no model.
+
+        Raises:
+            ModelError: "circuit_open" before anything is sent; and what the model raises.
+
+        """
+        permit = self._begin()
+        try:
+            count = await self._model.count_tokens(request)
+            self._breaker.answered(permit)
+        except ModelError as error:
+            self._learn(permit, error)
+            raise
+        finally:
+            self._breaker.abandoned(permit)  # does nothing where something was learnt
+            self._tell()
+        return count
+
     async def aclose(self) -> None:
         """Close what the model holds open."""
         await self._model.aclose()
@@ -101,6 +122,7 @@ class GuardedModel:
             f"the next call may be made in {max(1, round(permit))} s",
             code=CIRCUIT_OPEN,
             retryable=True,
+            sent=False,
             retry_after_s=permit,
         )
 

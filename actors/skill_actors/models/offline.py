@@ -58,6 +58,10 @@ class OfflineModel:
         async with aclosing(_events(request)) as events:
             yield events
 
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """Words, which is what it counts as its usage."""
+        return _usage(request, ()).input_tokens
+
     async def aclose(self) -> None:
         """Nothing is held open."""
 

@@ -11,10 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from skill_actors.models.base import Block, Message, ModelRequest
+from skill_actors.models.caching import with_breakpoints
+from skill_actors.models.facts import facts_of
 
-__all__ = ["request_body", "sendable_messages"]
+__all__ = ["count_body", "request_body", "sendable_messages"]
 
 _THINKING: Final = ("thinking", "redacted_thinking")
+# What the endpoint that counts tokens takes besides; the rest has nothing to do with the prompt.
+_COUNTED: Final = frozenset(
+    {"model", "messages", "system", "tools", "tool_choice", "thinking", "output_config", "speed"}
+    | {"cache_control", "context_management", "mcp_servers"}
+)
 
 
 def request_body(request: ModelRequest) -> dict[str, Any]:
@@ -35,7 +42,18 @@ def request_body(request: ModelRequest) -> dict[str, Any]:
         body["tools"] = [dict(tool) for tool in request.tools]
     if repeated := sorted({"model", "max_tokens", "messages", "system", "tools", "stream"} & request.extra.keys()):
         raise ValueError(f"extra field {repeated[0]!r} of the model request has its own place: set it there")
-    return {**body, **request.extra}
+    body |= request.extra
+    return with_breakpoints(body, facts_of(request.model).min_cache_tokens) if request.cache else body
+
+
+def count_body(request: ModelRequest) -> dict[str, Any]:
+    """The same prompt as JSON-ready fields for the endpoint that counts its tokens.
+
+    Raises:
+        ValueError: as for `request_body`.
+
+    """
+    return {name: value for name, value in request_body(request).items() if name in _COUNTED}
 
 
 def sendable_messages(messages: Sequence[Message]) -> list[Message]:

@@ -65,7 +65,7 @@ class SdkClient:
         """The client with this key. A new key gets a copy that shares the connections."""
         async with self._preparing:
             if self._closed:
-                raise ModelError("the model client is closed", code="not_configured")
+                raise ModelError("the model client is closed", code="not_configured", sent=False)
             if self._client is None:
                 # Abandoned rather than waited for: a cancelled call must not last until the import is through.
                 self._client = await trio.to_thread.run_sync(
@@ -92,7 +92,9 @@ class SdkClient:
             return anthropic.AsyncAnthropic(api_key=key, base_url=self.base_url, max_retries=0, timeout=timeout)
         except (httpx2.InvalidURL, OSError, ValueError) as error:
             # OSError: a certificate file that the environment names but that is not there.
-            raise ModelError(f"the model API client cannot be made: {error}", code="not_configured") from error
+            raise ModelError(
+                f"the model API client cannot be made: {error}", code="not_configured", sent=False
+            ) from error
 
 
 async def unwind(source: AsyncIterator[object], grace_s: float) -> None:

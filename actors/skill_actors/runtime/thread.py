@@ -267,12 +267,16 @@ class _Guardian:
         return ExitReason(ExitKind.KILLED, None if cell.killed else late)
 
     def finish(self, reason: ExitReason) -> None:
-        """The actor is gone, whatever its thread does."""
+        """The actor is gone, whatever its thread does, and whatever fails on the way: else a stop would never end."""
         actor, cell, mailbox = self._actor, self._cell, self._actor._thread_mailbox
-        if self._reason is None and self._thread is not None:
-            self._give_up(actor, mailbox)
-        _refuse_all(mailbox.close())
-        cell.finish(reason)
+        try:
+            if self._reason is None and self._thread is not None:
+                self._give_up(actor, mailbox)
+            _refuse_all(mailbox.close())
+        except Exception:
+            _log.exception("a %s has ended, and not everybody who waited for it could be told", type(actor).__name__)
+        finally:
+            cell.finish(reason)
         if (current := mailbox.settle()) is not None:  # of the given-up, or pykka's stop
             _refuse_all([current])
 

@@ -84,6 +84,7 @@ class ActiveSkills:
         self._active: dict[str, dict[str, ActiveSkill]] = {"": {}}  # by place; "" is the main one
         self._used: set[str] = set()
         self._given: dict[str, str] = {}  # in this turn, by name: the key of the content
+        self._shortened = history.shortened
 
     @property
     def active(self) -> tuple[ActiveSkill, ...]:
@@ -109,6 +110,10 @@ class ActiveSkills:
     def roots_in(self, place: str | None) -> tuple[str, ...]:
         """Folders of all skills of this turn, as the tools of that place see them."""
         return tuple(self._seen(place).by_root)
+
+    def names_in(self, place: str | None) -> Mapping[str, str]:
+        """Names of all skills of this turn, by their folders as the tools of that place see them."""
+        return self._seen(place).by_root
 
     def add_place(self, place: str, workspace: Workspace) -> None:
         """A further place was opened in the middle of the turn."""
@@ -152,6 +157,11 @@ class ActiveSkills:
         self._count(name)
         return self._pins[name]
 
+    def concerned(self, call: ToolCall, place: str | None = None) -> PinnedSkill | None:
+        """The skill that a call would use, if there is one; it is not counted, and does not become active."""
+        name = self._viewed(call, place) or self._named_by(call, place)
+        return None if name is None else self._pins[name]
+
     def answers(self, call: ToolCall, place: str | None = None) -> bool:
         """Whether the call is answered here and not by the backend.
 
@@ -189,6 +199,8 @@ class ActiveSkills:
 
     def _held(self, name: str) -> str | None:
         """The key of the instructions of this skill that the conversation holds."""
+        if self._history.shortened != self._shortened:  # what was given before may not be there any more
+            self._given, self._shortened = {}, self._history.shortened
         held = self._history.instructions.get(name)
         return self._given.get(name) or (None if held is None else held.content)
 

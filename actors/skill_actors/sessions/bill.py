@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from skill_actors.models.base import Usage
 from skill_actors.sessions.events import Event
 
 __all__ = ["Bill", "stored_bill"]
 
-PriceUsd = Callable[[str, Usage], float | None]
+
+class PriceUsd(Protocol):
+    """What usage of a model costs, in US dollars; None where that is unknown."""
+
+    def __call__(self, model: str, usage: Usage, /, *, container_s: float | None = None) -> float | None:
+        """`container_s`: for how long the call had a container at the API; None if that is not known."""
+
 
 # A turn whose last event is one of these was not waiting for the model.
-_NO_CALL_UNDER_WAY = frozenset({"turn.queued", "model.message", "tool.started", "tool.output"})
+_NO_CALL_UNDER_WAY = frozenset(
+    {"turn.queued", "model.message", "tool.started", "tool.output", "approval.requested", "approval.resolved"}
+)
 
 
 class Bill:
@@ -30,12 +39,12 @@ class Bill:
         self._whole = True
         self.usage = Usage()
 
-    def charge(self, model: str, usage: Usage) -> None:
-        """Count a call that came to its end."""
+    def charge(self, model: str, usage: Usage, seconds: float | None = None) -> None:
+        """Count a call that came to its end, after so many seconds."""
         if usage == Usage():
             return
         self.usage += usage
-        price = self._price_usd(model, usage)
+        price = self._price_usd(model, usage, container_s=seconds if usage.code_execution_requests else 0.0)
         if price is None:
             self._priced = False
         else:
@@ -60,18 +69,23 @@ class Bill:
         """What is known of it, for a sum over turns; None where a price is unknown."""
         return self._sum_usd if self._priced else None
 
+    def recount(self, events: Sequence[Event], turn: str) -> None:
+        """Count what was stored of the turn before the daemon died."""
+        last = ""
+        for event in events:
+            if event.turn != turn:
+                continue
+            paused = event.type == "model.message" and event.data.get("stop_reason") == "pause_turn"
+            last = "paused" if paused else event.type
+            if event.type == "tool.finished":
+                self.spend(event.data.get("cost_usd"))
+            if event.type in ("model.message", "session.compacted") and event.data.get("usage"):
+                self.charge(str(event.data["model"]), Usage.from_dict(event.data["usage"]))
+        self.lose("", Usage(), cut=last not in _NO_CALL_UNDER_WAY)
+
 
 def stored_bill(events: Sequence[Event], turn: str, price_usd: PriceUsd) -> Bill:
     """The bill of a turn from what was stored of it before the daemon died."""
-    bill, last = Bill(price_usd), ""
-    for event in events:
-        if event.turn != turn:
-            continue
-        paused = event.type == "model.message" and event.data.get("stop_reason") == "pause_turn"
-        last = "paused" if paused else event.type
-        if event.type == "tool.finished":
-            bill.spend(event.data.get("cost_usd"))
-        if event.type == "model.message" and event.data.get("usage"):
-            bill.charge(str(event.data["model"]), Usage.from_dict(event.data["usage"]))
-    bill.lose("", Usage(), cut=last not in _NO_CALL_UNDER_WAY)
+    bill = Bill(price_usd)
+    bill.recount(events, turn)
     return bill

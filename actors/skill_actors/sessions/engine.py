@@ -4,6 +4,8 @@ States and what may happen in each (anything else raises `IllegalEvent` and chan
 
     NEW            begin            -> CALLING_MODEL            do: CallModel
                    begin_command    -> RUNNING_TOOLS            do: RunTools (a skill's entry command, no model)
+                   resume           -> RUNNING_TOOLS            do: RunTools (calls that waited over a restart)
+                   conclude         -> ENDED                    (a turn that asks for no answer)
     CALLING_MODEL  model_answered   -> RUNNING_TOOLS | CALLING_MODEL | ENDED
                    model_failed     -> ENDED
                    abort            -> ENDED
@@ -102,8 +104,11 @@ class Step:
 # Stop reasons that end the turn with what the model has said. The rest are handled by name below.
 _FINAL: Final = frozenset({"end_turn", "stop_sequence", "max_tokens", "refusal", "model_context_window_exceeded"})
 
+# Those after which what the user has said meanwhile can be answered.
+_GOES_ON: Final = frozenset({"end_turn", "stop_sequence", "max_tokens"})
+
 _LEGAL: Final[Mapping[State, frozenset[str]]] = {
-    State.NEW: frozenset({"begin", "begin_command", "abort"}),
+    State.NEW: frozenset({"begin", "begin_command", "resume", "conclude", "abort"}),
     State.CALLING_MODEL: frozenset({"model_answered", "model_failed", "abort"}),
     State.RUNNING_TOOLS: frozenset({"tools_finished", "abort"}),
     State.ENDED: frozenset(),
@@ -162,9 +167,33 @@ class TurnEngine:
         self._command = True
         return self._run((call,))
 
-    def model_answered(self, message: MessageDone) -> Step:
-        """The model's message is complete (and in the history, if it has content)."""
+    def resume(self, calls: Sequence[ToolCall], *, iterations: int, command: bool) -> Step:
+        """Go on with calls of the model, or with an entry command, that have no results yet.
+
+        Args:
+            iterations: how often the model was called by now.
+
+        """
+        self._enter("resume")
+        self.iterations = iterations
+        self._command = command
+        return self._run(tuple(calls))
+
+    def conclude(self, text: str) -> Step:
+        """What was asked for is done, without an answer of the model; the text says so."""
+        self._enter("conclude")
+        return Step(do=self._end(Ending(type="turn.finished", text=text, stop_reason="end_turn")))
+
+    def model_answered(self, message: MessageDone, *, more: bool = False, before: str = "") -> Step:
+        """The model's message is complete (and in the history, if it has content).
+
+        Args:
+            more: the user has said something since the model was called: it is called again rather than ending here.
+            before: what an answer said that this one goes on with.
+
+        """
         self._enter("model_answered")
+        self._said.append(before)
         self._said.append(text_of(message.content))
         calls = _calls_of(message.content)
         match message.stop_reason:
@@ -172,8 +201,11 @@ class TurnEngine:
                 return self._after_tool_use(calls)
             case "tool_use":
                 return self._fail("protocol", "the model stopped for tools but called none")
-            case "pause_turn":
+            case "pause_turn" | "compaction":
                 return self._after_pause(calls)
+            case reason if more and reason in _GOES_ON and not calls and self.iterations < self._limits.iterations:
+                self._said.clear()
+                return self._call_model()
             case reason if reason in _FINAL:
                 return self._finish(reason, calls)
             case reason:

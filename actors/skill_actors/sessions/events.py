@@ -21,6 +21,7 @@ TURN_ENDINGS: Final = frozenset({"turn.finished", "turn.failed", "turn.cancelled
 EVENT_TYPES: Final = TURN_ENDINGS | {
     "turn.queued",
     "turn.started",
+    "turn.steered",
     "model.delta",
     "model.message",
     "tool.started",
@@ -32,11 +33,15 @@ EVENT_TYPES: Final = TURN_ENDINGS | {
     "file.changed",
     "file.deleted",
     "skill.changed",
+    "budget.warning",
+    "session.compacted",
     "session.container_lost",
     "session.forked",
     "session.imported",
+    "session.paused",
     "session.reset",
     "session.restarted",
+    "session.resumed",
 }
 
 

@@ -78,6 +78,11 @@ class Grants:
         guarded = {**_GUARD, **environment} if environment else {}
         return Granted(call, guarded, tuple(sorted(hidden)), Redactor(hidden))
 
+    def gets_secrets(self, call: ToolCall) -> bool:
+        """Whether the call is due secrets of a skill."""
+        pin, _ = self._owner(call)
+        return pin is not None and pin.skill in self._concerned
+
     def _owner(self, call: ToolCall) -> tuple[PinnedSkill | None, ToolCall]:
         """The skill whose code alone the call runs, and the call in the form in which that is certain."""
         if call.argv is not None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from skill_actors.backends.anthropic import HostedError, HostedSkill
+from skill_actors.backends.base import ToolCall
 from skill_actors.backends.routing import HOSTED_NAMES
 from skill_actors.errors import Refused
 from skill_actors.models.base import Model
+from skill_actors.sessions.backend_choice import BackendChoice
 from skill_actors.sessions.hand_over import HandOvers
 from skill_actors.sessions.hosted import (
     Hosted,
@@ -17,6 +19,7 @@ from skill_actors.sessions.hosted import (
     wanted_skills,
 )
 from skill_actors.sessions.places import Places
+from skill_actors.sessions.policy import Policy, parse_policy
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.skills.base import Skill
 from skill_actors.store.base import SessionRecord
@@ -48,8 +51,8 @@ async def prepare_hosted(
         raise NotHosted("this daemon has no hosted execution")
     try:
         check_hosted(env.hosted, model)
-        if kept := HOSTED_NAMES & (env.defaults.denied_tools | env.defaults.asked_tools):
-            raise NotHosted(f"the policy of this daemon does not let the model use {min(kept)} unasked")
+        if (kept := _kept_away(env, record, choice)) is not None:
+            raise NotHosted(f"the policy does not let the model use {kept} unasked")
         wanted = wanted_skills(record.settings, choice, alone=not places.executors)
         uploaded = await _uploaded(env, env.hosted, wanted, allowed)
         permits = None if env.role_permits is None else await env.role_permits(record.owner_uid)
@@ -59,6 +62,18 @@ async def prepare_hosted(
     except HostedError as error:
         raise NotHosted(error.message) from error
     return HostedTurn(choice.name, skills, env.hosted)
+
+
+def _kept_away(env: Surroundings, record: SessionRecord, choice: BackendChoice) -> str | None:
+    """The first of the provider's tools that rules deny, or want to be asked about: nobody is asked before they run."""
+    policy = Policy(
+        tools=HOSTED_NAMES,
+        rules=(env.defaults.policy, parse_policy(record.settings.get("policy")).rule_set),
+        backends={choice.name: choice.backend},
+        owner_uid=record.owner_uid,
+    )
+    calls = (ToolCall(id="", name=name, input={}) for name in sorted(HOSTED_NAMES))
+    return next((call.name for call in calls if policy.decide(call).verdict != "allow"), None)
 
 
 def check_hosted(hosted: Hosted | None, model: Model) -> None:

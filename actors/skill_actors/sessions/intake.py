@@ -6,29 +6,37 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+import trio
 
 from skill_actors.errors import Refused
 from skill_actors.ids import new_id
 from skill_actors.runtime import ActorDeadError, ExitReason, TrioActor, TrioActorRef
 from skill_actors.sessions.answer_schema import check_schema
-from skill_actors.sessions.commands import parse_command
+from skill_actors.sessions.commands import SlashCommand, parse_command
 from skill_actors.sessions.crashes import Crashes
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.lineage import first_title
 from skill_actors.sessions.log import Draft
+from skill_actors.sessions.message_files import shown_files
 from skill_actors.sessions.offered import offered_skills
 from skill_actors.sessions.room import WaitingRoom
 from skill_actors.sessions.session import LiveSession, QueuedTurn, RunTurn
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import not_found
+from skill_actors.sessions.turn_options import TurnOptions, check_turn_options
 from skill_actors.sessions.uploads import check_files, write_files
 from skill_actors.skills.entry import entry_argv
 from skill_actors.store.base import JournalClosed, SessionFull, SessionMissing, StorageFull, TurnRecord
 
-__all__ = ["Accepted", "Intake", "StartSession", "check_key", "digest_of", "refusal"]
+__all__ = ["Accepted", "Intake", "Mode", "NewMessage", "StartSession", "check_key", "digest_of", "refusal"]
 
 _MAX_KEY_BYTES: Final = 255
+
+Mode = Literal["follow_up", "steer", "interrupt"]
+
+_PLAIN: Final[Mapping[str, Any]] = {"options": None, "mode": "follow_up", "compact": False, "pinned": False}
 
 StartSession = Callable[[Callable[[], TrioActor], str], TrioActorRef[Any]]
 
@@ -45,6 +53,39 @@ class Accepted:
 
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("turn", "session", "seq", "status", "duplicate")}
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """What somebody says; see `Intake.submit`."""
+
+    text: str
+    files: Sequence[tuple[str, bytes]] = ()
+    key: str | None = None
+    schema: Mapping[str, Any] | Literal[False] | None = None
+    options: Mapping[str, Any] | None = None
+    mode: Mode = "follow_up"
+    compact: bool = False
+    pinned: bool = False
+
+    @property
+    def asked_schema(self) -> Mapping[str, Any] | None:
+        """The schema that the message itself asks for."""
+        return None if self.schema is False else self.schema
+
+    @property
+    def named_files(self) -> Sequence[Mapping[str, Any]]:
+        """The files as events name them."""
+        return [{"name": name, "size": len(content)} for name, content in self.files]
+
+    @property
+    def digest(self) -> str:
+        """Tells a retry from other content under the same key; messages that ask for nothing have one of old."""
+        content: list[Any] = [self.text, [[name, hashlib.sha256(raw).hexdigest()] for name, raw in self.files]]
+        if self.schema is not None:
+            content.append(self.schema)
+        asked = {name: value for name in _PLAIN if (value := getattr(self, name)) != _PLAIN[name]}
+        return digest_of([*content, asked] if asked else content)
 
 
 class Intake:
@@ -74,63 +115,98 @@ class Intake:
         text: str,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
-        schema: Mapping[str, Any] | None = None,
+        schema: Mapping[str, Any] | Literal[False] | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        mode: Mode = "follow_up",
+        compact: bool = False,
+        pinned: bool = False,
     ) -> Accepted:
         """Take a message; when this returns it is on disk and will be answered, also after a crash.
 
         Args:
             files: (name, content) put into the workspace before the turn.
             idempotency_key: the same key gives the same turn for as long as the turn is kept.
-            schema: a JSON schema that the answer has to keep to, else the turn fails.
+            schema: a JSON schema that the answer has to keep to, else the turn fails; None for that of the session, if
+                it has one; False for text in any case.
+            options: what differs in this turn from the rest of the session; see `turn_options`.
+            mode: "interrupt" cancels the turn that runs, and has this one go before those that wait.
+            compact: the turn makes the conversation shorter, and the text may be empty.
+            pinned: the message stays whole when the conversation is made shorter.
 
         Raises:
             Refused: bad_request, not_found, idempotency_conflict, overloaded, no_entry_command, too_large, draining,
-                storage_full, internal (the session crashed too often). Nothing was stored then.
+                storage_full, internal (the session crashed too often), backend_unavailable (no such model). Nothing
+                was stored then.
 
         """
-        if idempotency_key is not None:
-            check_key(idempotency_key)
-        self.refuse_if_draining()
+        message = NewMessage(text, files, idempotency_key, schema, options, mode, compact, pinned)
+        self.check_key(message)
         async with live.taking_in():
-            content = [text, [[name, hashlib.sha256(content).hexdigest()] for name, content in files]]
-            digest = digest_of(content if schema is None else [*content, schema])
-            if idempotency_key is not None:
-                # First of all: a retry gets its turn also when the same message would be refused by now.
-                known = await self._env.journal.find_turn(live.id, idempotency_key)
-                if known is not None:
-                    return self._same_turn(known, digest)
-            await self._check_message(live, text, files, schema)
-            self._check_queue(live)
-            with self._room.place(live.log.record.owner_uid):
-                return await self._queue(live, text, files, idempotency_key, digest, schema)
+            return await self.known(live, message) or await self.take(live, message)
 
-    async def _check_message(
-        self, live: LiveSession, text: str, files: Sequence[tuple[str, bytes]], schema: Mapping[str, Any] | None
-    ) -> None:
+    def check_key(self, message: NewMessage) -> None:
+        """Raises Refused: bad_request, or draining."""
+        if message.key is not None:
+            check_key(message.key)
+        self.refuse_if_draining()
+
+    async def known(self, live: LiveSession, message: NewMessage) -> Accepted | None:
+        """What the message's key stands for already; None if for nothing. Raises Refused("idempotency_conflict").
+
+        To be asked first of all: a retry gets its turn also when the same message would be refused by now.
+        """
+        if message.key is None:
+            return None
+        turn = await self._env.journal.find_turn(live.id, message.key)
+        return None if turn is None else _same_turn(turn, message.digest)
+
+    async def take(self, live: LiveSession, message: NewMessage) -> Accepted:
+        """Take a message whose key is new, for whoever takes in messages of the session now. Raises as `submit`."""
+        options = await self._check_message(live, message)
+        self.check_session(live)
+        self._check_queue(live)
+        with self._room.place(live.log.record.owner_uid):
+            return await self._queue(live, message, options)
+
+    def check_text(self, text: str, files: Sequence[tuple[str, bytes]]) -> None:
+        """Raise Refused unless this can be said: bad_request, too_large."""
         limit = self._env.defaults.max_message_chars
         if len(text) > limit:
             raise Refused("too_large", f"the text has {len(text)} characters; at most {limit}. Put it into a file")
-        if not text.strip() and not files:
-            raise Refused("bad_request", "text: the message is empty")
         if "\0" in text:
             raise Refused("bad_request", "text: contains a NUL character")
         check_files(files)
-        if schema is not None:
-            check_schema(schema)
+
+    async def command_in(self, live: LiveSession, text: str) -> SlashCommand | None:
+        """The skill's command that the text asks for, if it does. Raises Refused("no_entry_command")."""
         if not text.startswith("/"):
-            return
+            return None
         record = live.log.record
         allowed = (await offered_skills(self._env, record.owner_uid, record.settings)).skills
         command = parse_command(text, allowed)
         if command is not None:
-            if schema is not None:
-                raise Refused("bad_request", f"schema: /{command.skill} runs a command; only models keep to one")
             entry_argv(allowed[command.skill], "", command.arguments)
+        return command
 
-    def _check_queue(self, live: LiveSession) -> None:
+    async def _check_message(self, live: LiveSession, message: NewMessage) -> TurnOptions | None:
+        self.check_text(message.text, message.files)
+        if not message.text.strip() and not message.files and not message.compact:
+            raise Refused("bad_request", "text: the message is empty")
+        if message.asked_schema is not None:
+            check_schema(message.asked_schema)
+        command = await self.command_in(live, message.text)
+        if command is not None and message.asked_schema is not None:
+            raise Refused("bad_request", f"schema: /{command.skill} runs a command; only models keep to one")
+        return await check_turn_options(self._env, live.log.record, message.options)
+
+    def check_session(self, live: LiveSession) -> None:
+        """Raise Refused unless the session takes messages: not_found, internal."""
         if live.deleting:
             raise not_found("session", live.id)
         self.crashes.refuse_if_poisoned(live.id)
+
+    def _check_queue(self, live: LiveSession) -> None:
         bound = self._env.defaults.queued_messages
         if len(live.pending) >= bound:
             raise Refused(
@@ -139,23 +215,7 @@ class Intake:
                 retry_after_s=5,
             )
 
-    def _same_turn(self, known: TurnRecord, digest: str) -> Accepted:
-        if known.digest != digest:
-            raise Refused(
-                "idempotency_conflict",
-                f"key {known.idempotency_key!r} belongs to turn {known.id}, which has other content; use a new key",
-            )
-        return Accepted(turn=known.id, session=known.session, seq=known.seq, status=known.status, duplicate=True)
-
-    async def _queue(
-        self,
-        live: LiveSession,
-        text: str,
-        files: Sequence[tuple[str, bytes]],
-        key: str | None,
-        digest: str,
-        schema: Mapping[str, Any] | None,
-    ) -> Accepted:
+    async def _queue(self, live: LiveSession, message: NewMessage, options: TurnOptions | None) -> Accepted:
         now = utc_now()
         turn = TurnRecord(
             id=new_id("trn"),
@@ -164,26 +224,39 @@ class Intake:
             status="queued",
             created=now,
             updated=now,
-            idempotency_key=key,
-            digest=digest,
+            idempotency_key=message.key,
+            digest=message.digest,
         )
-        data: dict[str, Any] = {
-            "text": text,
-            "files": [{"name": name, "size": len(content)} for name, content in files],
-        }
-        if schema is not None:
-            data["schema"] = dict(schema)
+        data = await self._data(live, message, options)
         try:
-            if files:
-                await write_files(self._env.workspaces / live.id, files)
+            if message.files:
+                await write_files(self._env.workspaces / live.id, message.files)
             await self.tell_restarted(live)
-            title = first_title(text, [name for name, _ in files])
+            title = first_title(message.text, [name for name, _ in message.files])
             event = await live.log.queue(Draft("turn.queued", turn.id, data), turn, title=title)
         except (StorageFull, SessionFull, JournalClosed, SessionMissing) as error:
             raise refusal(error) from error
         self._env.bus.emit("turn.queued", {"count": 1}, {"session": live.id})
-        self.run(live, QueuedTurn(replace(turn, seq=event.seq), text, schema))
+        if message.mode == "interrupt" and live.turn is not None:
+            live.turn.cancel("interrupted by a newer message")
+        self.run(live, QueuedTurn.of(replace(turn, seq=event.seq), data))
         return Accepted(turn=turn.id, session=live.id, seq=event.seq, status="queued", duplicate=False)
+
+    async def _data(self, live: LiveSession, message: NewMessage, options: TurnOptions | None) -> dict[str, Any]:
+        """Of the turn.queued event."""
+        data: dict[str, Any] = {"text": message.text, "files": message.named_files}
+        schema = message.asked_schema
+        if message.schema is None and await self.command_in(live, message.text) is None:  # only models keep to one
+            schema = live.log.record.settings.get("schema")
+        if schema is not None and not message.compact:
+            data["schema"] = dict(schema)
+        if options is not None:
+            data["options"] = options.to_json()
+        if message.mode == "interrupt":
+            data["mode"] = message.mode
+        if message.files:
+            data |= await trio.to_thread.run_sync(shown_files, message.files)
+        return {**data, **{name: True for name in ("compact", "pinned") if getattr(message, name)}}
 
     async def tell_restarted(self, live: LiveSession) -> None:
         """The first message since this daemon was started says so, where there was a conversation before."""
@@ -193,16 +266,20 @@ class Intake:
 
     def run(self, live: LiveSession, queued: QueuedTurn) -> None:
         """Have a durable turn run, starting the session's actor if there is none."""
-        live.pending[queued.record.id] = queued
-        self._room.note(live)
+        self.put(live, queued)
         self.wake(live, queued.record.id)
+
+    def put(self, live: LiveSession, queued: QueuedTurn) -> None:
+        """Have a durable turn wait, without telling anybody."""
+        live.put(queued)
+        self._room.note(live)
 
     def wake(self, live: LiveSession, *turns: str) -> None:
         """Tell the session's actor of turns that wait (all without names); once too often does no harm.
 
         Where that cannot be now they stay pending, and on disk. A new actor is told of all that wait.
         """
-        if self.draining or live.deleting:
+        if self.draining or live.deleting or live.paused:
             return
         try:
             if live.ref is None and live.pending:
@@ -230,6 +307,15 @@ def check_key(key: str) -> None:
     """Raises Refused("bad_request") unless this can be an idempotency key."""
     if not key or len(key.encode("utf-8", "surrogateescape")) > _MAX_KEY_BYTES:
         raise Refused("bad_request", f"Idempotency-Key: expected 1 to {_MAX_KEY_BYTES} bytes")
+
+
+def _same_turn(known: TurnRecord, digest: str) -> Accepted:
+    if known.digest != digest:
+        raise Refused(
+            "idempotency_conflict",
+            f"key {known.idempotency_key!r} belongs to turn {known.id}, which has other content; use a new key",
+        )
+    return Accepted(turn=known.id, session=known.session, seq=known.seq, status=known.status, duplicate=True)
 
 
 def digest_of(value: object) -> str:

@@ -6,6 +6,7 @@ from 1 without gaps; what belongs to a turn that had not ended is left out, so t
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -52,11 +53,34 @@ def branch_of(events: Sequence[Event], session: str, *, after: int | None = None
     seen = [event for event in events if after is None or event.seq <= after]
     names = {event.turn: new_id("trn") for event in seen if event.turn is not None and event.type in TURN_ENDINGS}
     kept = [event for event in seen if event.turn is None or event.turn in names]
+    numbers = [event.seq for event in kept]
     renamed = [
-        replace(event, seq=seq, session=session, turn=names[event.turn] if event.turn else None, offset=None)
+        replace(
+            event,
+            seq=seq,
+            session=session,
+            turn=names[event.turn] if event.turn else None,
+            data=_renumbered(event.data, numbers),
+            offset=None,
+        )
         for seq, event in enumerate(kept, 1)
     ]
     return Branch(renamed, _turns_of(renamed), kept[-1].seq if kept else 0)
+
+
+def _renumbered(data: Mapping[str, Any], numbers: Sequence[int]) -> Mapping[str, Any]:
+    """The data with the new numbers of events that it names by number.
+
+    Args:
+        numbers: the old ones of all events that stay, ascending; the new ones count from 1.
+
+    """
+    changed: dict[str, Any] = {}
+    if isinstance(first := data.get("kept_from_seq"), int):  # this one, or the next that stays
+        changed["kept_from_seq"] = bisect_left(numbers, first) + 1
+    if isinstance(last := data.get("seen_seq"), int):  # this one, or the one before that stays
+        changed["seen_seq"] = bisect_right(numbers, last)
+    return {**data, **changed} if changed else data
 
 
 def _turns_of(events: Sequence[Event]) -> list[TurnRecord]:
@@ -94,7 +118,7 @@ def turn_order_fault(event: Event, stages: dict[str, str], running: str | None) 
         return None if known else f"turn {event.turn} has not been queued by then"
     if event.turn is None:
         return None if event.type.startswith("session.") else f"a {event.type} event belongs to a turn, and names none"
-    if event.type.startswith("session."):
+    if event.type.startswith("session.") and event.type != "session.compacted":
         return f"a {event.type} event belongs to no turn"
     stage = stages.get(event.turn)
     if event.type == "turn.queued":

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
 from skill_actors.sessions.events import TURN_ENDINGS, Event, Position, utc_now
 from skill_actors.sessions.history import History
 from skill_actors.sessions.resting_lock import RestingLock
-from skill_actors.store.base import Append, Journal, SessionMissing, SessionRecord, TurnRecord
+from skill_actors.store.base import Append, ApprovalRecord, Journal, SessionMissing, SessionRecord, TurnRecord
 
-__all__ = ["Draft", "OpenBlock", "SessionLog"]
+__all__ = ["Change", "Draft", "KeepsApprovals", "OpenBlock", "SessionLog"]
 
 _TAIL_EVENTS: Final = 64  # kept in memory for readers that keep up
 _PAGE_EVENTS: Final = 500
@@ -40,6 +40,24 @@ class Draft:
     type: str
     turn: str | None
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is stored in one commit."""
+
+    drafts: Sequence[Draft] = ()
+    approvals: Sequence[ApprovalRecord] = ()
+
+
+class KeepsApprovals(Protocol):
+    """Whose approvals the log stores: see `ApprovalDesk`. Both are called under the log's lock."""
+
+    def closing(self, turn: str) -> Change:
+        """What has to be stored with an ending of the turn."""
+
+    def stored(self, records: Sequence[ApprovalRecord]) -> None:
+        """These are durable now."""
 
 
 class OpenBlock:
@@ -81,11 +99,12 @@ class SessionLog:
 
     """
 
-    __slots__ = ("_block", "_journal", "_lock", "_news", "_tail", "deleted", "history", "record")
+    __slots__ = ("_block", "_journal", "_lock", "_news", "_tail", "approvals", "deleted", "history", "record")
 
     def __init__(self, journal: Journal, record: SessionRecord) -> None:
         self.record = record
         self.deleted = False
+        self.approvals: KeepsApprovals | None = None
         self.history: History | None = None  # fed with every stored event once `load_history` has made it
         self._journal = journal
         self._lock = RestingLock()
@@ -98,6 +117,11 @@ class SessionLog:
         """Readers may see stored events up to here."""
         return self.record.last_seq if self._block is None else self._block.seq - 1
 
+    @property
+    def reset_seq(self) -> int:
+        """The number of the event with which the conversation last began anew; 0 if it never did."""
+        return int(self.record.settings.get(_RESET_SEQ, 0))
+
     async def append(
         self,
         drafts: Sequence[Draft],
@@ -105,8 +129,11 @@ class SessionLog:
         turns: Sequence[TurnRecord] = (),
         settings: Mapping[str, Any] | None = None,
         totals: Mapping[str, Any] | None = None,
+        approvals: Sequence[ApprovalRecord] = (),
     ) -> Sequence[Event]:
         """Number and store these; return when they are durable and readers have been told.
+
+        With the ending of a turn, what it waits for is resolved in the same commit, by an event before the ending.
 
         Not interruptible once its turn has come: a cancelled caller would not know whether it happened.
 
@@ -114,16 +141,55 @@ class SessionLog:
         """
         async with self._lock:
             with trio.CancelScope(shield=True):
-                events = await self._commit(drafts, turns, settings, totals)
+                events = await self._commit(drafts, turns, settings, totals, approvals)
         return events
+
+    async def change(self, make: Callable[[], Change]) -> Sequence[Event]:
+        """Store what is made when nothing else is being stored; nothing if that is nothing.
+
+        Raises: what `make` raises, and what `append` raises.
+        """
+        async with self._lock:
+            made = make()
+            if not made.drafts and not made.approvals:
+                return ()
+            with trio.CancelScope(shield=True):
+                events = await self._commit(made.drafts, (), None, None, made.approvals)
+        return events
+
+    async def append_if(
+        self, draft: Draft, condition: Callable[[], bool], changes: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    ) -> Event | None:
+        """Store the event, if the condition holds once nothing else is being stored; None if it does not.
+
+        Args:
+            changes: of settings, in the same commit, given those of that moment; None takes one away.
+
+        Raises: what `append` raises.
+        """
+        async with self._lock:
+            if not condition():
+                return None
+            changed = changes(self.record.settings)
+            with trio.CancelScope(shield=True):
+                (event,) = await self._commit([draft], (), self._changed(changed) if changed else None, None)
+        return event
+
+    async def settle(self) -> None:
+        """Wait until what is being stored now is stored, and told. Not interruptible: it is soon."""
+        with trio.CancelScope(shield=True):
+            async with self._lock:
+                pass
+
+    def _changed(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        merged = {**self.record.settings, **changes}
+        return {name: value for name, value in merged.items() if value is not None}
 
     async def change_settings(self, changes: Mapping[str, Any]) -> None:
         """Replace some settings durably; None takes one away. Raises what `append` raises."""
         async with self._lock:
             with trio.CancelScope(shield=True):
-                merged = {**self.record.settings, **changes}
-                kept = {name: value for name, value in merged.items() if value is not None}
-                await self._commit((), (), kept, None)
+                await self._commit((), (), self._changed(changes), None)
 
     async def queue(self, draft: Draft, turn: TurnRecord, *, title: str = "") -> Event:
         """Store a message and its turn; the turn's `seq` is filled in.
@@ -154,16 +220,19 @@ class SessionLog:
         turns: Sequence[TurnRecord],
         settings: Mapping[str, Any] | None,
         totals: Mapping[str, Any] | None,
+        approvals: Sequence[ApprovalRecord] = (),
     ) -> Sequence[Event]:
         if self.deleted:
             raise SessionMissing(f"session {self.record.id} was deleted")
+        closing = self._closing(drafts)
+        drafts, approvals = [*closing.drafts, *drafts], [*approvals, *closing.approvals]
         before = self.record.last_seq
         now = utc_now()
         events = [
             Event(seq=seq, type=d.type, time=now, session=self.record.id, turn=d.turn, data=d.data)
             for seq, d in enumerate(drafts, before + 1)
         ]
-        await self._store(events, before + len(events), turns, settings, totals)
+        await self._store(events, before + len(events), turns, settings, totals, approvals)
         self.record = replace(
             self.record,
             last_seq=before + len(events),
@@ -172,7 +241,20 @@ class SessionLog:
             totals=self.record.totals if totals is None else totals,
         )
         self._show(events)
-        return events
+        if approvals and self.approvals is not None:
+            self.approvals.stored(approvals)
+        return events[len(closing.drafts) :]
+
+    def _closing(self, drafts: Sequence[Draft]) -> Change:
+        """What the endings among these resolve."""
+        if self.approvals is None:
+            return Change()
+        ended = [draft.turn for draft in drafts if draft.type in TURN_ENDINGS and draft.turn is not None]
+        closing = [self.approvals.closing(turn) for turn in ended]
+        return Change(
+            [draft for change in closing for draft in change.drafts],
+            [record for change in closing for record in change.approvals],
+        )
 
     async def _store(
         self,
@@ -181,6 +263,7 @@ class SessionLog:
         turns: Sequence[TurnRecord] = (),
         settings: Mapping[str, Any] | None = None,
         totals: Mapping[str, Any] | None = None,
+        approvals: Sequence[ApprovalRecord] = (),
     ) -> None:
         await self._journal.append(
             Append(
@@ -190,6 +273,7 @@ class SessionLog:
                 fence=self.record.fence,
                 events=events,
                 turns=turns,
+                approvals=approvals,
                 settings=settings,
                 totals=totals,
             )

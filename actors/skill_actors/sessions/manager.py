@@ -6,60 +6,45 @@ the session's actor told. Sessions are loaded when first needed and let go when 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import trio
 
 from skill_actors.errors import Refused
-from skill_actors.ids import new_id
-from skill_actors.models.base import Usage
 from skill_actors.sessions.branching import Branching, workspaces_in
-from skill_actors.sessions.chosen_backends import check_backends, check_options_again
-from skill_actors.sessions.events import Event, Position, utc_now
+from skill_actors.sessions.cancelling import Cancelling
+from skill_actors.sessions.events import Event, Position
 from skill_actors.sessions.file_desk import FileDesk
 from skill_actors.sessions.hand_over_desk import HandOverDesk
 from skill_actors.sessions.hosted_files import HostedFetch
-from skill_actors.sessions.intake import Accepted, Intake, StartSession, check_key, digest_of, refusal
-from skill_actors.sessions.log import Draft
-from skill_actors.sessions.offered import check_project, check_skill_choice, offered_skills
-from skill_actors.sessions.place_check import check_places, known_backends
+from skill_actors.sessions.intake import Accepted, Intake, Mode, NewMessage, StartSession, refusal
+from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.making import Making
+from skill_actors.sessions.offered import offered_skills
+from skill_actors.sessions.pause import is_paused
 from skill_actors.sessions.place_folders import session_of_folder
-from skill_actors.sessions.poison import try_again
-from skill_actors.sessions.recovery import close_interrupted, close_poisoned
-from skill_actors.sessions.session import LiveSession, QueuedTurn
-from skill_actors.sessions.session_artifacts import give_artifacts, given_now, merged_artifacts
-from skill_actors.sessions.session_files import check_quota
+from skill_actors.sessions.session import LiveSession
+from skill_actors.sessions.session_artifacts import give_artifacts
 from skill_actors.sessions.settings import CHANGEABLE, check_settings
+from skill_actors.sessions.steering import Steering
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import SessionTable, Viewer, not_found
-from skill_actors.sessions.transcript import read_transcript
+from skill_actors.sessions.take_up import TakeUp
 from skill_actors.sessions.uploads import remove_workspace
-from skill_actors.sessions.views import ending_view, session_view, tell_turn_stop, turn_view
+from skill_actors.sessions.views import session_view, turn_view
 from skill_actors.sessions.wanted import Wanted
 from skill_actors.skills.base import SkillSnapshot
-from skill_actors.store.base import (
-    JournalClosed,
-    SessionExists,
-    SessionMissing,
-    SessionRecord,
-    StorageFull,
-    StoreError,
-    TurnRecord,
-)
+from skill_actors.store.base import JournalClosed, SessionMissing, SessionRecord, StorageFull
 from skill_actors.store.faults import DamagedRow
 
 __all__ = ["Accepted", "SessionManager", "Viewer"]
 
 _log = logging.getLogger(__name__)
 _END_WAIT_S: Final = 10.0  # for a cancelled turn to end: its processes may be slow to die, its disk full
-
-_Make = Callable[[str, Mapping[str, Any]], Awaitable[SessionRecord]]
+_LOOK_AGAIN_S: Final = 0.25  # at turns that may have begun to wait
 
 
 class SessionManager:
@@ -73,13 +58,20 @@ class SessionManager:
 
     def __init__(self, env: Surroundings, start: StartSession) -> None:
         self._env = env
-        self._table = SessionTable(env.journal)
+        self._table = SessionTable(env.journal, env.approvals)
         self._intake = Intake(env, start)
         self._branching = Branching(env)
+        self._making = Making(self._branching, self._table, self._intake, env)
+        self._cancelling = Cancelling(self._table, self._intake, env)
+        self._steering = Steering(self._intake, env)
+        self._take_up = TakeUp(self._table, self._intake, env)
         self.files = FileDesk(self._table, env)
         if env.hosted is not None:
             self.files.hosted = HostedFetch(env.hosted, env.defaults.hand_over_bytes)
         self.hand_overs = HandOverDesk(self._table, self.files, env)
+        self.approvals = env.approvals
+        if self.approvals is not None:
+            self.approvals.open_log = self._open_log
 
     @property
     def draining(self) -> bool:
@@ -101,15 +93,7 @@ class SessionManager:
             Refused: bad_request, backend_unavailable, idempotency_conflict, draining, storage_full.
 
         """
-
-        async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
-            checked = await self._check_choices(settings, owner_uid)
-            now = utc_now()
-            record = SessionRecord(id=id, owner_uid=owner_uid, created=now, updated=now, settings={**chosen, **checked})
-            await self._env.journal.create_session(record)
-            return record
-
-        return await self._make(owner_uid, idempotency_key, digest_of(settings), make)
+        return self._view(await self._making.create(owner_uid, settings, idempotency_key))
 
     async def fork(
         self,
@@ -129,15 +113,7 @@ class SessionManager:
             Refused: not_found, bad_request, idempotency_conflict, draining, storage_full.
 
         """
-        check_settings({"title": title}, allowed=CHANGEABLE)
-        source = await self._table.record(session, viewer)
-
-        async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
-            check_options_again(self._env, source.settings.get("backends"))
-            return await self._branching.fork(source, id, chosen, after=after, title=title)
-
-        digest = digest_of(["fork", session, after, title])
-        return await self._make(source.owner_uid, idempotency_key, digest, make)
+        return self._view(await self._making.fork(session, viewer, after=after, title=title, key=idempotency_key))
 
     async def import_session(self, owner_uid: int, raw: bytes, idempotency_key: str | None = None) -> dict[str, Any]:
         """Make a session from an exported one: see `transcript`. Nothing of it runs.
@@ -146,14 +122,7 @@ class SessionManager:
             Refused: bad_request naming the line, and what `create` raises.
 
         """
-
-        async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
-            transcript = await trio.to_thread.run_sync(read_transcript, raw)
-            elsewhere = {name: value for name, value in transcript.settings.items() if name != "cwd"}
-            checked = await self._check_choices(elsewhere, owner_uid)
-            return await self._branching.take_in(transcript, owner_uid, id, {**chosen, **checked})
-
-        return await self._make(owner_uid, idempotency_key, hashlib.sha256(raw).hexdigest(), make)
+        return self._view(await self._making.take_in(owner_uid, raw, idempotency_key))
 
     @asynccontextmanager
     async def export(self, session: str, viewer: Viewer) -> AsyncIterator[AsyncIterator[str]]:
@@ -161,49 +130,6 @@ class SessionManager:
         record = await self._table.record(session, viewer)
         async with aclosing(self._branching.lines(record)) as lines:
             yield lines
-
-    async def _make(self, owner_uid: int, key: str | None, digest: str, make: _Make) -> dict[str, Any]:
-        """Make a session, or give back the one that was made under the same key with the same content."""
-        self._intake.refuse_if_draining()
-        if key is not None:
-            check_key(key)
-        id = new_id("ses") if key is None else _keyed_session_id(owner_uid, key)
-        async with self._branching.alone(id):
-            existing = await self._env.journal.get_session(id) if key is not None else None
-            if existing is not None:
-                return self._same_session(existing, digest, key or "")
-            try:
-                record = await make(id, {} if key is None else {"key_digest": digest})
-            except (StorageFull, JournalClosed) as error:
-                raise refusal(error) from error
-            except SessionExists as error:  # the one that had the key was deleted, and goes chunk by chunk
-                raise Refused("overloaded", f"{error}, or the same in a moment", retry_after_s=1) from error
-        self._table.made(id)
-        self._env.bus.emit("session.created", {"count": 1}, {"session": id})
-        return self._view(record)
-
-    async def _check_choices(self, settings: Mapping[str, Any], owner_uid: int) -> dict[str, Any]:
-        checked = check_settings(settings, backends=known_backends(self._env))
-        chosen = check_backends(self._env, checked.get("backends"))
-        if "backends" in checked:
-            checked["backends"] = chosen
-        check_quota(checked.get("limits", {}), self._env.defaults.workspace_bytes)
-        if "artifacts" in checked:
-            limits = self._env.artifacts
-            checked["artifacts"] = merged_artifacts((), given_now(checked["artifacts"], limits), limits.lifetime_s)
-        model, _ = self._env.resolve_model(checked.get("model"))
-        check_places(self._env, checked, model)
-        if "cwd" in checked:
-            checked["cwd"] = await check_project(self._env, owner_uid, checked["cwd"])
-        await check_skill_choice(self._env, owner_uid, checked)
-        return checked
-
-    def _same_session(self, record: SessionRecord, digest: str, key: str) -> dict[str, Any]:
-        if record.settings.get("key_digest") != digest:
-            raise Refused(
-                "idempotency_conflict", f"key {key!r} made session {record.id} with other settings; use a new key"
-            )
-        return self._view(record)
 
     async def get(self, session: str, viewer: Viewer) -> dict[str, Any]:
         """A session's JSON form. Raises Refused("not_found")."""
@@ -257,7 +183,7 @@ class SessionManager:
         """
         self._intake.refuse_if_draining()
         async with self._table.use(session, viewer) as live, live.taking_in():
-            await self._cancel(live, queued=True, reason="the session is being reset")
+            await self._cancelling.all_of(live, queued=True, reason="the session is being reset")
             with trio.move_on_after(_END_WAIT_S) as scope:
                 while live.turn is not None:
                     await live.wait_turn_ended()
@@ -298,12 +224,14 @@ class SessionManager:
         except DamagedRow:
             if not viewer.admin or not await self._env.journal.delete_session(session):
                 raise
+            if self.approvals is not None:
+                self.approvals.forget(session)
             await remove_workspace(self._env.workspaces, session)
             return
         live.deleting = True  # nobody finds it from here on
         try:
             async with live.taking_in():  # a message that was being taken in is in by now, and is cancelled
-                await self._cancel(live, queued=True, reason="the session is being deleted")
+                await self._cancelling.all_of(live, queued=True, reason="the session is being deleted")
                 with trio.move_on_after(_END_WAIT_S):
                     while live.turn is not None:
                         await live.wait_turn_ended()
@@ -324,6 +252,8 @@ class SessionManager:
         await self._stop_actor(live)
         self._intake.crashes.forget(live.id)
         self._table.drop(live.id)
+        if self.approvals is not None:
+            self.approvals.forget(live.id)
         await remove_workspace(self._env.workspaces, live.id)
 
     async def _stop_actor(self, live: LiveSession) -> None:
@@ -342,79 +272,84 @@ class SessionManager:
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
         artifacts: Sequence[Mapping[str, Any]] = (),
-        schema: Mapping[str, Any] | None = None,
+        schema: Mapping[str, Any] | Literal[False] | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        mode: Mode = "follow_up",
+        compact: bool = False,
+        pinned: bool = False,
     ) -> Accepted:
         """Take a message, and with it artifacts for this turn and later ones; see `Intake.submit`.
 
+        Args:
+            mode: "steer" gives it to the turn that runs, if one can be reached; see `Steering.steer`.
+
         Raises also Refused("not_found").
         """
+        if mode == "steer" and artifacts:
+            raise Refused("bad_request", "artifacts: a message to a running turn cannot have them")
         async with self._table.use(session, viewer) as live:
             if artifacts:
                 await give_artifacts(live.log, artifacts, self._env.artifacts)
-            accepted = await self._intake.submit(live, text, files, idempotency_key, schema)
+            if mode == "steer":
+                message = NewMessage(text, files, idempotency_key, schema, options, mode, compact, pinned)
+                accepted = await self._steering.steer(live, message)
+            else:
+                accepted = await self._intake.submit(
+                    live,
+                    text,
+                    files,
+                    idempotency_key,
+                    schema,
+                    options=options,
+                    mode=mode,
+                    compact=compact,
+                    pinned=pinned,
+                )
             if files:
                 await self.files.note_uploads(live, accepted.turn, [name for name, _ in files])
             return accepted
 
     async def get_turn(self, turn: str, viewer: Viewer, *, wait_s: float = 0.0) -> dict[str, Any]:
         """A turn's JSON form, at once or when it has ended, whichever `wait_s` allows. Raises Refused("not_found")."""
-        record, live = await self._table.turn(turn, viewer)
-        if live is not None and wait_s > 0:
-            with trio.move_on_after(wait_s), self._table.held(live):
-                while live.is_open(turn):
-                    await live.wait_turn_ended()
+        record, _ = await self._table.turn(turn, viewer)
+        if wait_s > 0 and record.result is None:
+            with trio.move_on_after(wait_s):
+                await self._take_up.wait(turn)  # or nobody could say whether it waits, runs or has ended
+                await self._wait_ended(record.session, turn)
             record = await self._env.journal.get_turn(turn) or record
         return turn_view(record)
 
+    async def _wait_ended(self, session: str, turn: str) -> None:
+        live = self._table.get(session)
+        if live is not None:
+            with self._table.held(live):
+                while live.is_open(turn):
+                    await live.wait_turn_ended()
+
+    async def pause(self, session: str, viewer: Viewer) -> dict[str, Any]:
+        """Hold a session still until it is resumed, over every restart; its JSON form.
+
+        Messages are taken, and wait. A turn that runs finishes the step it is at. Raises Refused: not_found,
+        storage_full, draining.
+        """
+        async with self._table.use(session, viewer) as live:
+            await self._steering.pause(live)
+            return self._view(live.log.record)
+
+    async def resume(self, session: str, viewer: Viewer) -> dict[str, Any]:
+        """Let a paused session go on; its JSON form. Raises as `pause`."""
+        async with self._table.use(session, viewer) as live:
+            await self._steering.resume(live)
+            return self._view(live.log.record)
+
     async def cancel(self, session: str, viewer: Viewer, *, queued: bool = False) -> dict[str, Any]:
         """Cancel the running turn, and with `queued` those that wait: {"cancelled": [turn ids]}."""
-        async with self._table.use(session, viewer) as live:
-            return {"cancelled": await self._cancel(live, queued=queued, reason="cancelled by request")}
+        return await self._cancelling.session(session, viewer, queued=queued)
 
     async def cancel_turn(self, turn: str, viewer: Viewer) -> dict[str, Any]:
         """Cancel one turn, running or waiting; one that has ended stays as it is."""
-        _, live = await self._table.turn(turn, viewer)
-        if live is None or not live.is_open(turn):
-            return {"cancelled": []}
-        if turn in live.pending:
-            await self._cancel_pending(live, turn, "cancelled by request")
-        elif live.turn is not None:
-            live.turn.cancel("cancelled by request")
-        return {"cancelled": [turn]}
-
-    async def _cancel(self, live: LiveSession, *, queued: bool, reason: str) -> Sequence[str]:
-        cancelled = []
-        if queued:
-            for turn in list(live.pending):
-                await self._cancel_pending(live, turn, reason)
-                cancelled.append(turn)
-        if live.turn is not None:
-            live.turn.cancel(reason)
-            cancelled.insert(0, live.turn.id)
-        return cancelled
-
-    async def _cancel_pending(self, live: LiveSession, turn: str, reason: str) -> None:
-        waiting = live.pending.pop(turn, None)
-        if waiting is None:
-            return
-        data = ending_view(
-            stop_reason="cancelled",
-            usage=Usage(),
-            cost_usd=0.0,
-            duration_ms=0,
-            error={"code": "cancelled", "message": reason},
-        )
-        ended = replace(waiting.record, status="cancelled", updated=utc_now(), result=data)
-        try:
-            await live.log.append([Draft("turn.cancelled", turn, data)], turns=[ended])
-        except BaseException as error:
-            live.pending = {turn: waiting, **live.pending}
-            self._intake.wake(live)
-            if isinstance(error, StorageFull | JournalClosed | SessionMissing):
-                raise refusal(error) from error
-            raise
-        tell_turn_stop(self._env.bus, ended, data)
-        live.tell_turn_ended()
+        return await self._cancelling.turn(turn, viewer)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -448,50 +383,21 @@ class SessionManager:
         cannot be closed because the disk is full are returned, and with them the later ones of their sessions: give
         them to `recover_again` until none is left.
         """
-        self._first_recovery = True
-        left = await self._recover(await self._env.journal.unfinished_turns())
-        self._first_recovery = False
-        return [turn.id for turn in left]
+        if self.approvals is None:
+            return await self._take_up.first()
+        await self.approvals.load()
+        left = await self._take_up.first()
+        await self.approvals.recover()
+        return left
+
+    @asynccontextmanager
+    async def _open_log(self, session: str) -> AsyncIterator[SessionLog]:
+        async with self._table.use(session, None) as live:
+            yield live.log
 
     async def recover_again(self, turns: Sequence[str]) -> Sequence[str]:
         """Try those that were left; what is still left."""
-        found = [await self._env.journal.get_turn(turn) for turn in turns]
-        unfinished = [turn for turn in found if turn is not None and turn.status in ("queued", "running")]
-        return [turn.id for turn in await self._recover(unfinished)]
-
-    async def _recover(self, unfinished: Sequence[TurnRecord]) -> Sequence[TurnRecord]:
-        left: list[TurnRecord] = []
-        for turn in unfinished:
-            try:
-                if any(before.session == turn.session for before in left):
-                    raise StorageFull("an earlier turn of the session is not closed yet")
-                async with self._table.use(turn.session, None) as live:
-                    await self._recover_turn(live, turn)
-            except StorageFull as error:
-                _log.error("turn %s cannot be taken up again yet: %s", turn.id, error)
-                left.append(turn)
-            except (StoreError, Refused, ValueError) as error:
-                _log.error("turn %s of session %s is left as it is: %s", turn.id, turn.session, error)
-        return left
-
-    async def _recover_turn(self, live: LiveSession, turn: TurnRecord) -> None:
-        if turn.status == "running":
-            # Counted once a start: while a disk is full this is tried every second.
-            if not self._first_recovery or await try_again(live.log, turn.id):
-                await close_interrupted(live.log, turn, self._env)
-            else:
-                await close_poisoned(live.log, turn, self._env)
-            live.restarted = False
-            return
-        message = await self._message_of(turn)
-        queued = QueuedTurn(turn, str(message["text"]), message.get("schema"), again=True)
-        if turn.seq > 1:
-            await self._intake.tell_restarted(live)
-        self._intake.run(live, queued)
-
-    async def _message_of(self, turn: TurnRecord) -> Mapping[str, Any]:
-        (event,) = await self._env.journal.read_events(turn.session, after=turn.seq - 1, through=turn.seq)
-        return event.data
+        return await self._take_up.again(turns)
 
     async def workspaces(self) -> Sequence[str]:
         """Whose files there are, for `sweep_workspaces`. To be asked before sessions are made."""
@@ -525,15 +431,19 @@ class SessionManager:
             _log.warning("removed the files of %d sessions that do not exist", removed)
 
     async def drain(self, timeout_s: float) -> bool:
-        """Take no more messages and wait for running turns; whether all ended in time. Queued ones stay queued."""
+        """Take no more messages and wait for running turns; whether all ended in time. Queued ones stay queued.
+
+        Turns that do nothing but wait for people are not waited for: that may be hours.
+        """
         self._intake.draining = True
         for live in self._table:
             if live.ref is not None and live.pending:
                 live.pending.clear()  # they are on disk and run after the next start
         with trio.move_on_after(timeout_s) as scope:
             for live in self._table:
-                while live.turn is not None:
-                    await live.wait_turn_ended()
+                while live.turn is not None and not live.turn.waits:
+                    with trio.move_on_after(_LOOK_AGAIN_S):
+                        await live.wait_turn_ended()
         return not scope.cancelled_caught
 
     async def unload_idle(self, idle_s: float) -> int:
@@ -545,10 +455,5 @@ class SessionManager:
     def _view(self, record: SessionRecord) -> dict[str, Any]:
         live = self._table.get(record.id)
         crashed = self._intake.crashes.facts(record.id)
-        return session_view(record, "idle" if live is None else live.status, self._env.default_backends, crashed)
-
-
-def _keyed_session_id(owner_uid: int, key: str) -> str:
-    """The session a key stands for: the key is thereby remembered as long as the session, without an index."""
-    digest = hashlib.sha256(f"{owner_uid}\0{key}".encode("utf-8", "surrogateescape")).digest()[:16]
-    return f"ses_{base64.b32encode(digest).decode('ascii').rstrip('=').lower()}"
+        asleep = "paused" if is_paused(record) else "idle"
+        return session_view(record, asleep if live is None else live.status, self._env.default_backends, crashed)

@@ -117,6 +117,14 @@ class Places:
         main = self.main
         return next(iter(self.backends.values())) if main is None else main.backend
 
+    def is_confined(self, name: str) -> bool:
+        """Whether what runs in a place is kept there by its backend; False while nobody can tell."""
+        place = self.executors.get(name)
+        try:
+            return place is not None and place.executor().capabilities.sandbox not in ("none", "process")
+        except (BackendUnavailable, Refused):
+            return False
+
     async def open_all(self) -> None:
         """Open what is not open. One that cannot be is in `why`, unless it is the only place.
 

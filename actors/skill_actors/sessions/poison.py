@@ -12,7 +12,7 @@ from typing import Final
 
 from skill_actors.sessions.log import SessionLog
 
-__all__ = ["ATTEMPTS", "POISONED", "POISONED_WHY", "try_again"]
+__all__ = ["ATTEMPTS", "POISONED", "POISONED_WHY", "forget_attempts", "try_again"]
 
 ATTEMPTS: Final = 3
 POISONED: Final = "poisoned"
@@ -32,3 +32,13 @@ async def try_again(log: SessionLog, turn: str) -> bool:
     counts[turn] = counts.get(turn, 0) + 1
     await log.append([], totals={**log.record.totals, "attempts": counts})
     return True
+
+
+async def forget_attempts(log: SessionLog, turn: str) -> None:
+    """The turn was taken up and has not ended the daemon: what comes now counts anew.
+
+    Raises: what `SessionLog.append` raises.
+    """
+    counts = dict(log.record.totals.get("attempts", {}))
+    if counts.pop(turn, None) is not None:
+        await log.append([], totals={**log.record.totals, "attempts": counts})

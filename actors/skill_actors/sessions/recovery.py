@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from skill_actors.models.base import Usage
@@ -11,12 +12,13 @@ from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.poison import POISONED, POISONED_WHY
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
-from skill_actors.store.base import TurnRecord
+from skill_actors.store.base import Journal, TurnRecord
 
-__all__ = ["close_interrupted", "close_poisoned"]
+__all__ = ["close_interrupted", "close_poisoned", "events_of", "is_resumable"]
 
 _WHY = "the daemon stopped while the turn ran; nothing of it was run again"
 _PAGE_EVENTS = 1000
+_MAX_ASKED = 1000  # newest first: those that wait are among them
 
 
 async def close_interrupted(log: SessionLog, turn: TurnRecord, env: Surroundings) -> None:
@@ -27,7 +29,7 @@ async def close_interrupted(log: SessionLog, turn: TurnRecord, env: Surroundings
     Raises: what `SessionLog.append` raises.
     """
     history = await log.load_history()
-    bill = stored_bill(await _events_since(env, turn), turn.id, env.price_usd)
+    bill = stored_bill(await events_of(env.journal, turn), turn.id, env.price_usd)
     data = ending_view(
         stop_reason="interrupted",
         usage=bill.usage,
@@ -42,6 +44,21 @@ async def close_interrupted(log: SessionLog, turn: TurnRecord, env: Surroundings
         totals=sum_totals(log.record.totals, bill.usage, bill.known_usd),
     )
     tell_turn_stop(env.bus, ended, data)
+
+
+async def is_resumable(log: SessionLog, turn: TurnRecord, env: Surroundings) -> bool:
+    """Whether a turn that was running waited for nothing but approvals, so that it can go on where it was.
+
+    Raises: what reading the store raises.
+    """
+    if env.approvals is None:
+        return False
+    history = await log.load_history()
+    if not history.waits:
+        return False
+    waiting = {call.id for call in history.open_calls()}
+    asked = await env.journal.list_approvals(status=None, turn=turn.id, limit=_MAX_ASKED)
+    return any(record.call in waiting and record.status != "cancelled" for record in asked.items)
 
 
 async def close_poisoned(log: SessionLog, turn: TurnRecord, env: Surroundings) -> None:
@@ -60,11 +77,11 @@ async def close_poisoned(log: SessionLog, turn: TurnRecord, env: Surroundings) -
     tell_turn_stop(env.bus, ended, data)
 
 
-async def _events_since(env: Surroundings, turn: TurnRecord) -> list[Event]:
+async def events_of(journal: Journal, turn: TurnRecord) -> Sequence[Event]:
     """All stored events from the turn's message on."""
     events: list[Event] = []
     after = turn.seq - 1
-    while page := await env.journal.read_events(turn.session, after=after, limit=_PAGE_EVENTS):
+    while page := await journal.read_events(turn.session, after=after, limit=_PAGE_EVENTS):
         events.extend(page)
         after = page[-1].seq
     return events

@@ -18,11 +18,13 @@ import trio
 from skill_actors.runtime import ExitReason, TrioActor, TrioActorRef
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.pause import is_paused
 from skill_actors.sessions.places import Places
 from skill_actors.sessions.poison import POISONED, POISONED_WHY, try_again
 from skill_actors.sessions.session_files import SessionFiles
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.turn import Turn
+from skill_actors.sessions.turn_options import NO_OPTIONS, TurnOptions
 from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
 from skill_actors.store.base import JournalClosed, SessionMissing, StorageFull, StoreError, TurnRecord
 from skill_actors.store.faults import DamagedRow
@@ -35,20 +37,44 @@ _STORE_RETRY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class QueuedTurn:
-    """A durable message that waits for its turn; `again` if it waited already when this daemon was started.
+    """A durable message that waits for its turn.
 
-    `schema`: the JSON schema that the answer has to keep to, if the message asks for one.
+    Args:
+        schema: the JSON schema that the answer has to keep to, if the message asks for one.
+        again: it waited already when this daemon was started.
+        options: what differs in this turn from the rest of its session.
+        compact: the turn makes the conversation shorter, and says nothing.
+        first: it goes before those that wait already.
+        resumed: it was started before this daemon was, and goes on.
+
     """
 
     record: TurnRecord
     text: str
     schema: Mapping[str, Any] | None = None
     again: bool = False
+    options: TurnOptions = NO_OPTIONS
+    compact: bool = False
+    first: bool = False
+    resumed: bool = False
+
+    @classmethod
+    def of(cls, record: TurnRecord, data: Mapping[str, Any], *, again: bool = False) -> QueuedTurn:
+        """From the data of its turn.queued event."""
+        return cls(
+            record,
+            str(data["text"]),
+            data.get("schema"),
+            again=again,
+            options=TurnOptions.of(data.get("options")),
+            compact=bool(data.get("compact")),
+            first=data.get("mode") == "interrupt",
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class RunTurn:
-    """Run this turn, if it still waits."""
+    """Run the turn that is next, as this one waits now."""
 
     turn: str
 
@@ -72,6 +98,7 @@ class LiveSession:
         "pending",
         "ref",
         "restarted",
+        "steered",
         "submitting",
         "turn",
         "used_at",
@@ -84,7 +111,8 @@ class LiveSession:
         self.files: SessionFiles | None = None  # made only while somebody asks for files or a turn runs
         self.turn: Turn | None = None
         self.closing: str | None = None  # a turn that waited and is just being ended: it can be cancelled no more
-        self.pending: dict[str, QueuedTurn] = {}  # by turn id, in the order of the messages
+        self.pending: dict[str, QueuedTurn] = {}  # by turn id, in the order in which they are to run
+        self.steered = 0  # messages that the running turn was given
         self.holders = 0  # requests that use this session now
         self.used_at = trio.current_time()
         self.deleting = False
@@ -97,10 +125,29 @@ class LiveSession:
 
     @property
     def status(self) -> str:
-        """ "running", "queued" or "idle"."""
+        """ "paused", "waiting" (for people), "running", "queued" or "idle"."""
+        if self.paused:
+            return "paused"
         if self.turn is not None:
-            return "running"
+            return "waiting" if self.turn.waits else "running"
         return "queued" if self.pending else "idle"
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing of it goes on until somebody says so."""
+        return is_paused(self.log.record)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether it is paused, and what waits is all that keeps it in memory."""
+        return self.paused and self.turn is None and self.holders == 0 and not (self.closing or self.deleting)
+
+    def put(self, queued: QueuedTurn) -> None:
+        """Have a turn wait; in front of the others if it is to be the first."""
+        if queued.first:
+            self.pending = {queued.record.id: queued, **self.pending}
+        else:
+            self.pending[queued.record.id] = queued
 
     @property
     def busy(self) -> bool:
@@ -177,8 +224,8 @@ class Session(TrioActor):
         match message:
             case RunTurn() if self._begin_at > trio.current_time():
                 self._rest_once()
-            case RunTurn(turn):
-                await self._run(turn)
+            case RunTurn():
+                await self._run()
             case _:
                 raise TypeError(f"a session takes RunTurn, not {type(message).__name__}")
 
@@ -196,12 +243,16 @@ class Session(TrioActor):
         for turn in tuple(self._live.pending):
             self.actor_ref.tell(RunTurn(turn))
 
-    async def _run(self, turn: str) -> None:
-        """Run a turn that waits, once there is a slot; again if the disk was too full to begin it."""
-        while turn in self._live.pending:
-            async with self._env.slots.taken(self._live.log.record.owner_uid):
-                queued = self._live.pending.get(turn)
-                if queued is None:
+    async def _run(self) -> None:
+        """Run the turn that is next, once there is a slot; again if the disk was too full to begin it.
+
+        Nothing runs in a paused session: whoever lets it go on tells of all turns that wait.
+        """
+        live = self._live
+        while live.pending and not live.paused:
+            async with self._env.slots.taken(live.log.record.owner_uid):
+                queued = next(iter(live.pending.values()), None)
+                if queued is None or live.paused:
                     return
                 if await self._perform(queued):
                     self._survived()
@@ -222,9 +273,12 @@ class Session(TrioActor):
             files=files,
             ranks=self._ranks,
             schema=queued.schema,
+            options=queued.options,
+            compact=queued.compact,
+            resumed=queued.resumed,
         )
         del live.pending[turn.id]
-        live.turn = turn
+        live.turn, live.steered = turn, 0
         try:
             if queued.again:
                 if not await try_again(live.log, turn.id):

@@ -7,15 +7,31 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from skill_actors.errors import Refused
+from skill_actors.sessions.answer_schema import check_schema
 from skill_actors.sessions.backend_choice import choices_of, choices_to_json
+from skill_actors.sessions.ledger import Limits
+from skill_actors.sessions.policy import parse_policy
 
 __all__ = ["CHANGEABLE", "SETTINGS", "check_settings"]
 
 SETTINGS: Final = frozenset(
-    {"title", "system", "model", "backends", "skills", "limits", "labels", "cwd", "on_disconnect", "artifacts"}
+    {
+        "title",
+        "system",
+        "model",
+        "backends",
+        "skills",
+        "limits",
+        "labels",
+        "cwd",
+        "on_disconnect",
+        "artifacts",
+        "budget",
+        "policy",
+        "schema",
+    }
 )
-CHANGEABLE: Final = frozenset({"title", "labels"})
-_LATER: Final = frozenset({"budget", "policy"})  # known names that nothing here would enforce: refused, not ignored
+CHANGEABLE: Final = frozenset({"title", "labels", "budget", "policy"})
 
 _MAX_TITLE: Final = 200
 _MAX_SYSTEM: Final = 200_000
@@ -68,8 +84,6 @@ def _known_backends(setting: Sequence[Any], backends: Collection[str]) -> list[A
 def _check_name(name: str, allowed: Collection[str]) -> None:
     if name in allowed:
         return
-    if name in _LATER:
-        raise Refused("bad_request", f"{name}: this version cannot enforce it, so it is refused rather than ignored")
     if name in SETTINGS:
         raise Refused("bad_request", f"{name}: fixed when the session is made; may be changed: {_listed(allowed)}")
     near = get_close_matches(name, allowed, n=1)
@@ -140,6 +154,20 @@ def _limits(name: str, value: Any) -> None:
             raise Refused("bad_request", f"{name}.{key}: expected a whole number, got {number!r}")
 
 
+def _budget(_name: str, value: Any) -> None:
+    try:
+        Limits.from_json(value)
+    except ValueError as error:
+        raise Refused("bad_request", str(error)) from error
+
+
+def _policy(name: str, value: Any) -> None:
+    try:
+        parse_policy(value)
+    except ValueError as error:
+        raise Refused("bad_request", f"{name}: {error}") from error
+
+
 def _on_disconnect(name: str, value: Any) -> None:
     if value not in ("continue", "cancel"):
         raise Refused("bad_request", f"{name}: expected continue or cancel, got {value!r}")
@@ -156,6 +184,8 @@ def _artifacts(name: str, value: Any) -> None:
 
 _CHECKS: Final[Mapping[str, Any]] = {
     "artifacts": _artifacts,
+    "budget": _budget,
+    "policy": _policy,
     "title": _text(_MAX_TITLE),
     "system": _text(_MAX_SYSTEM),
     "model": _text(200),
@@ -165,4 +195,5 @@ _CHECKS: Final[Mapping[str, Any]] = {
     "labels": _labels,
     "cwd": _text(_MAX_PATH),
     "on_disconnect": _on_disconnect,
+    "schema": lambda _name, value: check_schema(value),
 }

@@ -122,6 +122,19 @@ class TurnSlots:
             self._order.end(owner)
             self._hand_on()
 
+    def give_back(self, owner: int) -> None:
+        """Let others have the slot that the caller holds, until it takes one back."""
+        self._order.end(owner)
+        self._hand_on()
+
+    async def take_back(self, owner: int) -> None:
+        """Hold a slot again, waiting for it in fair order."""
+        await self._take(owner)
+
+    def hold(self, owner: int) -> None:
+        """Hold a slot at once, also if there is none: for whoever gave one back and is about to end."""
+        self._order.begin(owner)
+
     async def _take(self, owner: int) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self.running < self.total:  # nobody waits then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Final
 
 import trio
@@ -19,6 +20,8 @@ from skill_actors.models.base import (
     UsageSoFar,
 )
 from skill_actors.models.retry import CIRCUIT_OPEN, backoff, patience
+from skill_actors.sessions.budget_warnings import tell_warnings
+from skill_actors.sessions.ledger import Account
 from skill_actors.sessions.log import SessionLog
 from skill_actors.sessions.surroundings import Surroundings
 
@@ -28,12 +31,20 @@ _RUN_THERE: Final = ("server_tool_use", "mcp_tool_use")
 
 
 class ModelCall:
-    """Calls a model for one turn and keeps what was said if the call does not end well."""
+    """Calls a model for one turn and keeps what was said if the call does not end well.
 
-    def __init__(self, log: SessionLog, turn: str, env: Surroundings) -> None:
+    Args:
+        account: who pays.
+        quiet: nothing is shown of what the model says.
+
+    """
+
+    def __init__(self, log: SessionLog, turn: str, env: Surroundings, account: Account, *, quiet: bool = False) -> None:
         self._log = log
         self._turn = turn
         self._env = env
+        self._account = account
+        self._quiet = quiet
         self._done: list[Block] = []
         self._open: int | None = None  # index of the block whose deltas are being shown
         self._text: list[str] = []
@@ -50,12 +61,13 @@ class ModelCall:
 
         Raises:
             ModelError: the last failure.
+            BudgetExceeded: a cap leaves no room for it; nothing was sent then.
 
         """
         attempt, waited_s = 0, 0.0
         while True:
             try:
-                return await self._once(model, request)
+                return await self._paid(model, request)
             except ModelError as error:
                 self._lost, self._counted = self._lost + (error.usage or self._counted), Usage()
                 if error.code == CIRCUIT_OPEN:
@@ -71,13 +83,39 @@ class ModelCall:
                     raise
             await trio.sleep(delay_s)
 
+    async def _paid(self, model: Model, request: ModelRequest) -> MessageDone:
+        """One call: the most that it can cost is set aside before, and what it did cost is written down after."""
+        ledger = self._env.ledger
+        if ledger is None:
+            return await self._once(model, request)
+        count = partial(model.count_tokens, request)
+        hold = await ledger.reserve_call(self._account, request, provider=model.provider, count_tokens=count)
+        began = trio.current_time()
+        try:
+            answer = await self._once(model, request)
+        except BaseException as error:
+            with trio.CancelScope(shield=True):
+                if isinstance(error, ModelError) and not error.may_be_billed:
+                    await ledger.release(hold)
+                else:
+                    counted = (error.usage if isinstance(error, ModelError) else None) or self._counted
+                    passed_s = trio.current_time() - began
+                    warnings = await ledger.settle_call(hold, request.model, counted, cut=True, seconds=passed_s)
+                    await tell_warnings(self._log, self._turn, warnings)
+            raise
+        with trio.CancelScope(shield=True):
+            passed_s = trio.current_time() - began
+            warnings = await ledger.settle_call(hold, answer.model, answer.usage, cut=False, seconds=passed_s)
+            await tell_warnings(self._log, self._turn, warnings)
+        return answer
+
     async def _once(self, model: Model, request: ModelRequest) -> MessageDone:
         self._done = []
         answer: MessageDone | None = None
         async with model.stream(request) as events:
             async for event in events:
                 match event:
-                    case BlockDelta(index, kind, text) if text:
+                    case BlockDelta(index, kind, text) if text and not self._quiet:
                         await self._delta(index, kind, text)
                     case BlockDone(index, block):
                         self._done.append(block)

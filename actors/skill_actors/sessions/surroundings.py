@@ -11,8 +11,13 @@ from skill_actors.backends.base import Executor
 from skill_actors.backends.native import NativeCalls
 from skill_actors.files.artifacts import ArtifactLimits
 from skill_actors.files.quota import DEFAULT_QUOTA_BYTES
-from skill_actors.models.base import Model, Usage
+from skill_actors.models.base import Model
+from skill_actors.sessions.approvals import ApprovalDesk
+from skill_actors.sessions.bill import PriceUsd
+from skill_actors.sessions.compaction import CompactionSettings
 from skill_actors.sessions.hosted import Hosted
+from skill_actors.sessions.ledger import Ledger
+from skill_actors.sessions.policy import RuleSet
 from skill_actors.sessions.slots import TurnSlots
 from skill_actors.skills.base import Skill, SkillSnapshot
 from skill_actors.skills.projects import Projects
@@ -36,12 +41,13 @@ class SessionDefaults:
     queued_total: int = 4096
     parallel_tools: int = 8
     max_tokens: int = 8192
+    compaction: CompactionSettings = field(default_factory=CompactionSettings)
     max_message_chars: int = 4 * 1024 * 1024
     idle_unload_s: float = 600.0
     catalogue_tokens: int = 10_000
     restrict_to_allowed_tools: bool = False
-    denied_tools: frozenset[str] = frozenset()
-    asked_tools: frozenset[str] = frozenset()
+    policy: RuleSet = field(default_factory=RuleSet)
+    approval_timeout_s: float = 3600.0
     hand_over_bytes: int = 100 * 1024 * 1024
     workspace_bytes: int = DEFAULT_QUOTA_BYTES
 
@@ -98,12 +104,14 @@ class Surroundings:
         role_permits: which skills a user's roles permit, by the user's uid; None: all.
         artifacts: how large artifacts may be, and from where they are fetched.
         hosted: the API's side of the hosted place; None: no session has one.
+        ledger: what everything may cost, and has cost; None: nothing is counted.
+        approvals: asks people about calls; None: a call that needs an approval is denied.
 
     """
 
     journal: Journal
     resolve_model: Callable[[str | None], tuple[Model, str]]
-    price_usd: Callable[[str, Usage], float | None]
+    price_usd: PriceUsd
     skills: Callable[[], SkillSnapshot]
     pin: Callable[[Sequence[Skill]], Awaitable[Sequence[Path]]]
     executors: Mapping[str, Executor]
@@ -119,4 +127,6 @@ class Surroundings:
     projects: Projects | None = None
     role_permits: Callable[[int], Awaitable[Callable[[str], bool] | None]] | None = None
     hosted: Hosted | None = None
+    ledger: Ledger | None = None
+    approvals: ApprovalDesk | None = None
     artifacts: ArtifactLimits = field(default_factory=ArtifactLimits)

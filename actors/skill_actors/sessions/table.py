@@ -10,7 +10,7 @@ import trio
 
 from skill_actors.errors import Refused
 from skill_actors.ids import is_id
-from skill_actors.sessions.log import SessionLog
+from skill_actors.sessions.log import KeepsApprovals, SessionLog
 from skill_actors.sessions.session import LiveSession
 from skill_actors.store.base import Journal, SessionRecord, TurnRecord
 
@@ -35,8 +35,9 @@ def not_found(kind: str, id: str) -> Refused:
 class SessionTable:
     """LiveSessions by id."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, approvals: KeepsApprovals | None = None) -> None:
         self._journal = journal
+        self._approvals = approvals
         self._live: dict[str, LiveSession] = {}
         self._up_to_date: set[str] = set()  # not in memory, and nothing to be told of a restart; about 150 B each
         self._loading: dict[str, trio.Event] = {}
@@ -95,7 +96,9 @@ class SessionTable:
                     raise not_found("session", session)
                 # Remembered, not read off the times of its events: the clock may have been set back.
                 restarted = record.last_seq > 0 and session not in self._up_to_date
-                self._live[session] = LiveSession(SessionLog(self._journal, record), restarted=restarted)
+                log = SessionLog(self._journal, record)
+                log.approvals = self._approvals
+                self._live[session] = LiveSession(log, restarted=restarted)
             finally:
                 self._loading.pop(session).set()
         if live.deleting or (viewer is not None and not viewer.may_see(live.log.record)):
@@ -134,17 +137,22 @@ class SessionTable:
         gone = 0
         for live in self:
             if live.busy:
+                if live.stands_still and now - live.used_at >= idle_s:
+                    await self._stop_actor(live)  # its places may be containers, and nothing runs until it is resumed
                 continue
             live.log.trim()
             if now - live.used_at < idle_s:
                 continue
-            ref, live.ref = live.ref, None  # a message that comes now starts an actor of its own
-            if ref is not None:
-                ref.stop(block=False)
-                await ref.wait_stopped()
+            await self._stop_actor(live)
             if live.unused:
                 del self._live[live.id]  # the store has everything
                 if not live.restarted:
                     self._up_to_date.add(live.id)
                 gone += 1
         return gone
+
+    async def _stop_actor(self, live: LiveSession) -> None:
+        ref, live.ref = live.ref, None  # a message that comes now starts an actor of its own
+        if ref is not None:
+            ref.stop(block=False)
+            await ref.wait_stopped()

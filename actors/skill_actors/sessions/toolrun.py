@@ -1,4 +1,4 @@
-"""One tool call of a turn: decided, journalled as intended, run, journalled as finished."""
+"""One tool call of a turn: decided, approved if need be, journalled as intended, run, journalled as finished."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import logging
 import math
 import time
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 import trio
 
-from skill_actors.backends.base import BackendUnavailable, OutputChunk, ToolCall, ToolContext, ToolResult, Workspace
+from skill_actors.backends.base import BackendUnavailable, ToolCall, ToolContext, ToolResult, Workspace
 from skill_actors.backends.native import NATIVE, NativeRoom
-from skill_actors.backends.redaction import Redactor
 from skill_actors.backends.routing import HAND_OVER, Route
 from skill_actors.backends.tools import READ_ONLY_TOOLS
 from skill_actors.errors import Refused
 from skill_actors.files.artifacts import ArtifactError
 from skill_actors.sessions.active_skills import ActiveSkills
-from skill_actors.sessions.grants import Grants
+from skill_actors.sessions.approvals import ApprovalDesk
+from skill_actors.sessions.approvals.binding import SECRET_MISSING, Binding
+from skill_actors.sessions.consent import Cleared, Consent, Withheld
+from skill_actors.sessions.grants import Granted
 from skill_actors.sessions.log import Draft, SessionLog
-from skill_actors.sessions.policy import Policy
 from skill_actors.sessions.session_files import SessionFiles
+from skill_actors.sessions.site import Site
 from skill_actors.sessions.surroundings import PinnedSkill
+from skill_actors.sessions.tool_output import ToolOutput, cancelled_result
 from skill_actors.skills.activation import LOAD_SKILL
 from skill_actors.skills.secrets import SecretUnavailable
 from skill_actors.telemetry import Bus
@@ -33,8 +37,6 @@ from skill_actors.telemetry import Bus
 __all__ = ["Site", "ToolRun", "cost_of", "finished_data"]
 
 _log = logging.getLogger(__name__)
-_STREAMS: Final[tuple[Literal["stdout", "stderr"], ...]] = ("stdout", "stderr")
-_FLUSH_INTERVAL_S: Final = 0.02  # at most 50 output events a second and call: each is a durable commit
 
 
 def finished_data(call: ToolCall, result: ToolResult) -> dict[str, Any]:
@@ -61,36 +63,6 @@ def cost_of(result: ToolResult) -> float | None:
     return cost_usd if cost_usd is not None and math.isfinite(cost_usd) and cost_usd >= 0 else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """One place, as the calls of one message of the model find it.
-
-    Args:
-        place: its name.
-        backend: likewise.
-        workspace: None if it could not be opened; then `why` says the reason.
-        policy: over its tools by the names that they have there.
-        grants: gives calls the secrets they are due, and says what has to be hidden.
-        further: what `ActiveSkills` calls it; None for the main place.
-        alone: whether the conversation has no other.
-
-    """
-
-    place: str
-    backend: str
-    workspace: Workspace | None
-    policy: Policy
-    grants: Grants
-    why: str = ""
-    further: str | None = None
-    alone: bool = True
-
-    @property
-    def shown(self) -> str:
-        """For a sentence that says who could not do something."""
-        return f"The {self.backend} backend" if self.alone else f"The place {self.place} ({self.backend})"
-
-
 class ToolRun:
     """Runs calls where they belong and writes what happened into one log.
 
@@ -104,6 +76,10 @@ class ToolRun:
         natives: runs the calls of its tools, whatever the backend; None if there are no such tools.
         files: tells what calls do to them, and keeps them within their quota.
         output_chars: how much of a call's output is stored as events and given to the model.
+        approvals: where approvals are asked for; None: what needs one is denied.
+        approval_timeout_s: how long an answer is waited for.
+        resting: what a call is in for as long as it waits for somebody.
+        schemas: of the inputs, by the name that the model was offered a tool under.
 
     """
 
@@ -123,6 +99,10 @@ class ToolRun:
         output_chars: int,
         bus: Bus,
         files: SessionFiles,
+        approvals: ApprovalDesk | None = None,
+        approval_timeout_s: float = 3600.0,
+        resting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+        schemas: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._log = log
         self._turn = turn
@@ -137,24 +117,52 @@ class ToolRun:
         self._output_chars = output_chars
         self._bus = bus
         self._files = files
+        self._desk = approvals
+        self._consent = None
+        if approvals is not None:
+            binding = Binding(log.record.id, turn, files=files, pinned=pinned, skills=skills)
+            self._consent = Consent(
+                approvals, log, turn, binding, timeout_s=approval_timeout_s, resting=resting, schemas=schemas
+            )
 
     async def run(self, call: ToolCall) -> ToolResult:
-        """Run one call to its end; it has its tool.finished event whatever happens, also when cancelled."""
-        site, routed = self._locate(call)
-        decision = site.policy.decide(routed, offered=call.name)
-        if decision.verdict != "allow":
-            if decision.verdict == "ask":
-                self._tell_approval_needed(call, routed, site)
-            reason = decision.reason or "This call needs an approval, and nobody can give one here."
-            result = ToolResult(content=reason, outcome="error")
-            await self._log.append([Draft("tool.finished", self._turn, finished_data(call, result))])
-            return result
-        await self._log.append([Draft("tool.started", self._turn, self._started_data(call, routed, site))])
-        if self._skills.answers(routed, site.further):
-            return await self._load_skill(call, routed, site)
-        return await self._execute(call, routed, site)
+        """Run one call to its end; it has its tool.finished event whatever happens, also when cancelled.
 
-    def _tell_approval_needed(self, call: ToolCall, routed: ToolCall, site: Site) -> None:
+        But for one thing: a call that is cancelled while it waits for an approval has no event of its own yet, as if it
+        had never been looked at. It was not begun, so it can be taken up again.
+        """
+        if self._desk is None:
+            return await self._run_decided(call)
+        with self._desk.working(self._turn):
+            return await self._run_decided(call)
+
+    async def _run_decided(self, call: ToolCall) -> ToolResult:
+        site, routed = self._locate(call)
+        cleared = await self._clear(call, routed, site)
+        if isinstance(cleared, Withheld):
+            result = ToolResult(content=cleared.reason, outcome="error")
+            finished = Draft("tool.finished", self._turn, finished_data(call, result))
+            await self._log.append([finished], approvals=cleared.approvals)
+            return result
+        started = Draft("tool.started", self._turn, self._started_data(call, cleared, site))
+        await self._log.append([started], approvals=cleared.approvals)
+        if self._skills.answers(cleared.call, site.further):
+            return await self._load_skill(call, cleared, site)
+        return await self._execute(call, cleared, site)
+
+    async def _clear(self, call: ToolCall, routed: ToolCall, site: Site) -> Cleared | Withheld:
+        """What may run of the call, if anything."""
+        decision = site.policy.decide(routed, offered=call.name)
+        if decision.verdict == "allow":
+            return Cleared(routed)
+        if decision.verdict == "deny":
+            return Withheld(decision.reason)
+        self._tell_approval_needed(routed, site)
+        if self._consent is None:
+            return Withheld(decision.reason or "This call needs an approval, and nobody can give one here.")
+        return await self._consent.obtain(call, routed, site, decision)
+
+    def _tell_approval_needed(self, routed: ToolCall, site: Site) -> None:
         self._bus.emit("approval.needed", {"count": 1}, {**self._whose(routed), "place": site.place})
 
     def _whose(self, call: ToolCall) -> dict[str, str]:
@@ -174,26 +182,27 @@ class ToolRun:
             return self._main, call
         return self._sites.get(route.place, self._main), replace(call, name=route.tool)
 
-    async def _load_skill(self, call: ToolCall, routed: ToolCall, site: Site) -> ToolResult:
-        loaded = self._skills.answer(routed, site.further)
-        data = finished_data(call, loaded.result)
+    async def _load_skill(self, call: ToolCall, cleared: Cleared, site: Site) -> ToolResult:
+        loaded = self._skills.answer(cleared.call, site.further)
+        result = replace(loaded.result, content=cleared.note + loaded.result.content)
+        data = finished_data(call, result)
         if loaded.holds is not None:
             data["skill_loaded"] = dict(loaded.holds)
         with trio.CancelScope(shield=True):  # what counts as given has to be in the log
             await self._log.append([Draft("tool.finished", self._turn, data)])
-        return loaded.result
+        return result
 
-    async def _execute(self, call: ToolCall, routed: ToolCall, site: Site) -> ToolResult:
-        began = time.monotonic()
+    async def _execute(self, call: ToolCall, cleared: Cleared, site: Site) -> ToolResult:
+        began, routed = time.monotonic(), cleared.call
         meta = {**self._whose(routed), "backend": site.backend, "place": site.place}
         self._bus.emit("execute.start", {"system_time": time.time()}, meta)
-        output = _Output(self._log, self._turn, call, self._output_chars)
+        output = ToolOutput(self._log, self._turn, call, self._output_chars)
         try:
-            result = await self._perform(routed, output, site)
+            result = await self._perform(cleared, output, site)
         except BackendUnavailable as error:
             result = ToolResult(content=f"{site.shown} cannot run this: {error}", outcome="error")
         except trio.Cancelled:
-            result = _cancelled(output, began)
+            result = cancelled_result(output, began)
             self._tell(routed, result, time.monotonic() - began, meta)
             await self._finish(call, output, result, site)
             raise
@@ -205,15 +214,14 @@ class ToolRun:
         self._tell(routed, result, time.monotonic() - began, meta)
         return await self._finish(call, output, result, site)
 
-    async def _perform(self, call: ToolCall, output: _Output, site: Site) -> ToolResult:
+    async def _perform(self, cleared: Cleared, output: ToolOutput, site: Site) -> ToolResult:
         if site.workspace is None:
             raise BackendUnavailable(site.why)
         try:
-            granted = await site.grants.judge(call)
+            granted = cleared.granted or await site.grants.judge(cleared.call)
         except SecretUnavailable as error:
             _log.warning("a call was not run: %s", error)
-            content = "The call was not run, since a secret of its skill cannot be had: see skillctl skills status."
-            return ToolResult(content=content, outcome="error")
+            return ToolResult(content=SECRET_MISSING, outcome="error")
         output.hide(granted.redactor)
         context = ToolContext(
             readable=[Path(pin.copy) for pin in self._pinned],
@@ -223,20 +231,23 @@ class ToolRun:
             hidden=granted.hidden,
             emit=output.emit,
         )
-        result = await self._run(site.workspace, granted.call, context, site)
-        return replace(result, content=granted.redactor.text(result.content))
+        as_is = cleared.granted is not None  # what was shown has its paths already
+        result = await self._run(site.workspace, granted, context, site, as_is=as_is)
+        return replace(result, content=cleared.note + granted.redactor.text(result.content))
 
-    async def _run(self, workspace: Workspace, call: ToolCall, context: ToolContext, site: Site) -> ToolResult:
+    async def _run(
+        self, workspace: Workspace, granted: Granted, context: ToolContext, site: Site, *, as_is: bool
+    ) -> ToolResult:
         """The call itself, within what the workspace may hold."""
-        if (refused := self._files.refusal(call.name)) is not None:
+        if (refused := self._files.refusal(granted.call.name)) is not None:
             return refused
         try:
-            placed = await self._files.placed(call, workspace, site.place)
+            placed = granted.call if as_is else await self._files.placed(granted.call, workspace, site.place)
         except (ArtifactError, Refused) as error:
             return ToolResult(content=f"Not run: {error.code}: {error.message}", outcome="error")
         return await self._files.bounded(lambda: workspace.execute(placed, context), site.place)
 
-    async def _finish(self, call: ToolCall, output: _Output, result: ToolResult, site: Site) -> ToolResult:
+    async def _finish(self, call: ToolCall, output: ToolOutput, result: ToolResult, site: Site) -> ToolResult:
         """What has run has a result in the log, whatever happens to the turn meanwhile. Waits for the disk only.
 
         In the same commit are the files that it changed; the result says so if they are too many.
@@ -259,85 +270,20 @@ class ToolRun:
         self._bus.emit("conversation.tool_call", {"duration": seconds}, told)
         self._bus.emit(f"backend.{meta['backend']}.tool_call", {"duration": seconds}, told)
 
-    def _started_data(self, call: ToolCall, routed: ToolCall, site: Site) -> dict[str, Any]:
+    def _started_data(self, call: ToolCall, cleared: Cleared, site: Site) -> dict[str, Any]:
+        routed = cleared.call
         data: dict[str, Any] = {
             "id": call.id,
             "name": call.name,
-            "input": dict(call.input),
+            "input": dict(routed.input),
             "backend": site.backend,
             "place": site.place,
         }
+        if cleared.approval is not None:
+            data["approval"] = cleared.approval
         if routed.name in READ_ONLY_TOOLS or routed.name == LOAD_SKILL:
             data["read_only"] = True
         pin = self._skills.note(routed, site.further)
         if pin is not None:
             data["skill"] = {"name": pin.skill.name, "digest": pin.skill.digest}
         return data
-
-
-def _cancelled(output: _Output, began: float) -> ToolResult:
-    """The processes are gone by now (the contract of `execute`); say so and keep what was printed."""
-    said = output.text()
-    content = "Cancelled while it ran; every process it started was killed."
-    if said:
-        content += f" Output until then:\n{said}"
-    return ToolResult(content=content, outcome="cancelled", duration_ms=int((time.monotonic() - began) * 1000))
-
-
-class _Output:
-    """What a running call prints, as tool.output events: bounded, and never more than 50 a second."""
-
-    def __init__(self, log: SessionLog, turn: str, call: ToolCall, max_chars: int) -> None:
-        self._log = log
-        self._turn = turn
-        self._call = call
-        self._room = max_chars
-        self._pending: list[OutputChunk] = []
-        self._redacted = {stream: Redactor().stream() for stream in _STREAMS}
-        self._flushed_at = -1.0
-        self._said: list[str] = []
-
-    def hide(self, redactor: Redactor) -> None:
-        """From now on these values are hidden. To be called before anything is emitted."""
-        self._redacted = {stream: redactor.stream() for stream in _STREAMS}
-
-    async def emit(self, chunk: OutputChunk) -> None:
-        """Take more output. Waits while the log is busy, so that a fast tool is slowed and nothing piles up."""
-        if not self._take(chunk.stream, self._redacted[chunk.stream].feed(chunk.text)):
-            return
-        wait_s = self._flushed_at + _FLUSH_INTERVAL_S - trio.current_time()
-        if wait_s > 0:
-            await trio.sleep(wait_s)
-        await self.flush()
-
-    def _take(self, stream: Literal["stdout", "stderr"], text: str) -> bool:
-        text = text[: self._room]
-        if text:
-            self._room -= len(text)
-            self._said.append(text)
-            self._pending.append(OutputChunk(stream, text))
-        return bool(text)
-
-    async def end(self) -> None:
-        """There is no more: make events of the rest."""
-        for stream in _STREAMS:
-            self._take(stream, self._redacted[stream].end())
-        await self.flush()
-
-    async def flush(self) -> None:
-        """Make events of what is pending, neighbours of one stream together."""
-        pending, self._pending = self._pending, []
-        drafts: list[Draft] = []
-        for chunk in pending:
-            if drafts and drafts[-1].data["stream"] == chunk.stream:
-                merged = {**drafts[-1].data, "text": drafts[-1].data["text"] + chunk.text}
-                drafts[-1] = Draft("tool.output", self._turn, merged)
-            else:
-                data = {"id": self._call.id, "stream": chunk.stream, "text": chunk.text}
-                drafts.append(Draft("tool.output", self._turn, data))
-        if drafts:
-            await self._log.append(drafts)
-            self._flushed_at = trio.current_time()
-
-    def text(self) -> str:
-        return "".join(self._said)

@@ -23,6 +23,7 @@ from skill_actors.ids import is_id
 from skill_actors.models.base import Usage
 from skill_actors.sessions.events import EVENT_TYPES, TURN_ENDINGS, Event
 from skill_actors.sessions.lineage import turn_order_fault
+from skill_actors.sessions.message_files import is_document
 from skill_actors.sessions.settings import SETTINGS
 from skill_actors.sessions.shown_images import is_image
 from skill_actors.store.base import SessionRecord
@@ -270,7 +271,19 @@ def _refuse(number: int, fault: str) -> NoReturn:
 def _queued(data: dict[str, Any]) -> bool:
     text, files = data.get("text"), data.get("files", [])
     named = isinstance(files, list) and all(isinstance(f, dict) and isinstance(f.get("name"), str) for f in files)
-    return isinstance(text, str) and "\0" not in text and named
+    shown = _are(data.get("images", []), is_image) and _are(data.get("documents", []), is_document)
+    return isinstance(text, str) and "\0" not in text and named and shown
+
+
+def _are(value: Any, good: Callable[[object], bool]) -> bool:
+    """Whether this is a list of named files of a message, each of them good."""
+    return isinstance(value, list) and all(good(item) and isinstance(item.get("name"), str) for item in value)
+
+
+def _compacted(data: dict[str, Any]) -> bool:
+    summary, kept_from = data.get("summary"), data.get("kept_from_seq")
+    good = summary is None or (isinstance(summary, str) and "\0" not in summary)
+    return good and (kept_from is None or _is_count(kept_from))
 
 
 def _message(data: dict[str, Any]) -> bool:
@@ -278,6 +291,8 @@ def _message(data: dict[str, Any]) -> bool:
     if not isinstance(content, list) or not isinstance(data.get("model"), str):
         return False
     if not isinstance(data.get("container"), str | None):
+        return False
+    if data.get("seen_seq") is not None and not _is_count(data["seen_seq"]):
         return False
     return (usage is None or _is_usage(usage)) and all(isinstance(block, dict) and _block(block) for block in content)
 
@@ -288,6 +303,8 @@ def _block(block: dict[str, Any]) -> bool:
             return isinstance(block.get("text"), str)
         case "tool_use":
             return isinstance(block.get("id"), str) and isinstance(block.get("name"), str)
+        case "compaction":
+            return isinstance(block.get("content"), str | None)
         case kind:
             return isinstance(kind, str) and kind != "tool_result"  # results come from tool.finished events
 
@@ -355,6 +372,8 @@ _DATA: Final[Mapping[str, Callable[[dict[str, Any]], bool]]] = {
     **dict.fromkeys(TURN_ENDINGS, _ending),
     **dict.fromkeys(("file.created", "file.changed", "file.deleted"), _file),
     "turn.queued": _queued,
+    "turn.steered": _queued,
+    "session.compacted": _compacted,
     "model.message": _message,
     "model.delta": _delta,
     "tool.started": _tool,

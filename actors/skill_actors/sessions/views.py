@@ -39,9 +39,12 @@ def session_view(
         "turns": totals.get("turns", 0),
         "usage": totals.get("usage", Usage().to_dict()),
         "cost_usd": totals.get("cost_usd", 0.0),
+        "context": totals.get("context"),
         "labels": settings.get("labels", {}),
         "cwd": settings.get("cwd"),
         "limits": settings.get("limits", {}),
+        "budget": settings.get("budget"),
+        "policy": settings.get("policy"),
         "on_disconnect": settings.get("on_disconnect", "continue"),
         "forked_from": settings.get("forked_from"),
         "last_seq": record.last_seq,
@@ -117,11 +120,21 @@ def tell_turn_stop(bus: Bus, ended: TurnRecord, ending: Mapping[str, Any]) -> No
     bus.emit("turn.stop", facts, meta)
 
 
-def sum_totals(totals: Mapping[str, Any], usage: Usage, cost_usd: float | None) -> dict[str, Any]:
-    """A session's sums after one more turn. `cost_usd` None is an unknown price: the sum then stays unknown."""
+def sum_totals(
+    totals: Mapping[str, Any], usage: Usage, cost_usd: float | None, *, context: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """A session's sums after one more turn.
+
+    Args:
+        cost_usd: None is an unknown price: the sum then stays unknown.
+        context: how much of the model's window the conversation took last; None: as it was before.
+
+    """
     before = totals.get("cost_usd", 0.0)
     known = cost_usd is not None and before is not None
+    context = totals.get("context") if context is None else context
     return {
+        **({} if context is None else {"context": dict(context)}),
         "turns": int(totals.get("turns", 0)) + 1,
         "usage": (Usage.from_dict(totals.get("usage", {})) + usage).to_dict(),
         "cost_usd": round(before + cost_usd, 9) if known else None,

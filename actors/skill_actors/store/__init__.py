@@ -2,6 +2,9 @@
 
 from skill_actors.store.base import (
     Append,
+    ApprovalPage,
+    ApprovalRecord,
+    ApprovalStatus,
     Fenced,
     Journal,
     JournalClosed,
@@ -23,6 +26,9 @@ from skill_actors.store.sqlite import SqliteJournal
 
 __all__ = [
     "Append",
+    "ApprovalPage",
+    "ApprovalRecord",
+    "ApprovalStatus",
     "DamagedRow",
     "Fenced",
     "Journal",

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Append",
+    "ApprovalPage",
+    "ApprovalRecord",
+    "ApprovalStatus",
     "Fenced",
     "Journal",
     "JournalClosed",
@@ -35,6 +38,7 @@ __all__ = [
 ]
 
 TurnStatus = Literal["queued", "running", "finished", "failed", "cancelled", "interrupted"]
+ApprovalStatus = Literal["pending", "allowed", "denied", "expired", "cancelled"]
 
 
 class StoreError(Exception):
@@ -121,6 +125,31 @@ class TurnRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRecord:
+    """A question to a person, as stored.
+
+    Args:
+        call: id of the tool call it is about.
+        expires: until when it may be answered.
+        request: JSON-ready, what was asked. The store does not look inside.
+        decision: likewise, how it was answered; None while it is pending.
+
+    """
+
+    id: str
+    session: str
+    turn: str
+    call: str
+    owner_uid: int
+    status: ApprovalStatus
+    created: str
+    expires: str
+    updated: str
+    request: Mapping[str, Any]
+    decision: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Append:
     """One atomic change of one session.
 
@@ -128,7 +157,7 @@ class Append:
         expected_last_seq: what the writer believes `SessionRecord.last_seq` to be.
         last_seq: what it becomes; at least `expected_last_seq`. More than the events need reserves numbers.
         events: to store; each `seq` is at most `last_seq` and not stored yet.
-        turns: inserted, or replaced by id.
+        turns, approvals: inserted, or replaced by id.
         settings, totals: replace the stored ones where given.
 
     """
@@ -139,6 +168,7 @@ class Append:
     fence: int = 0
     events: Sequence[Event] = ()
     turns: Sequence[TurnRecord] = ()
+    approvals: Sequence[ApprovalRecord] = ()
     settings: Mapping[str, Any] | None = None
     totals: Mapping[str, Any] | None = None
 
@@ -148,6 +178,14 @@ class Page:
     """Some sessions, newest `updated` first, and the cursor of the next page (None at the end)."""
 
     items: Sequence[SessionRecord]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalPage:
+    """Some approvals, newest first, and the cursor of the next page (None at the end)."""
+
+    items: Sequence[ApprovalRecord]
     next: str | None
 
 
@@ -172,7 +210,7 @@ class Journal(Protocol):
         """
 
     async def delete_session(self, session: str) -> bool:
-        """Remove a session with its turns and events; False if there was none."""
+        """Remove a session with its turns, events and approvals; False if there was none."""
 
     async def get_session(self, session: str) -> SessionRecord | None: ...
 
@@ -211,3 +249,17 @@ class Journal(Protocol):
         self, session: str, *, after: int = 0, through: int | None = None, limit: int = 1000
     ) -> Sequence[Event]:
         """Stored events with after < seq <= through, ascending, at most `limit`."""
+
+    async def get_approval(self, id: str) -> ApprovalRecord | None: ...
+
+    async def list_approvals(
+        self,
+        *,
+        status: str | None = "pending",
+        session: str | None = None,
+        turn: str | None = None,
+        owner_uid: int | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> ApprovalPage:
+        """Newest first; None does not choose. Raises ValueError on a cursor that is not ours."""

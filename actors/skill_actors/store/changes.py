@@ -22,10 +22,12 @@ from skill_actors.store.base import (
     StoreError,
 )
 from skill_actors.store.codec import (
+    APPROVAL_COLUMNS,
     EVENT_COLUMNS,
     TURN_COLUMNS,
     Row,
     dump,
+    encode_approval,
     encode_event,
     encode_turn,
     head_sum,
@@ -52,12 +54,22 @@ WHERE id = ? AND last_seq = ? AND fence <= ?
 _COUNT_TURN: Final = """
 UPDATE session SET turns = turns + ?, turns_sum = (turns_sum + ?) & 4294967295 WHERE id = ?
 """
+_UPSERT_APPROVAL: Final = f"""
+INSERT INTO approval ({APPROVAL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET
+    turn = excluded.turn, call = excluded.call, owner_uid = excluded.owner_uid, status = excluded.status,
+    created = excluded.created, expires = excluded.expires, updated = excluded.updated, request = excluded.request,
+    decision = excluded.decision, sum = excluded.sum
+"""
+_COUNT_APPROVAL: Final = """
+UPDATE session SET approvals = approvals + ?, approvals_sum = (approvals_sum + ?) & 4294967295 WHERE id = ?
+"""
 _DELETE_EVENTS: Final = """
 DELETE FROM event WHERE session = ?1 AND seq IN (SELECT seq FROM event WHERE session = ?1 ORDER BY seq LIMIT ?2)
 """
 
 
-Outcome = bool | StoreError | ValueError
+Outcome = bool | Exception  # an exception is a refusal, and the caller's
 
 
 class Bounds(NamedTuple):
@@ -133,7 +145,7 @@ class AppendWrite:
     # A plain class: the one write that there are many of, and a frozen dataclass takes three times as long to make.
     __slots__ = (
         *("_bounds", "change", "event_bytes", "events", "events_sum"),
-        *("opens_work", "settings", "size_bytes", "totals", "turns"),
+        *("approvals", "opens_work", "settings", "size_bytes", "totals", "turns"),
     )
 
     def __init__(self, change: Append) -> None:
@@ -156,6 +168,8 @@ class AppendWrite:
             self.turns.append(row)
             self.size_bytes += _ROW_OVERHEAD_BYTES + len(row[8] or "")
             self.opens_work = self.opens_work or turn.status == "queued"
+        self.approvals = [encode_approval(approval) for approval in change.approvals]
+        self.size_bytes += sum(_ROW_OVERHEAD_BYTES + len(row[9]) + len(row[10] or "") for row in self.approvals)
         if change.settings is not None:
             self.settings = dump(change.settings)
             self.size_bytes += len(self.settings)
@@ -181,6 +195,8 @@ class AppendWrite:
             db.execute(_INSERT_EVENT, row)
         for row in self.turns:
             _store_turn(db, row)
+        for row in self.approvals:
+            _store_approval(db, row)
         if self.settings is not None:
             _store_settings(db, session, self.settings)
         if self.totals is not None:
@@ -210,6 +226,7 @@ class DeleteWrite:
         if found + db.changes() == 0:  # one of a damaged session may be there without the other
             return False
         db.execute("DELETE FROM turn WHERE session = ?", (self.session,))
+        db.execute("DELETE FROM approval WHERE session = ?", (self.session,))
         db.execute("INSERT OR IGNORE INTO deleted (session) VALUES (?)", (self.session,))
         return True
 
@@ -232,6 +249,15 @@ def _store_turn(db: apsw.Connection, row: Row) -> None:
         raise apsw.ConstraintError(f"turn {id_} belongs to another session")
     db.execute(_UPSERT_TURN, row)
     db.execute(_COUNT_TURN, (1 if before is None else 0, checksum - (before or 0), session))
+
+
+def _store_approval(db: apsw.Connection, row: Row) -> None:
+    id_, session, checksum = row[0], row[1], row[-1]
+    owner, before = db.execute("SELECT session, sum FROM approval WHERE id = ?", (id_,)).get or (session, None)
+    if owner != session:
+        raise apsw.ConstraintError(f"approval {id_} belongs to another session")
+    db.execute(_UPSERT_APPROVAL, row)
+    db.execute(_COUNT_APPROVAL, (1 if before is None else 0, checksum - (before or 0), session))
 
 
 def _store_settings(db: apsw.Connection, session: str, data: str) -> None:
@@ -275,3 +301,6 @@ def _check_append(change: Append) -> None:
     for turn in change.turns:
         if turn.session != session or not 1 <= turn.seq <= last:
             raise ValueError(f"turn {turn.id} at {turn.seq} of {turn.session} is not one of {session} up to {last}")
+    for approval in change.approvals:
+        if approval.session != session:
+            raise ValueError(f"approval {approval.id} of {approval.session} is not one of {session}")

@@ -12,18 +12,21 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 from skill_actors.sessions.events import Event
-from skill_actors.store.base import SessionRecord, TurnRecord, TurnStatus
+from skill_actors.store.base import ApprovalRecord, ApprovalStatus, SessionRecord, TurnRecord, TurnStatus
 from skill_actors.store.faults import DamagedRow
 
 __all__ = [
+    "APPROVAL_COLUMNS",
     "EVENT_COLUMNS",
     "SESSION_COLUMNS",
     "TURN_COLUMNS",
     "Row",
+    "decode_approval",
     "decode_event",
     "decode_session",
     "decode_turn",
     "dump",
+    "encode_approval",
     "encode_event",
     "encode_turn",
     "head_sum",
@@ -35,6 +38,9 @@ Row = tuple[Any, ...]  # as SQLite hands it out: checked by its sum before it is
 
 EVENT_COLUMNS: Final = "session, seq, type, time, turn, offset, data, sum"
 TURN_COLUMNS: Final = "session, seq, id, status, created, updated, idempotency_key, digest, result, sum"
+APPROVAL_COLUMNS: Final = (
+    "id, session, turn, call, owner_uid, status, created, expires, updated, request, decision, sum"
+)
 SESSION_COLUMNS: Final = (
     "session.id, owner_uid, created, updated, last_seq, fence, head_sum, totals, totals_sum,"
     " settings.data, settings.sum"
@@ -51,6 +57,7 @@ def _plain(value: object) -> dict[str, Any]:
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
 _ASCII_JSON: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_plain)
 _STATUSES: Final = frozenset(get_args(TurnStatus))
+_APPROVAL_STATUSES: Final = frozenset(get_args(ApprovalStatus))
 
 
 def dump(value: Mapping[str, Any]) -> str:
@@ -130,6 +137,43 @@ def decode_turn(row: Row) -> TurnRecord:
         idempotency_key=key,
         digest=digest,
         result=None if result is None else json.loads(result),
+    )
+
+
+def encode_approval(approval: ApprovalRecord) -> Row:
+    """A row of APPROVAL_COLUMNS.
+
+    Raises:
+        ValueError: if its status is not one of ApprovalStatus.
+
+    """
+    if approval.status not in _APPROVAL_STATUSES:
+        known = ", ".join(sorted(_APPROVAL_STATUSES))
+        raise ValueError(f"approval {approval.id} has status {approval.status!r}; known are {known}")
+    decision = None if approval.decision is None else dump(approval.decision)
+    row = (
+        approval.id, approval.session, approval.turn, approval.call, approval.owner_uid, approval.status,
+        approval.created, approval.expires, approval.updated, dump(approval.request), decision,
+    )  # fmt: skip
+    return (*row, row_sum(*row))
+
+
+def decode_approval(row: Row) -> ApprovalRecord:
+    """Raises DamagedRow."""
+    id_, session, turn, call, owner_uid, status, created, expires, updated, request, decision, stored = row
+    _verify(row[:-1], stored, session, "approval", None)
+    return ApprovalRecord(
+        id=id_,
+        session=session,
+        turn=turn,
+        call=call,
+        owner_uid=owner_uid,
+        status=status,
+        created=created,
+        expires=expires,
+        updated=updated,
+        request=json.loads(request),
+        decision=None if decision is None else json.loads(decision),
     )
 
 

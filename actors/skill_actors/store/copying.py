@@ -6,6 +6,7 @@ nothing has to begin again. A step of 512 KiB delays the batch behind it by abou
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -16,10 +17,13 @@ import apsw
 
 from skill_actors.store.base import StorageFull, StoreError
 from skill_actors.store.faults import NO_ROOM, DamagedRow, Fault, fault_of
+from skill_actors.store.ledger.reads import faults_of
 from skill_actors.store.quarantine import Quarantine
 from skill_actors.store.reads import Readers
 
 __all__ = ["JournalCopy", "check_copy"]
+
+_log = logging.getLogger(__name__)
 
 _STEP_PAGES: Final = 128
 _IDS: Final = 1_000
@@ -86,6 +90,8 @@ class JournalCopy:
 def check_copy(path: Path) -> tuple[int, list[str]]:
     """Look at a copy as a whole: its schema version, and which sessions are damaged in it. Blocks.
 
+    What is wrong with its ledger is logged.
+
     Raises:
         StoreError: if the file itself is damaged.
 
@@ -100,6 +106,8 @@ def check_copy(path: Path) -> tuple[int, list[str]]:
                 except DamagedRow:
                     damaged.append(session)
             after = ids[-1]
+        for fault in readers.ask(faults_of):
+            _log.error("%s: %s", path, fault)
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as db:
         try:
             version = int(db.pragma("user_version"))

@@ -41,6 +41,10 @@ _ROWS: Final = {
         "SELECT seq, CAST(type AS BLOB), CAST(time AS BLOB), CAST(turn AS BLOB), offset, CAST(data AS BLOB), sum"
         " FROM event WHERE session = ?"
     ),
+    "approval": (
+        "SELECT id, turn, call, status, created, expires, updated, CAST(request AS BLOB), CAST(decision AS BLOB), sum"
+        " FROM approval WHERE session = ?"
+    ),
 }
 
 _log = logging.getLogger(__name__)

@@ -16,13 +16,15 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 import apsw
 
 from skill_actors.sessions.events import Event
-from skill_actors.store.base import Page, SessionRecord, StoreError, TurnRecord
+from skill_actors.store.base import ApprovalPage, ApprovalRecord, Page, SessionRecord, StoreError, TurnRecord
 from skill_actors.store.choice import SessionChoice
 from skill_actors.store.codec import (
+    APPROVAL_COLUMNS,
     EVENT_COLUMNS,
     SESSION_COLUMNS,
     TURN_COLUMNS,
     Row,
+    decode_approval,
     decode_event,
     decode_session,
     decode_turn,
@@ -40,8 +42,10 @@ _LOOK_AHEAD: Final = 500
 _MAX_LOOK: Final = 5_000  # records of one page of a choice: about a quarter of a second
 _VERIFY_EVENTS: Final = 500
 _SUMS: Final = """
-SELECT s.turns, s.turns_sum, t.rows, t.sum, s.events, s.events_sum, e.rows, e.sum
+SELECT s.turns, s.turns_sum, t.rows, t.sum, s.events, s.events_sum, e.rows, e.sum,
+    s.approvals, s.approvals_sum, a.rows, a.sum
 FROM session AS s,
+    (SELECT count(*) AS rows, coalesce(sum(sum), 0) & 4294967295 AS sum FROM approval WHERE session = ?1) AS a,
     (SELECT count(*) AS rows, coalesce(sum(sum), 0) & 4294967295 AS sum FROM turn WHERE session = ?1) AS t,
     (SELECT count(*) AS rows, coalesce(sum(sum), 0) & 4294967295 AS sum FROM event WHERE session = ?1) AS e
 WHERE s.id = ?1
@@ -75,7 +79,7 @@ def parse_cursor(cursor: str) -> tuple[str, str]:
     return updated, id_
 
 
-def _cursor(record: tuple[str, str]) -> str:
+def _cursor(record: Sequence[str]) -> str:
     return base64.urlsafe_b64encode(" ".join(record).encode()).decode("ascii")
 
 
@@ -109,6 +113,14 @@ class Readers:
             self._record(error)
             raise
 
+    def ask(self, query: Callable[[apsw.Connection], _T]) -> _T:
+        """Call `query` with a connection."""
+        with self._connection() as db:
+            try:
+                return query(db)
+            except apsw.Error as error:
+                raise StoreError(f"journal {self._path} cannot be read: {error}") from error
+
     def get_session(self, session: str) -> SessionRecord | None:
         rows = self._rows(
             f"SELECT {SESSION_COLUMNS} FROM {_SESSION_JOIN} WHERE session.id = ?", (session,), session, "session"
@@ -132,6 +144,7 @@ class Readers:
         self.list_turns(session)
         if self._rows(_UNINDEXED, (session,), session, "turn"):
             raise DamagedRow(session, "turn", None, "an index does not lead to it")
+        self._rows_of_approvals(session)
         after = 0
         while events := self.read_events(session, after, None, _VERIFY_EVENTS):
             after = events[-1].seq
@@ -222,6 +235,28 @@ class Readers:
         )
         return _decoded(decode_event, rows, session)
 
+    def get_approval(self, id: str) -> ApprovalRecord | None:
+        rows = self._rows(f"SELECT {APPROVAL_COLUMNS} FROM approval WHERE id = ?", (id,), "(unknown)", "approval")
+        return decode_approval(rows[0]) if rows else None
+
+    def list_approvals(self, chosen: Sequence[tuple[str, str | int]], limit: int, cursor: str | None) -> ApprovalPage:
+        """Those whose columns have these values. Damaged ones are left out and logged: then nobody can allow them."""
+        before = parse_cursor(cursor) if cursor is not None else ("~", "")
+        conditions = "".join(f" AND {column} = ?" for column, _ in chosen)
+        keys = self._rows(
+            f"SELECT created, id FROM approval WHERE (created, id) < (?, ?){conditions}"
+            " ORDER BY created DESC, id DESC LIMIT ?",
+            (*before, *(value for _, value in chosen), limit + 1),
+            "(any)",
+            "approval",
+        )
+        found = self._sound(self.get_approval, (str(id_) for _, id_ in keys[:limit]))
+        return ApprovalPage(found, _cursor(keys[limit - 1]) if len(keys) > limit else None)
+
+    def _rows_of_approvals(self, session: str) -> Sequence[ApprovalRecord]:
+        rows = self._rows(f"SELECT {APPROVAL_COLUMNS} FROM approval WHERE session = ?", (session,), session, "approval")
+        return _decoded(decode_approval, rows, session)
+
     def _turn(self, condition: str, values: tuple[Any, ...], session: str) -> TurnRecord | None:
         rows = self._rows(f"SELECT {TURN_COLUMNS} FROM turn WHERE {condition}", values, session, "turn")
         return decode_turn(rows[0]) if rows else None
@@ -239,7 +274,8 @@ class Readers:
         rows = self._rows(_SUMS, (session,), session, "session")
         if not rows:
             return  # deleted since
-        for what, stored, found in (("turn", rows[0][:2], rows[0][2:4]), ("event", rows[0][4:6], rows[0][6:])):
+        for place, what in ((0, "turn"), (4, "event"), (8, "approval")):
+            stored, found = rows[0][place : place + 2], rows[0][place + 2 : place + 4]
             if stored != found:
                 raise DamagedRow(
                     session, what, None, f"{found[0]} {what}s are there, {stored[0]} were stored, or one was replaced"
@@ -264,7 +300,7 @@ class Readers:
                 for row in db.execute(sql, values):
                     rows.append(row)
             except UnicodeDecodeError as error:
-                seq = None if what == "session" else _seq_of_row(db, sql, values, len(rows))
+                seq = None if what not in ("turn", "event") else _seq_of_row(db, sql, values, len(rows))
                 raise DamagedRow(session, what, seq, "its text is not UTF-8") from error
             except apsw.CorruptError as error:
                 raise DamagedRow(session, what, None, str(error)) from error

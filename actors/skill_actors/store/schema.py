@@ -91,7 +91,80 @@ UPDATE session SET
     );
 """
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+# Approvals go with their session, which counts them as it counts its turns. The ledger goes with nothing: entries are
+# only added; `ledger_hold` names those that are reservations still open; `ledger_sum` is what the entries of a key add
+# up to, moved on in the same transaction. AUTOINCREMENT, since what stands open must never be mistaken for another.
+_VERSION_3: Final = """
+ALTER TABLE session ADD COLUMN approvals INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN approvals_sum INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE approval (
+    id TEXT PRIMARY KEY,
+    session TEXT NOT NULL,
+    turn TEXT NOT NULL,
+    call TEXT NOT NULL,
+    owner_uid INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    created TEXT NOT NULL,
+    expires TEXT NOT NULL,
+    updated TEXT NOT NULL,
+    request TEXT NOT NULL,
+    decision TEXT,
+    sum INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX approval_by_session ON approval (session, created);
+CREATE INDEX approval_by_created ON approval (status, created, id);
+
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    hold INTEGER,
+    time TEXT NOT NULL,
+    day TEXT NOT NULL,
+    session TEXT NOT NULL,
+    turn TEXT NOT NULL,
+    owner_uid INTEGER NOT NULL,
+    parents TEXT NOT NULL,
+    agent TEXT,
+    model TEXT,
+    nanousd INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    millis INTEGER NOT NULL,
+    tool_calls INTEGER NOT NULL,
+    priced INTEGER NOT NULL,
+    data TEXT NOT NULL,
+    sum INTEGER NOT NULL
+) STRICT;
+CREATE INDEX ledger_by_day ON ledger (day);
+
+CREATE TABLE ledger_hold (id INTEGER PRIMARY KEY) STRICT;
+
+CREATE TABLE ledger_sum (
+    key TEXT PRIMARY KEY,
+    nanousd INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    millis INTEGER NOT NULL,
+    tool_calls INTEGER NOT NULL,
+    unpriced INTEGER NOT NULL,
+    held_nanousd INTEGER NOT NULL,
+    held_tokens INTEGER NOT NULL,
+    held_millis INTEGER NOT NULL,
+    updated TEXT NOT NULL,
+    sum INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE cap (
+    name TEXT NOT NULL,
+    source TEXT NOT NULL,
+    limits TEXT NOT NULL,
+    by_uid INTEGER NOT NULL,
+    updated TEXT NOT NULL,
+    sum INTEGER NOT NULL,
+    PRIMARY KEY (name, source)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Self, TypeVar, TypeVarTuple
+from typing import Any, Final, Self, TypeVar, TypeVarTuple
 
 import apsw
 import trio
@@ -17,6 +18,8 @@ import trio
 from skill_actors.sessions.events import Event, utc_now
 from skill_actors.store.base import (
     Append,
+    ApprovalPage,
+    ApprovalRecord,
     Journal,
     JournalClosed,
     Page,
@@ -32,6 +35,8 @@ from skill_actors.store.copying import JournalCopy
 from skill_actors.store.durable import sync_directory
 from skill_actors.store.faults import NO_ROOM, Fault, fault_of
 from skill_actors.store.founding import FoundWrite
+from skill_actors.store.ledger.sqlite import SqliteLedger
+from skill_actors.store.ledger.writes import close_lost
 from skill_actors.store.lock import StateLock
 from skill_actors.store.logtail import unread_commits
 from skill_actors.store.quarantine import Damage, Quarantine
@@ -44,6 +49,7 @@ __all__ = ["RESERVE_BYTES", "SqliteJournal"]
 
 RESERVE_BYTES: Final = 8 * 1024 * 1024
 
+_log = logging.getLogger(__name__)
 _READERS: Final = 2
 _SMALLEST_BYTES: Final = 512  # what is smaller holds not even SQLite's header page
 _T = TypeVar("_T")
@@ -85,6 +91,7 @@ class SqliteJournal(Journal):
         committer = Committer(files.db, path, files.reserve, die=die, clock=clock)
         self._writer = Writer(committer, str(path), self._on_writer_end)
         self._writer.start()
+        self.ledger = SqliteLedger(self._write, self._ask)
 
     @classmethod
     async def open(
@@ -248,9 +255,32 @@ class SqliteJournal(Journal):
         _check_limit(limit)
         return await self._read(self._readers.read_events, session, after, through, limit)
 
+    async def get_approval(self, id: str) -> ApprovalRecord | None:
+        return await self._read(self._readers.get_approval, id)
+
+    async def list_approvals(
+        self,
+        *,
+        status: str | None = "pending",
+        session: str | None = None,
+        turn: str | None = None,
+        owner_uid: int | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> ApprovalPage:
+        _check_limit(limit)
+        if cursor is not None:
+            parse_cursor(cursor)
+        columns = {"status": status, "session": session, "turn": turn, "owner_uid": owner_uid}
+        chosen = [(column, value) for column, value in columns.items() if value is not None]
+        return await self._read(self._readers.list_approvals, chosen, limit, cursor)
+
     async def _write(self, write: Write) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()  # who is cancelled already leaves nothing in the queue
         return await self._writer.put(write).wait()
+
+    async def _ask(self, query: Callable[[apsw.Connection], Any]) -> Any:
+        return await self._read(self._readers.ask, query)
 
     async def _read(self, query: Callable[[*_A], _T], *args: *_A) -> _T:
         if self._closing:
@@ -294,6 +324,7 @@ def _open_files(path: Path, take_lock: bool, reserve_bytes: int, vfs: str | None
         quarantine = Quarantine(path.with_name("quarantine"), clock)
         _look_at_log(db, path, quarantine)
         reserve.fill()
+        _close_lost_holds(db, path, clock())
         readers = Readers(path, _READERS, vfs, quarantine)
         undo.pop_all()
         return _Files(db, readers, reserve, lock, quarantine)
@@ -332,6 +363,19 @@ def _look_at_log(db: apsw.Connection, path: Path, quarantine: Quarantine) -> Non
     unread = unread_commits(log, max(frames, 0))
     if unread:
         quarantine.keep_log(log, frames, unread)
+
+
+def _close_lost_holds(db: apsw.Connection, path: Path, now: str) -> None:
+    """What an earlier process had reserved and did not settle is charged in full: it may have been used in full."""
+    try:
+        with db:
+            lost = close_lost(db, now)
+    except apsw.Error as error:
+        # They stay open, and so are counted by every cap as well.
+        _log.error("journal %s: reservations of an earlier process stay open: %s", path, error)
+        return
+    if lost:
+        _log.warning("journal %s: %d reservations of an earlier process are charged in full", path, lost)
 
 
 def _make_file(path: Path) -> None:

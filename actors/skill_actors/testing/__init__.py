@@ -15,6 +15,12 @@ server has the Skills and Files endpoints:
     Reply([CodeExecution("python make.py", files={"report.xlsx": data}), Text("Here it is.")])
     api.hosted.files.files, api.hosted.skills.custom(), api.hosted.expire()
 
+Tokens, the prompt cache, context editing, compaction and the model's window are simulated as the API documents them,
+and what was generated is on a bill:
+
+    Meter(now=clock, facts=lambda model: ModelFacts(context_tokens=50_000, ...))
+    api.bill, api.billed_nanousd, api.meter.cache
+
 `skill_actors.testing.backends` measures whether a backend does what it claims.
 
 `serve_in_thread(FakeMessagesApi(...))` serves programs under test that are processes of their own, and
@@ -24,10 +30,13 @@ server has the Skills and Files endpoints:
 from skill_actors.testing.api_server import FakeMessagesApi, RecordedRequest, open_fake_api, serve_in_thread
 from skill_actors.testing.hosted import FakeContainer, FakeHosted
 from skill_actors.testing.load_reply import default_reply
+from skill_actors.testing.metering import BillEntry, Meter
+from skill_actors.testing.prompt_cache import PromptCache
 from skill_actors.testing.replies import (
     Answer,
     CodeEdit,
     CodeExecution,
+    Compaction,
     Cut,
     Failure,
     Garbage,
@@ -52,8 +61,10 @@ from skill_actors.testing.scripted import ScriptedModel
 
 __all__ = [
     "Answer",
+    "BillEntry",
     "CodeEdit",
     "CodeExecution",
+    "Compaction",
     "Cut",
     "Failure",
     "FakeContainer",
@@ -62,7 +73,9 @@ __all__ = [
     "Garbage",
     "HangUp",
     "HttpError",
+    "Meter",
     "Part",
+    "PromptCache",
     "RecordedRequest",
     "RedactedThinking",
     "Reply",

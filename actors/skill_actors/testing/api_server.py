@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, assert_never
@@ -23,6 +23,7 @@ from skill_actors.testing.connection import Connection, ConnectionOver
 from skill_actors.testing.hosted import FakeHosted
 from skill_actors.testing.load_reply import default_reply
 from skill_actors.testing.message_events import Event, Fail, Hold, Sleep, error_body, message_of, steps
+from skill_actors.testing.metering import BillEntry, Meter
 from skill_actors.testing.replies import (
     Answer,
     Cut,
@@ -41,7 +42,10 @@ from skill_actors.testing.wire import Call, Refusal, Sent, parse_form
 __all__ = ["FakeMessagesApi", "RecordedRequest", "open_fake_api", "serve_in_thread"]
 
 _MAX_BODY_BYTES: Final = 32_000_000
+_MESSAGES: Final = "/v1/messages"
+_COUNT: Final = "/v1/messages/count_tokens"
 _HOSTED: Final = ("/v1/skills", "/v1/files")
+_NOT_COUNTED: Final = frozenset({"max_tokens", "stream", "container", "metadata", "stop_sequences", "service_tier"})
 _SECRET_HEADERS: Final = frozenset({"authorization", "x-api-key"})
 _TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request_error",
@@ -92,6 +96,7 @@ class FakeMessagesApi:
         respond: asked when no answer is queued.
         api_keys: keys that are accepted; None for any.
         hosted: containers, skills and files; new and empty by default.
+        meter: counts tokens, simulates the prompt cache and has the bill; a new one by default.
 
     """
 
@@ -102,8 +107,10 @@ class FakeMessagesApi:
         respond: Respond = default_reply,
         api_keys: Collection[str] | None = None,
         hosted: FakeHosted | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.hosted = hosted or FakeHosted()
+        self.meter = meter or Meter()
         self.requests: list[RecordedRequest] = []
         self.port = 0
         self._answers = deque(answers)
@@ -117,6 +124,16 @@ class FakeMessagesApi:
     def base_url(self) -> str:
         """For `base_url` of a client; valid once it is served."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def bill(self) -> Sequence[BillEntry]:
+        """What was billed so far: every answer that was generated, also those whose client was gone."""
+        return self.meter.bill
+
+    @property
+    def billed_nanousd(self) -> int:
+        """The sum of the bill, in billionths of a dollar."""
+        return self.meter.billed_nanousd
 
     def enqueue(self, *answers: Answer) -> None:
         """Append answers to the queue; from any thread."""
@@ -186,7 +203,7 @@ class FakeMessagesApi:
 
     def _refusal(self, record: RecordedRequest, key: str | None, body_bytes: int) -> HttpError | None:
         path = record.path.partition("?")[0]
-        is_message = path == "/v1/messages"
+        is_message = path in (_MESSAGES, _COUNT)
         if not is_message and not path.startswith(_HOSTED):
             return HttpError(404, message=f"no such path: {record.path}")
         if is_message and record.method != "POST":
@@ -202,29 +219,47 @@ class FakeMessagesApi:
     def _message_refusal(self, record: RecordedRequest) -> HttpError | None:
         if record.body is None:
             return HttpError(400, message="The request body is not valid JSON")
-        problem = check_request(record.body, self.hosted.paused, version=record.headers["anthropic-version"])
-        return HttpError(400, message=problem) if problem else self.hosted.refusal(record.body)
+        body = record.body
+        if _is_count(record) and isinstance(body, dict):
+            if odd := sorted(_NOT_COUNTED & body.keys()):
+                return HttpError(400, message=f"{odd[0]}: Extra inputs are not permitted")
+            body = {**body, "max_tokens": 1}
+        problem = check_request(body, self.hosted.paused, version=record.headers["anthropic-version"])
+        if problem:
+            return HttpError(400, message=problem)
+        if refusal := None if _is_count(record) else self.hosted.refusal(body):
+            return refusal
+        betas = [beta.strip() for beta in record.headers.get("anthropic-beta", "").split(",")]
+        problem = self.meter.refusal(body, betas)
+        return HttpError(400, message=problem) if problem else None
 
     def _answer(self, record: RecordedRequest, content: bytes) -> Answer | Sent:
         interruption = next((each for each in self._interruptions if each.meets(record)), None)
         if interruption is not None:
             self._interruptions.remove(interruption)
             if interruption.after:
-                self._effect(record, content)
+                self._effect(record, content, billed=isinstance(interruption.answer, HangUp))
             return interruption.answer
         return self._effect(record, content)
 
-    def _effect(self, record: RecordedRequest, content: bytes) -> Answer | Sent:
+    def _effect(self, record: RecordedRequest, content: bytes, *, billed: bool = True) -> Answer | Sent:
         if record.path.startswith(_HOSTED):
             return self._endpoint(record, content)
-        answer = self._answers.popleft() if self._answers else self._respond(record.body)
+        if _is_count(record):
+            return Sent(body=self.meter.count(record.body))
+        answer = Reply() if self.meter.pauses(record.body) else self._next(record.body)
         if not isinstance(answer, Reply):
             return answer
-        played = self.hosted.play(answer, record.body)
+        played = self.meter.metered(self.hosted.play(answer, record.body), record.body)
+        if billed:  # an error of the API costs nothing, whatever had happened before it
+            self.meter.charge(played, record.body, f"req_fake_{len(self.requests):06}")
         if played.stop_reason == "pause_turn":
             message = message_of(played, record.body)
             self.hosted.remember(message["content"], record.body, (message["container"] or {}).get("id"))
         return played
+
+    def _next(self, body: Mapping[str, Any]) -> Answer:
+        return self._answers.popleft() if self._answers else self._respond(body)
 
     def _endpoint(self, record: RecordedRequest, content: bytes) -> HttpError | Sent:
         call = Call.of(record.method, record.path, record.headers, content)
@@ -307,6 +342,10 @@ def _sse(event: Event) -> str:
     return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
 
 
+def _is_count(record: RecordedRequest) -> bool:
+    return record.path.partition("?")[0] == _COUNT
+
+
 def _record(head: h11.Request, content: bytes) -> tuple[RecordedRequest, str | None]:
     """What is kept of a request, and its key, which is not."""
     headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
@@ -346,9 +385,10 @@ async def open_fake_api(
     respond: Respond = default_reply,
     api_keys: Collection[str] | None = None,
     hosted: FakeHosted | None = None,
+    meter: Meter | None = None,
 ) -> AsyncIterator[FakeMessagesApi]:
     """Serve a fake API while the block runs, in the same loop."""
-    api = FakeMessagesApi(answers, respond=respond, api_keys=api_keys, hosted=hosted)
+    api = FakeMessagesApi(answers, respond=respond, api_keys=api_keys, hosted=hosted, meter=meter)
     async with trio.open_nursery() as nursery:
         await nursery.start(api.serve)
         yield api

@@ -17,6 +17,7 @@ from skill_actors.models.base import Block, Usage
 from skill_actors.testing.replies import (
     CodeEdit,
     CodeExecution,
+    Compaction,
     Failure,
     Part,
     RedactedThinking,
@@ -28,8 +29,21 @@ from skill_actors.testing.replies import (
     Waitable,
     Whole,
 )
+from skill_actors.testing.tokens import block_tokens
 
-__all__ = ["Event", "Fail", "Hold", "Sleep", "Step", "error_body", "message_of", "sign", "steps"]
+__all__ = [
+    "Event",
+    "Fail",
+    "Hold",
+    "Sleep",
+    "Step",
+    "blocks_of",
+    "error_body",
+    "message_of",
+    "reported_usage",
+    "sign",
+    "steps",
+]
 
 Event = dict[str, Any]
 
@@ -40,6 +54,9 @@ _STREAMED = {
     "signature": ("signature_delta", "signature"),
     "input": ("input_json_delta", "partial_json"),
 }
+
+
+_ID_CHARS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +108,14 @@ def message_of(reply: Reply, request: Mapping[str, Any]) -> Event:
         "stop_reason": _stop_reason(reply),
         "stop_details": reply.stop_details,
         "container": _container(reply),
-        "usage": _usage(_counted(reply, request, content)),
+        "usage": {**reported_usage(_counted(reply, content)), **_iterations(reply)},
+        **_management(reply),
     }
+
+
+def blocks_of(reply: Reply) -> list[Block]:
+    """The finished blocks of an answer but for their ids, which come from the request."""
+    return [_block(part, "0" * _ID_CHARS) for part in reply.blocks]
 
 
 def error_body(kind: str, message: str) -> Event:
@@ -107,8 +130,8 @@ def sign(thinking: str) -> str:
 
 def _events(reply: Reply, request: Mapping[str, Any]) -> Iterator[Event]:
     content, seed = _content(reply, request)
-    usage = _counted(reply, request, content)
-    start = {**_empty_message(reply, request, seed), "usage": _usage(usage, output_tokens=1)}
+    usage = _counted(reply, content)
+    start = {**_empty_message(reply, request, seed), "usage": reported_usage(usage, output_tokens=1)}
     yield {"type": "message_start", "message": start}
     for index, (part, block) in enumerate(zip(reply.blocks, content, strict=True)):
         yield from _block_events(index, part, block, reply.chunk_chars)
@@ -117,13 +140,16 @@ def _events(reply: Reply, request: Mapping[str, Any]) -> Iterator[Event]:
         delta["stop_details"] = dict(reply.stop_details)
     if reply.container is not None:
         delta["container"] = _container(reply)
-    cumulative = _usage(usage)
+    cumulative = {**reported_usage(usage), **_iterations(reply)}
     del cumulative["cache_creation"], cumulative["service_tier"]
-    yield {"type": "message_delta", "delta": delta, "usage": cumulative}
+    yield {"type": "message_delta", "delta": delta, "usage": cumulative, **_management(reply)}
     yield {"type": "message_stop"}
 
 
 def _block_events(index: int, part: Part, block: Block, chunk_chars: int) -> Iterator[Event]:
+    if isinstance(part, Compaction):
+        yield from _summary_events(index, block)
+        return
     streamed = () if isinstance(part, Whole | RedactedThinking) else [name for name in _STREAMED if name in block]
     empty = {name: {} if name == "input" else "" for name in streamed}
     yield {"type": "content_block_start", "index": index, "content_block": {**block, **empty}}
@@ -133,6 +159,14 @@ def _block_events(index: int, part: Part, block: Block, chunk_chars: int) -> Ite
         kind, field = _STREAMED[name]
         for chunk in _chunks(name, part, block, chunk_chars):
             yield {"type": "content_block_delta", "index": index, "delta": {"type": kind, field: chunk}}
+    yield {"type": "content_block_stop", "index": index}
+
+
+def _summary_events(index: int, block: Block) -> Iterator[Event]:
+    """A summary comes in one piece, however long it is."""
+    yield {"type": "content_block_start", "index": index, "content_block": {"type": "compaction", "content": None}}
+    delta = {"type": "compaction_delta", "content": block["content"], "encrypted_content": None}
+    yield {"type": "content_block_delta", "index": index, "delta": delta}
     yield {"type": "content_block_stop", "index": index}
 
 
@@ -153,7 +187,7 @@ def _cut(text: str, chunk_chars: int) -> list[str]:
 def _content(reply: Reply, request: Mapping[str, Any]) -> tuple[list[Block], str]:
     """The finished blocks, and a seed for ids: the same request gets the same ids, another one others."""
     seed = hashlib.sha256(json.dumps([request.get("messages"), repr(reply.blocks)]).encode()).hexdigest()
-    return [_block(part, f"{seed[:18]}{index:02}") for index, part in enumerate(reply.blocks)], seed
+    return [_block(part, f"{seed[: _ID_CHARS - 2]}{index:02}") for index, part in enumerate(reply.blocks)], seed
 
 
 def _block(part: Part, id: str) -> Block:
@@ -172,6 +206,8 @@ def _block(part: Part, id: str) -> Block:
             return {"type": "server_tool_use", **fields}
         case Whole(block):
             return dict(block)
+        case Compaction(summary):
+            return {"type": "compaction", "content": summary}
         case CodeExecution() | CodeEdit():
             raise TypeError(f"{type(part).__name__} is played by the hosted side before events are made of it")
         case _:
@@ -202,14 +238,21 @@ def _container(reply: Reply) -> Event | None:
     return {"id": reply.container, "expires_at": "2099-01-01T00:00:00Z"} if reply.container else None
 
 
-def _counted(reply: Reply, request: Mapping[str, Any], content: Sequence[Block]) -> Usage:
-    if reply.usage is not None:
-        return reply.usage
-    asked = json.dumps([request.get("system"), request.get("messages"), request.get("tools")])
-    return Usage(input_tokens=len(asked.split()), output_tokens=1 + len(json.dumps(content).split()))
+def _counted(reply: Reply, content: Sequence[Block]) -> Usage:
+    """The usage that the reply has, by itself or from the meter; without either only what it says is counted."""
+    return reply.usage or Usage(output_tokens=sum(block_tokens(block) for block in content))
 
 
-def _usage(usage: Usage, *, output_tokens: int | None = None) -> Event:
+def _iterations(reply: Reply) -> Event:
+    return {"iterations": [dict(each) for each in reply.iterations]} if reply.iterations else {}
+
+
+def _management(reply: Reply) -> Event:
+    return {} if reply.context_management is None else {"context_management": dict(reply.context_management)}
+
+
+def reported_usage(usage: Usage, *, output_tokens: int | None = None) -> Event:
+    """Usage in the API's words. `output_tokens`: those of the moment; what tools of the server did comes at the end."""
     reported: Event = {
         "input_tokens": usage.input_tokens,
         "cache_creation_input_tokens": usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
@@ -219,8 +262,12 @@ def _usage(usage: Usage, *, output_tokens: int | None = None) -> Event:
             "ephemeral_1h_input_tokens": usage.cache_write_1h_tokens,
         },
         "output_tokens": usage.output_tokens if output_tokens is None else output_tokens,
-        "service_tier": "standard",
+        "service_tier": usage.service_tier or "standard",
     }
-    if usage.web_search_requests and output_tokens is None:
-        reported["server_tool_use"] = {"web_search_requests": usage.web_search_requests}
+    reported |= {name: word for name in ("inference_geo", "speed") if (word := getattr(usage, name))}
+    on_server = {"web_search_requests": usage.web_search_requests}
+    if usage.code_execution_requests:
+        on_server["code_execution_requests"] = usage.code_execution_requests
+    if any(on_server.values()) and output_tokens is None:
+        reported["server_tool_use"] = on_server
     return reported

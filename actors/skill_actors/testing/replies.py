@@ -18,6 +18,7 @@ __all__ = [
     "Answer",
     "CodeEdit",
     "CodeExecution",
+    "Compaction",
     "Cut",
     "Failure",
     "Garbage",
@@ -89,6 +90,13 @@ class Whole:
     block: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """The summary that the API puts in place of all that was said before; None where none could be made."""
+
+    content: str | None
+
+
 Half = Literal["call", "result"]
 
 
@@ -145,7 +153,7 @@ class CodeEdit:
                 return {"type": kind, "lines": self.text.splitlines()}
 
 
-Part = Text | Thinking | RedactedThinking | ToolUse | ServerToolUse | Whole | CodeExecution | CodeEdit
+Part = Text | Thinking | RedactedThinking | ToolUse | ServerToolUse | Whole | Compaction | CodeExecution | CodeEdit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +198,9 @@ class Reply:
     Args:
         blocks: what it says, in order.
         stop_reason: None means tool_use if the last block is a ToolUse, else end_turn.
-        usage: None means counted from the words of the request and the answer.
+        usage: None means counted by the meter, which then also keeps the answer within its limits; see `metering`.
+        iterations: the samplings that the answer took, in the API's words, where there were several.
+        context_management: what the API did about the context, in its words.
         container: id of the one it ran in, or its whole description; None where `CodeExecution` makes one.
         delay_s: wait before each delta; `first_delay_s`: wait before the first event.
         chunk_chars: length of a delta; odd, so that chunks end in the middle of words and escapes.
@@ -205,6 +215,8 @@ class Reply:
     stop_reason: str | None = None
     stop_details: Mapping[str, Any] | None = None
     usage: Usage | None = None
+    iterations: Sequence[Mapping[str, Any]] = ()
+    context_management: Mapping[str, Any] | None = None
     model: str | None = None
     container: str | Mapping[str, Any] | None = None
     delay_s: float = 0.0
@@ -245,6 +257,7 @@ _PARTS: Mapping[str, type[Any]] = {
     "tool_use": ToolUse,
     "server_tool_use": ServerToolUse,
     "whole": Whole,
+    "compaction": Compaction,
     "code_execution": CodeExecution,
     "code_edit": CodeEdit,
 }

@@ -18,6 +18,7 @@ _OLD_VERSION: Final = "2023-06-01"
 _VERSIONS: Final = (_OLD_VERSION, "2026-10-21")
 _MAX_SKILLS: Final = 20
 _MAX_BREAKPOINTS: Final = 4
+_MARKS: Final = (("ephemeral", "5m"), ("ephemeral", "1h"))
 _MAX_OUTPUT_TOKENS: Final = 128_000
 _NO_FORCED_TOOL: Final = ("claude-fable-5-1", "claude-opus-5-5")
 _ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
@@ -30,6 +31,7 @@ _FIELDS: Final = frozenset(
     | {"mcp_servers", "context_management", "diagnostics"}
 )
 _OUTPUT_FIELDS: Final = frozenset({"effort", "format", "task_budget"})
+_EFFORTS: Final = ("low", "medium", "high", "xhigh", "max", None)
 _OLD_FIELDS: Final = frozenset({"temperature", "top_p", "top_k"})  # gone with the version of October 2026
 # kind of block -> fields it must have, fields it may have besides; kinds of server tools are not looked into
 _BLOCKS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
@@ -42,7 +44,10 @@ _BLOCKS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
     "tool_result": (frozenset({"tool_use_id"}), frozenset({"content", "is_error", "cache_control"})),
     "server_tool_use": (frozenset({"id", "name", "input"}), frozenset({"cache_control", "caller"})),
     "container_upload": (frozenset({"file_id"}), frozenset({"cache_control"})),
-    "compaction": (frozenset({"content"}), frozenset({"cache_control"})),
+    "compaction": (
+        frozenset({"content"}),
+        frozenset({"cache_control", "encrypted_content", "signature", "tool_changes"}),
+    ),
 }
 _USER_KINDS: Final = frozenset({"text", "image", "document", "tool_result", "container_upload"})
 _NOT_ASSISTANT: Final = frozenset({"image", "document", "tool_result", "container_upload"})
@@ -122,6 +127,8 @@ def _output_config(config: object) -> Iterator[str]:
         return
     for field in sorted(config.keys() - _OUTPUT_FIELDS):
         yield f"output_config.{field}: Extra inputs are not permitted"
+    if config.get("effort") not in _EFFORTS:
+        yield f"output_config.effort: Input should be one of {', '.join(filter(None, _EFFORTS))}"
     form = config.get("format")
     if form is None:
         return
@@ -288,6 +295,12 @@ def _content_of(where: str, kind: str, block: Mapping[str, Any]) -> Iterator[str
                 yield f"{where}.{kind}.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
         case "tool_result":
             yield from _result(where, block)
+        case "compaction" if block["content"] is not None and not _is_text(block["content"]):
+            yield f"{where}.compaction.content: Input should be a valid string of at least 1 character, or null"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def _result(where: str, block: Mapping[str, Any]) -> Iterator[str]:
@@ -303,12 +316,13 @@ def _result(where: str, block: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _order(messages: Sequence[Mapping[str, Any]], paused: Collection[str]) -> Iterator[str]:
-    if messages[0]["role"] != "user":
+    if messages[0]["role"] != "user" and not _begins_with_summary(messages[0]):
         yield "messages: first message must use the `user` role"
     for number in range(1, len(messages)):
         if messages[number]["role"] == messages[number - 1]["role"]:
             yield f"messages.{number}: roles must alternate between `user` and `assistant`"
-    if messages[-1]["role"] == "assistant" and not _is_paused(messages[-1], paused):
+    goes_on = _is_paused(messages[-1], paused) or _ends_with_summary(messages[-1])
+    if messages[-1]["role"] == "assistant" and not goes_on:
         yield ("This model does not support assistant message prefill. The conversation must end with a user message.")
 
 
@@ -318,6 +332,16 @@ def _last_blocks(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         last = "text" if isinstance(content, str) else content[-1]["type"]
         if message["role"] == "assistant" and last in ("thinking", "redacted_thinking"):
             yield f"messages.{number}: The final block in an assistant message cannot be `thinking`."
+
+
+def _begins_with_summary(message: Mapping[str, Any]) -> bool:
+    """Whether the messages that it replaced may be left out."""
+    return bool(_listed(message["content"])) and message["content"][0]["type"] == "compaction"
+
+
+def _ends_with_summary(message: Mapping[str, Any]) -> bool:
+    """Whether the answer was one that paused after it."""
+    return bool(_listed(message["content"])) and message["content"][-1]["type"] == "compaction"
 
 
 def _is_paused(message: Mapping[str, Any], paused: Collection[str]) -> bool:
@@ -377,12 +401,21 @@ def _programmatic(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _breakpoints(body: Mapping[str, Any]) -> Iterator[str]:
-    blocks = [*_listed(body.get("system")), *body.get("tools", [])]
+    blocks = [*body.get("tools", []), *_listed(body.get("system"))]
     for message in body["messages"]:
         blocks += _listed(message["content"])
-    marked = sum(bool(block.get("cache_control")) for block in blocks) + bool(body.get("cache_control"))
+    marks = [block["cache_control"] for block in blocks if block.get("cache_control")]
+    marked = len(marks) + bool(body.get("cache_control"))
     if marked > _MAX_BREAKPOINTS:
         yield f"A maximum of {_MAX_BREAKPOINTS} blocks with cache_control may be provided. Found {marked}."
+    for mark in [*marks, *filter(None, [body.get("cache_control")])]:
+        if not isinstance(mark, Mapping) or (mark.get("type"), mark.get("ttl", "5m")) not in _MARKS:
+            yield "cache_control: Input should be of type `ephemeral` with a ttl of `5m` or `1h`"
+    if any(tool.get("cache_control") and tool.get("defer_loading") for tool in body.get("tools", [])):
+        yield "tools: a tool with `defer_loading` cannot have `cache_control`"
+    lifetimes = [mark.get("ttl", "5m") for mark in marks]
+    if lifetimes != sorted(lifetimes):
+        yield "cache_control: a block with ttl `1h` must not come after a block with ttl `5m`"
 
 
 def _listed(content: object) -> list[Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, assert_never
 
@@ -12,9 +12,10 @@ import trio
 from skill_actors.models.assembly import MessageAssembly
 from skill_actors.models.base import ModelEvent, ModelRequest
 from skill_actors.models.failures import api_failure, connection_failure, protocol_failure, stall_failure
-from skill_actors.models.request import request_body
+from skill_actors.models.request import count_body, request_body
 from skill_actors.testing.hosted import FakeHosted
 from skill_actors.testing.message_events import Fail, Hold, Sleep, error_body, message_of, steps
+from skill_actors.testing.metering import Meter
 from skill_actors.testing.replies import Answer, Cut, Failure, Garbage, HangUp, HttpError, Reply, Stall, StreamError
 from skill_actors.testing.request_check import check_request
 
@@ -31,9 +32,11 @@ class ScriptedModel:
         answers: given in order.
         respond: asked with the request's JSON when no answer is queued; None means that this is an error.
         stall_timeout_s: after it a Stall becomes a time-out.
+        meter: a new one by default.
 
     Attributes:
         hosted: containers, skills and files, as the fake API has them.
+        meter: counts tokens, as the fake API does, and has the bill.
         requests: all requests so far.
         running: streams that are open now.
 
@@ -45,8 +48,10 @@ class ScriptedModel:
         *,
         respond: Callable[[Mapping[str, Any]], Answer] | None = None,
         stall_timeout_s: float = 120.0,
+        meter: Meter | None = None,
     ) -> None:
         self.hosted = FakeHosted()
+        self.meter = meter or Meter()
         self.requests: list[ModelRequest] = []
         self.running = 0
         self._answers = deque(answers)
@@ -72,10 +77,7 @@ class ScriptedModel:
         """
         self.requests.append(request)
         body = request_body(request)
-        if problem := check_request(body, self.hosted.paused):
-            raise api_failure(400, {}, error_body("invalid_request_error", problem))
-        if refusal := self.hosted.refusal(body):
-            raise _http_failure(refusal)
+        self._check(body, request.betas)
         answer = self._next(body)
         self.running += 1
         try:
@@ -94,11 +96,33 @@ class ScriptedModel:
         finally:
             self.running -= 1
 
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """Count, as the fake API does. Takes no answer out of the script.
+
+        Raises:
+            ModelError: for a request that the API would refuse.
+
+        """
+        await trio.lowlevel.checkpoint()
+        body = count_body(request)
+        self._check({**body, "max_tokens": 1}, request.betas)
+        return int(self.meter.count(body)["input_tokens"])
+
     async def aclose(self) -> None:
         """Nothing is held open."""
 
+    def _check(self, body: Mapping[str, Any], betas: Sequence[str]) -> None:
+        if problem := check_request(body, self.hosted.paused):
+            raise api_failure(400, {}, error_body("invalid_request_error", problem))
+        if refusal := self.hosted.refusal(body):
+            raise _http_failure(refusal)
+        if problem := self.meter.refusal(body, betas):
+            raise api_failure(400, {}, error_body("invalid_request_error", problem))
+
     def _next(self, body: Mapping[str, Any]) -> Answer:
-        if self._answers:
+        if self.meter.pauses(body):
+            answer: Answer = Reply()
+        elif self._answers:
             answer = self._answers.popleft()
         elif self._respond is not None:
             answer = self._respond(body)
@@ -106,7 +130,8 @@ class ScriptedModel:
             raise LookupError(f"the script has no answer to request {len(self.requests)}")
         if not isinstance(answer, Reply):
             return answer
-        played = self.hosted.play(answer, body)
+        played = self.meter.metered(self.hosted.play(answer, body), body)
+        self.meter.charge(played, body, f"req_scripted_{len(self.requests):06}")
         if played.stop_reason == "pause_turn":
             message = message_of(played, body)
             self.hosted.remember(message["content"], body, (message["container"] or {}).get("id"))

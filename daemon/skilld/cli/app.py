@@ -8,26 +8,35 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from skill_actors import __version__
 from skilld.cli.failure import EXIT, Failure
+from skilld.cli.summaries import SUMMARIES
 from skilld.client import Client, SkilldError
 from skilld.client.errors import NotAName
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["App", "LazyGroup", "skillctl"]
 
 _COMMANDS: Final[Mapping[str, str]] = {
+    "approvals": "approvals",
+    "approve": "approvals",
     "attach": "follow",
     "backends": "backends",
     "backup": "backup",
+    "budget": "budget",
     "cancel": "turns",
     "chat": "chat",
+    "compact": "compact",
     "completion": "completion",
     "config": "config",
     "debug": "debug",
+    "deny": "approvals",
     "docker": "docker",
     "doctor": "doctor",
     "export": "lineage",
@@ -39,16 +48,21 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "logs": "logs",
     "man": "man",
     "metrics": "status",
+    "pause": "steer",
+    "policy": "policy",
     "rename": "lineage",
     "reset": "lineage",
     "restore": "backup",
+    "resume": "steer",
     "rm": "sessions",
     "send": "send",
     "sessions": "sessions",
     "show": "follow",
     "skills": "skills",
     "status": "status",
+    "steer": "steer",
     "uninstall": "install",
+    "usage": "usage",
     "wait": "turns",
 }
 
@@ -68,10 +82,17 @@ class App:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are named beforehand and imported on demand."""
+    """A group whose commands are named beforehand and imported on demand.
+
+    Args:
+        modules: of its commands, by their names.
+        summaries: what each does, for a list of them that imports none; those that are not here are imported for it.
+
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._modules: Mapping[str, str] = kwargs.pop("modules")
+        self._summaries: Mapping[str, str] = kwargs.pop("summaries", {})
         super().__init__(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -85,6 +106,30 @@ class LazyGroup(click.Group):
         if not isinstance(found, click.Command):
             raise TypeError(f"skilld.cli.commands.{module}.{cmd_name}_command is no command")
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        outlines = self._outlines(ctx, "")
+        width = formatter.width - 6 - max(len(name) for name, _ in outlines)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, outline.get_short_help_str(width)) for name, outline in outlines])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        named = [
+            CompletionItem(name, help=found.get_short_help_str()) for name, found in self._outlines(ctx, incomplete)
+        ]
+        return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def _outlines(self, ctx: click.Context, beginning: str) -> Sequence[tuple[str, click.Command]]:
+        """Commands whose names begin so, each as far as a list of them needs it."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(beginning)]
+        return [(name, outline) for name in names if (outline := self._outline(ctx, name)) is not None]
+
+    def _outline(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in self._summaries:
+            return click.Command(name, help=self._summaries[name])
+        return self.get_command(ctx, name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -136,6 +181,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 @click.group(
     cls=LazyGroup,
     modules=_COMMANDS,
+    summaries=SUMMARIES,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 waiting for approval, 4 daemon unreachable, "
     "5 refused by budget or policy, 124 timed out, 130 cancelled.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from skilld.cli.inert import inert
 from skilld.cli.output import Console
 from skilld.client import Event
 
@@ -41,6 +42,8 @@ class Narrator:
                 self._messages[event.turn or ""] = _message(data)
             case "turn.started":
                 self._begin(event)
+            case "turn.steered":
+                self._steered(data)
             case "model.delta" if data.get("kind", "text") == "text":
                 self._write(str(data.get("text", "")))
             case "model.message":
@@ -54,10 +57,16 @@ class Narrator:
                 self._tool_finished(data)
             case "skill.changed":
                 self._console.note(f"[the skill {data.get('name')} was changed since it was loaded here]")
+            case "session.paused":
+                self._console.note("[paused, until 'skillctl resume']")
+            case "session.resumed":
+                self._console.note("[resumed]")
             case "session.restarted":
                 self._console.note("[the daemon was restarted]")
             case "session.container_lost":
                 self._console.note("[the container of hosted execution is gone; a new one is used]")
+            case "session.compacted":
+                self._console.note(_compacted(data))
             case "session.forked":
                 self._console.note(f"[forked from {data.get('session')} at {data.get('seq')}]")
             case "session.imported":
@@ -65,7 +74,9 @@ class Narrator:
             case "session.reset":
                 self._console.note("[begun anew: the model sees nothing of what is above]")
             case "approval.requested":
-                self._console.warn(f"waiting for approval {data.get('id', '')}")
+                self._console.warn(inert(f"[needs an approval] {data.get('shown', '')}"))
+            case "approval.resolved":
+                self._console.note(_resolved(data))
             case _ if event.is_ending:
                 self._end(event)
 
@@ -75,6 +86,15 @@ class Narrator:
         if self._with_messages:
             self._console.end_line()
             self._console.answer(f"> {text}".replace("\n", "\n> ") + "\n")
+
+    def _steered(self, data: Mapping[str, Any]) -> None:
+        """What else the user has said to the turn: a transcript has it in full."""
+        text = _message(data)
+        if self._with_messages:
+            self._console.end_line()
+            self._console.answer(f"> {text}".replace("\n", "\n> ") + "\n")
+        else:
+            self._console.note(f"[the turn was told: {text}]")
 
     def _write(self, text: str) -> None:
         self._message += text
@@ -152,9 +172,29 @@ def cost_text(cost_usd: float | None) -> str:
     return f"${cost_usd:.2f}" if cost_usd == 0 or cost_usd >= 0.01 else f"${cost_usd:.4f}"
 
 
+def _resolved(data: Mapping[str, Any]) -> str:
+    """What became of an approval, and by whom."""
+    told = str(data.get("status", "resolved")) + (", edited," if data.get("edited") else "")
+    if data.get("scope") == "session":
+        told += " for the session"
+    if data.get("by_uid") is not None:
+        told += f" by uid {data['by_uid']}"
+    reason = f": {inert(str(data['reason']))}" if data.get("reason") else ""
+    return f"[{told}{reason}]"
+
+
+def _compacted(data: Mapping[str, Any]) -> str:
+    """What became of making the conversation shorter."""
+    if not data.get("summary"):
+        return inert(f"[not compacted: {data.get('why_not') or 'no reason given'}]")
+    before, after = data.get("tokens_before"), data.get("tokens_after")
+    sizes = f": about {before:,} tokens are {after:,} now" if isinstance(before, int) and isinstance(after, int) else ""
+    return f"[compacted: the model reads a summary of what is above{sizes}]"
+
+
 def _message(data: Mapping[str, Any]) -> str:
     names = [str(file.get("name")) for file in data.get("files", ()) if isinstance(file, dict)]
-    text = str(data.get("text", ""))
+    text = "[compact]" if data.get("compact") else str(data.get("text", ""))
     return f"{text} [files: {', '.join(names)}]" if names else text
 
 

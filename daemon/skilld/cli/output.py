@@ -27,7 +27,9 @@ __all__ = [
     "wants_style",
 ]
 
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# The latter turn the direction of what stands around them, and end lines.
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNSEEN: Final = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _WIDEST_LINE: Final = 200
 
 
@@ -39,7 +41,7 @@ def prepare_streams() -> None:
 
 
 def clean(text: str) -> str:
-    """The text without C0 and C1 control characters other than newline and tab."""
+    """The text without control characters other than newline and tab, and without overrides of its direction."""
     return _CONTROL.sub("", text)
 
 
@@ -101,10 +103,14 @@ def wants_style(stream: TextIO) -> bool:
 
 
 def print_json(value: object) -> None:
-    """Write one JSON document to stdout: indented on a terminal, one line elsewhere."""
+    """Write one JSON document to stdout: indented and inert on a terminal, one line elsewhere. It means the same."""
     terminal = is_terminal(sys.stdout)
     text = json.dumps(value, ensure_ascii=False, indent=2 if terminal else None)
-    print(clean(text) if terminal else text, flush=True)
+    print(_UNSEEN.sub(_json_escape, text) if terminal else text, flush=True)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:

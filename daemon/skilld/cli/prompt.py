@@ -65,6 +65,11 @@ class Prompt:
                 readline.set_history_length(_MAX_REMEMBERED)
                 readline.write_history_file(self._history)
 
+    @property
+    def is_edited(self) -> bool:
+        """Whether a person types at a terminal."""
+        return self._edited
+
     def ask(self) -> str:
         """The next message, which may be blank.
 

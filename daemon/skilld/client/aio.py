@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import trio
 
@@ -87,6 +87,28 @@ class AsyncClient:
     async def backends(self) -> list[Json]:
         """The backends that sessions may name: what each claims, and whether it would run something now."""
         return list((await self._do(wire.get("/v1/backends")))["items"])
+
+    async def usage(
+        self,
+        *,
+        by: Literal["session", "user", "model", "day"] = "day",
+        since: str | None = None,
+        until: str | None = None,
+    ) -> Json:
+        """What was spent; see `Client.usage`."""
+        return await self._do(wire.usage(by, since, until))
+
+    async def budgets(self, name: str | None = None) -> list[Json]:
+        """The caps in force that bind one, or the one of this name; see `Client.budgets`."""
+        return list((await self._do(wire.budgets(name)))["items"])
+
+    async def set_budget(self, name: str, **limits: float | None) -> Json:
+        """Set usd, tokens, seconds or tool_calls of a cap; see `Client.set_budget`."""
+        return await self._do(wire.set_budget(name, limits))
+
+    async def unset_budget(self, name: str) -> None:
+        """Take away a cap that was set."""
+        await self._do(wire.unset_budget(name))
 
     async def tree(self, *, children: int = 20) -> Json:
         """The live supervision tree, and what supervisors reported lately.
@@ -219,12 +241,44 @@ class AsyncClient:
         *,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
-        schema: Mapping[str, Any] | None = None,
+        schema: Mapping[str, Any] | Literal[False] | None = None,
+        options: Mapping[str, Any] | None = None,
+        mode: Literal["follow_up", "steer", "interrupt"] = "follow_up",
+        pinned: bool = False,
+        artifacts: Sequence[Mapping[str, str]] = (),
     ) -> Accepted:
         """Send a message and return as soon as the daemon has stored it durably; see `Client.send`."""
         key = idempotency_key or wire.new_key()
         with naming_key(key):
-            return await self._do_patiently(wire.send(session, text, files, key, schema))
+            return await self._do_patiently(
+                wire.send(session, text, files, key, schema, wire.asked_of(options, mode, pinned, artifacts))
+            )
+
+    async def steer(self, session: str, text: str, *, idempotency_key: str | None = None) -> Accepted:
+        """Say something to the turn that runs; where none can be reached any more it is an ordinary message.
+
+        `status` of the answer is "steered" or "queued", and `turn` the one that answers. The key is as for `send`.
+        """
+        key = idempotency_key or wire.new_key()
+        with naming_key(key):
+            return await self._do_patiently(wire.steer(session, text, key))
+
+    async def compact(self, session: str, *, idempotency_key: str | None = None) -> Accepted:
+        """Put a summary in the place of the earlier part of a conversation, in a turn of its own.
+
+        The turn's result has what came of it as `text`. The key is as for `send`.
+        """
+        key = idempotency_key or wire.new_key()
+        with naming_key(key):
+            return await self._do_patiently(wire.compact(session, key))
+
+    async def pause_session(self, session: str) -> Json:
+        """Hold a conversation still, over every restart, until it is resumed; return it. Messages are taken."""
+        return await self._do(wire.write("POST", wire.session_path(session, "/pause")))
+
+    async def resume_session(self, session: str) -> Json:
+        """Let a paused conversation go on; return it."""
+        return await self._do(wire.write("POST", wire.session_path(session, "/resume")))
 
     @asynccontextmanager
     async def send_streaming(
@@ -234,7 +288,11 @@ class AsyncClient:
         *,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
-        schema: Mapping[str, Any] | None = None,
+        schema: Mapping[str, Any] | Literal[False] | None = None,
+        options: Mapping[str, Any] | None = None,
+        mode: Literal["follow_up", "steer", "interrupt"] = "follow_up",
+        pinned: bool = False,
+        artifacts: Sequence[Mapping[str, str]] = (),
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """Send a message and iterate over the events of its turn until the one that ends it.
 
@@ -243,7 +301,8 @@ class AsyncClient:
         the turn does then is the session's `on_disconnect`.
         """
         key = idempotency_key or wire.new_key()
-        request = wire.message(session, text, files, key, schema, streaming=True)
+        asked = wire.asked_of(options, mode, pinned, artifacts)
+        request = wire.message(session, text, files, key, schema, streaming=True, asked=asked)
         async with aclosing(self._send_and_follow(session, request, key)) as events:
             yield events
 
@@ -362,6 +421,54 @@ class AsyncClient:
                 async with aclosing(self._read_all(wire.skill_changes(after, follow), cursor)) as events:
                     async for event in events:
                         after = event.seq
+                        yield event
+            except SkilldError as error:
+                lost = error
+            if lost is None and not follow:
+                return
+            await trio.sleep(cursor.pause_s(lost, trio.current_time()))
+
+    async def approvals(
+        self, *, status: str = "pending", session: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Json:
+        """A page of the calls that wait for an approval, or have waited; see `Client.approvals`."""
+        return await self._do(wire.approvals(status, session, limit, cursor))
+
+    async def approval(self, approval: str) -> Json:
+        """One approval: what would run, where and with what, and what became of it."""
+        return await self._do(wire.get(wire.approval_path(approval)))
+
+    async def decide(
+        self,
+        approval: str,
+        decision: Literal["allow", "deny", "edit"],
+        *,
+        scope: Literal["once", "session"] = "once",
+        input: Mapping[str, Any] | None = None,
+        reason: str | None = None,
+    ) -> Json:
+        """Say whether a call that waits may run; see `Client.decide`."""
+        return await self._do(wire.decide(approval, decision, scope, input, reason))
+
+    async def revoke_approval(self, approval: str) -> Json:
+        """Take back what was allowed for a session: the same call is asked for again."""
+        return await self._do(wire.revoke_approval(approval))
+
+    @asynccontextmanager
+    async def approval_events(
+        self, *, session: str | None = None, follow: bool = True
+    ) -> AsyncIterator[AsyncIterator[Event]]:
+        """What waits for an approval now, what comes and what is decided. See `Client.approval_events`."""
+        async with aclosing(self._follow_approvals(session, follow)) as events:
+            yield events
+
+    async def _follow_approvals(self, session: str | None, follow: bool) -> AsyncGenerator[Event, None]:
+        cursor = Cursor(0, None, self._reconnect_s)
+        while True:
+            lost: SkilldError | None = None
+            try:
+                async with aclosing(self._read_all(wire.approval_events(session, follow), cursor)) as events:
+                    async for event in events:
                         yield event
             except SkilldError as error:
                 lost = error

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from skilld import paths
 from skilld.client import wire
+from skilld.client.approval_calls import ApprovalCalls
 from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, RequestTimeout, SkilldError
 from skilld.client.events import Cursor, Event, SseDecoder
 from skilld.client.wire import Accepted, Call, Json, Request, StreamingResponse, Transport, Upload
@@ -32,7 +33,7 @@ def socket_path(socket: str | os.PathLike[str] | None) -> str:
     return os.fspath(paths.find_socket(flag, os.environ, os.getuid()))
 
 
-class Client:
+class Client(ApprovalCalls):
     """Speaks to a daemon over its Unix socket. Use it as a context manager, or call `close`.
 
     Every method raises SkilldError, or one of its kinds, when the daemon cannot be reached, refuses or fails.
@@ -103,6 +104,33 @@ class Client:
     def backends(self) -> list[Json]:
         """The backends that sessions may name: what each claims, and whether it would run something now."""
         return list(self._do(wire.get("/v1/backends"))["items"])
+
+    def usage(
+        self,
+        *,
+        by: Literal["session", "user", "model", "day"] = "day",
+        since: str | None = None,
+        until: str | None = None,
+    ) -> Json:
+        """What was spent: {"by", "since", "until", "items", "total"}; one's own, and with the role admin all.
+
+        Args:
+            since: the first day that counts, in UTC, such as "2026-01-15"; likewise the last one, `until`.
+
+        """
+        return self._do(wire.usage(by, since, until))
+
+    def budgets(self, name: str | None = None) -> list[Json]:
+        """The caps in force that bind one, or the one of this name: limits, and what is used, held and left of them."""
+        return list(self._do(wire.budgets(name))["items"])
+
+    def set_budget(self, name: str, **limits: float | None) -> Json:
+        """Set usd, tokens, seconds or tool_calls of a cap, or with None take that limit away; the cap as it is now."""
+        return self._do(wire.set_budget(name, limits))
+
+    def unset_budget(self, name: str) -> None:
+        """Take away a cap that was set."""
+        self._do(wire.unset_budget(name))
 
     def tree(self, *, children: int = 20) -> Json:
         """The live supervision tree, and what supervisors reported lately.
@@ -244,7 +272,11 @@ class Client:
         *,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
-        schema: Mapping[str, Any] | None = None,
+        schema: Mapping[str, Any] | Literal[False] | None = None,
+        options: Mapping[str, Any] | None = None,
+        mode: Literal["follow_up", "steer", "interrupt"] = "follow_up",
+        pinned: bool = False,
+        artifacts: Sequence[Mapping[str, str]] = (),
     ) -> Accepted:
         """Send a message and return as soon as the daemon has stored it durably.
 
@@ -254,12 +286,46 @@ class Client:
         Args:
             files: (name, content) pairs, put into the workspace before the turn begins.
             idempotency_key: at most 255 printable ASCII characters; made up if None.
-            schema: a JSON schema that the answer has to keep to; else the turn fails with `schema_mismatch`.
+            schema: a JSON schema that the answer has to keep to; else the turn fails with `schema_mismatch`. None for
+                the session's, if it has one; False for text in any case.
+            options: what differs in this turn alone: model, effort, max_tokens, tools.
+            mode: "steer" gives it to the turn that runs, if there is one; "interrupt" cancels that, and has this one
+                go before those that wait.
+            pinned: keep the message whole when the conversation is made shorter.
+            artifacts: named things for the inputs of tools, each with `name` and either `uri` or `content`.
 
         """
         key = idempotency_key or wire.new_key()
         with naming_key(key):
-            return self._do_patiently(wire.send(session, text, files, key, schema))
+            return self._do_patiently(
+                wire.send(session, text, files, key, schema, wire.asked_of(options, mode, pinned, artifacts))
+            )
+
+    def steer(self, session: str, text: str, *, idempotency_key: str | None = None) -> Accepted:
+        """Say something to the turn that runs; where none can be reached any more it is an ordinary message.
+
+        `status` of the answer is "steered" or "queued", and `turn` the one that answers. The key is as for `send`.
+        """
+        key = idempotency_key or wire.new_key()
+        with naming_key(key):
+            return self._do_patiently(wire.steer(session, text, key))
+
+    def compact(self, session: str, *, idempotency_key: str | None = None) -> Accepted:
+        """Put a summary in the place of the earlier part of a conversation, in a turn of its own.
+
+        The turn's result has what came of it as `text`. The key is as for `send`.
+        """
+        key = idempotency_key or wire.new_key()
+        with naming_key(key):
+            return self._do_patiently(wire.compact(session, key))
+
+    def pause_session(self, session: str) -> Json:
+        """Hold a conversation still, over every restart, until it is resumed; return it. Messages are taken."""
+        return self._do(wire.write("POST", wire.session_path(session, "/pause")))
+
+    def resume_session(self, session: str) -> Json:
+        """Let a paused conversation go on; return it."""
+        return self._do(wire.write("POST", wire.session_path(session, "/resume")))
 
     def send_streaming(
         self,
@@ -268,7 +334,11 @@ class Client:
         *,
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
-        schema: Mapping[str, Any] | None = None,
+        schema: Mapping[str, Any] | Literal[False] | None = None,
+        options: Mapping[str, Any] | None = None,
+        mode: Literal["follow_up", "steer", "interrupt"] = "follow_up",
+        pinned: bool = False,
+        artifacts: Sequence[Mapping[str, str]] = (),
         timeout_s: float | None = None,
     ) -> Iterator[Event]:
         """Send a message and yield the events of its turn until the one that ends it.
@@ -282,7 +352,8 @@ class Client:
         """
         key = idempotency_key or wire.new_key()
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        request = wire.message(session, text, files, key, schema, streaming=True)
+        asked = wire.asked_of(options, mode, pinned, artifacts)
+        request = wire.message(session, text, files, key, schema, streaming=True, asked=asked)
         cursor = Cursor(0, None, self._reconnect_s)
         last: Event | None = None
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from skilld.client.errors import NotAName, ProtocolError, SkilldError
 from skilld.client.events import error_from
@@ -327,6 +327,45 @@ def skill_changes(after: int, follow: bool) -> Request:
     return Request(method="GET", target=target, headers={"accept": "text/event-stream"}, timeout_s=SILENCE_S)
 
 
+def usage(by: str, since: str | None, until: str | None) -> Call[Json]:
+    return get("/v1/usage" + _query(by=by, since=since, until=until))
+
+
+def budgets(name: str | None) -> Call[Json]:
+    return get("/v1/budgets" + _query(name=name))
+
+
+def set_budget(name: str, limits: Mapping[str, float | None]) -> Call[Json]:
+    return write("POST", "/v1/budgets", {"name": name, **limits})
+
+
+def unset_budget(name: str) -> Call[Json]:
+    return write("DELETE", "/v1/budgets/" + "/".join(segment("budget", part) for part in name.split("/")))
+
+
+def approvals(status: str, session: str | None, limit: int, cursor: str | None) -> Call[Json]:
+    return get("/v1/approvals" + _query(status=status, session=session, limit=limit, cursor=cursor))
+
+
+def approval_path(approval: str) -> str:
+    return f"/v1/approvals/{segment('approval', approval)}"
+
+
+def decide(approval: str, decision: str, scope: str, given: Mapping[str, Any] | None, reason: str | None) -> Call[Json]:
+    value: Json = {"decision": decision, "scope": scope}
+    value |= {name: item for name, item in (("input", given), ("reason", reason)) if item is not None}
+    return write("POST", approval_path(approval), value)
+
+
+def revoke_approval(approval: str) -> Call[Json]:
+    return write("DELETE", approval_path(approval))
+
+
+def approval_events(session: str | None, follow: bool) -> Request:
+    target = "/v1/approvals/events" + _query(session=session, follow="true" if follow else "false")
+    return Request(method="GET", target=target, headers={"accept": "text/event-stream"}, timeout_s=SILENCE_S)
+
+
 def events(session: str, after: str, follow: bool) -> Request:
     target = session_path(session, "/events") + _query(after=after, follow="true" if follow else "false")
     return Request(method="GET", target=target, headers={"accept": "text/event-stream"}, timeout_s=SILENCE_S)
@@ -337,11 +376,15 @@ def message(
     text: str,
     files: Sequence[tuple[str, bytes]],
     key: str,
-    schema: Mapping[str, Any] | None,
+    schema: Mapping[str, Any] | Literal[False] | None,
     *,
     streaming: bool,
+    asked: Mapping[str, Any] = MappingProxyType({}),
 ) -> Request:
     """The request that sends a message.
+
+    Args:
+        asked: further fields of it; see `asked_of`.
 
     Raises:
         ValueError: if the key cannot be one.
@@ -353,7 +396,8 @@ def message(
 
         value["files"] = [{"name": n, "content_base64": base64.b64encode(data).decode("ascii")} for n, data in files]
     if schema is not None:
-        value["schema"] = dict(schema)
+        value["schema"] = None if schema is False else dict(schema)
+    value |= asked
     headers = {"content-type": "application/json", "idempotency-key": checked_key(key)}
     if streaming:
         headers["accept"] = "text/event-stream"
@@ -366,24 +410,55 @@ def message(
     )
 
 
-def send(
-    session: str, text: str, files: Sequence[tuple[str, bytes]], key: str, schema: Mapping[str, Any] | None
-) -> Call[Accepted]:
-    def read(response: Response) -> Accepted:
-        body = as_json(response)
-        try:
-            return Accepted(
-                turn=body["turn"],
-                session=body["session"],
-                seq=body["seq"],
-                status=body["status"],
-                duplicate=body["duplicate"],
-                idempotency_key=key,
-            )
-        except KeyError as error:
-            raise ProtocolError(f"the daemon's answer to a message lacks {error}") from error
+def asked_of(
+    options: Mapping[str, Any] | None, mode: str, pinned: bool, artifacts: Sequence[Mapping[str, str]]
+) -> Json:
+    """What a message asks for besides; nothing of what is so anyway."""
+    asked: Json = {}
+    if options:
+        asked["options"] = dict(options)
+    if mode != "follow_up":
+        asked["mode"] = mode
+    if artifacts:
+        asked["artifacts"] = [dict(artifact) for artifact in artifacts]
+    return {**asked, "pinned": True} if pinned else asked
 
-    return Call(message(session, text, files, key, schema, streaming=False), read)
+
+def send(
+    session: str,
+    text: str,
+    files: Sequence[tuple[str, bytes]],
+    key: str,
+    schema: Mapping[str, Any] | Literal[False] | None,
+    asked: Mapping[str, Any] = MappingProxyType({}),
+) -> Call[Accepted]:
+    request = message(session, text, files, key, schema, streaming=False, asked=asked)
+    return Call(request, lambda response: _accepted(response, key))
+
+
+def steer(session: str, text: str, key: str) -> Call[Accepted]:
+    call = write("POST", session_path(session, "/steer"), {"text": text}, {"idempotency-key": checked_key(key)})
+    return Call(call.request, lambda response: _accepted(response, key))
+
+
+def compact(session: str, key: str) -> Call[Accepted]:
+    call = write("POST", session_path(session, "/compact"), None, {"idempotency-key": checked_key(key)})
+    return Call(call.request, lambda response: _accepted(response, key))
+
+
+def _accepted(response: Response, key: str) -> Accepted:
+    body = as_json(response)
+    try:
+        return Accepted(
+            turn=body["turn"],
+            session=body["session"],
+            seq=body["seq"],
+            status=body["status"],
+            duplicate=body["duplicate"],
+            idempotency_key=key,
+        )
+    except KeyError as error:
+        raise ProtocolError(f"the daemon's answer to a message lacks {error}") from error
 
 
 def checked_key(key: str) -> str:

@@ -8,10 +8,12 @@ Precedence: a flag, then the environment, then the files, the last one first, th
 from __future__ import annotations
 
 from skilld.config.backends import AnthropicConfig, BackendsConfig, DockerConfig, LocalConfig, NativeConfig
+from skilld.config.budget import BudgetConfig
 from skilld.config.files import FilesConfig
 from skilld.config.hooks import HooksConfig, origin_of
 from skilld.config.loading import find_and_load, load_config
 from skilld.config.origins import Loaded, Origin
+from skilld.config.policy import PolicyConfig
 from skilld.config.roles import RoleConfig, RolesConfig, SenderConfig
 from skilld.config.safety import refuse_bad_hook
 from skilld.config.section import ConfigError, mask
@@ -21,7 +23,6 @@ from skilld.config.sections import (
     LimitsConfig,
     MetricsConfig,
     ModelConfig,
-    PolicyConfig,
     RetentionConfig,
 )
 from skilld.config.skills import SecretConfig, SkillsConfig
@@ -31,6 +32,7 @@ __all__ = [
     "AnthropicConfig",
     "AuditConfig",
     "BackendsConfig",
+    "BudgetConfig",
     "Config",
     "ConfigError",
     "DaemonConfig",

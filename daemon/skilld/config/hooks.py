@@ -13,13 +13,22 @@ from skilld.loopback import is_local_host
 
 __all__ = ["HOOK_EVENTS", "HookEvent", "HooksConfig", "origin_of"]
 
-HookEvent = Literal["approval.needed", "turn.cancelled", "turn.failed", "turn.finished", "turn.interrupted"]
+HookEvent = Literal[
+    "approval.needed",
+    "approval.resolved",
+    "budget.exceeded",
+    "budget.warning",
+    "turn.cancelled",
+    "turn.failed",
+    "turn.finished",
+    "turn.interrupted",
+]
 
 HOOK_EVENTS: Final[tuple[HookEvent, ...]] = get_args(HookEvent)
 
 
 class HooksConfig(Section):
-    """Who is told when a turn has ended or an approval is needed. The token is named here, never written here."""
+    """Who is told of endings, approvals and budgets that run out. The token is named here, never written here."""
 
     events: tuple[HookEvent, ...] = Field(default=HOOK_EVENTS, strict=False)
     exec: tuple[Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")], ...] = Field(

@@ -13,6 +13,7 @@ from skilld import paths
 from skilld.config.faults import refuse_unknown, validate
 from skilld.config.layers import Layer, merge, read_layers
 from skilld.config.origins import Loaded, origins_of
+from skilld.config.policy import Preset
 from skilld.config.safety import refuse_unsafe
 from skilld.config.section import ConfigError
 from skilld.config.sections import Mode
@@ -25,8 +26,10 @@ _DEFAULT_BACKENDS: Final[Mapping[Mode, tuple[str, ...]]] = {
     "production": ("docker",),
     "test": ("local",),
 }
+_DEFAULT_PRESETS: Final[Mapping[Mode, Preset]] = {"development": "full", "production": "workspace", "test": "full"}
 _PATHS: Final = (
-    *("daemon.socket", "daemon.state_dir", "model.api_key_file", "hooks.token_file", "hooks.ca_file"),
+    *("daemon.socket", "daemon.state_dir", "model.api_key_file", "model.price_file"),
+    *("hooks.token_file", "hooks.ca_file"),
     *("files.folder", "files.credentials_file", "files.artifact_ca_file"),
 )
 _FOLDERS: Final = ("skills.paths", "skills.trusted", "skills.native", "skills.projects")
@@ -91,6 +94,9 @@ def _load(
     if not result.backends.default:
         backends = result.backends.model_copy(update={"default": _DEFAULT_BACKENDS[result.daemon.mode]})
         result = result.model_copy(update={"backends": backends})
+    if not result.policy.preset:
+        policy = result.policy.model_copy(update={"preset": _DEFAULT_PRESETS[result.daemon.mode]})
+        result = result.model_copy(update={"policy": policy})
     refuse_unsafe(result, layers, otherwise)
     return Loaded(
         config=result, files=tuple(layer.path for layer in layers), origins=origins_of(layers, variables, flags)

@@ -32,13 +32,17 @@ class RolesConfig(Section):
 
     read: RoleConfig = RoleConfig()
     send: SenderConfig = SenderConfig()
+    approve: RoleConfig = RoleConfig()
     admin: SenderConfig = SenderConfig()
 
     @property
     def configured(self) -> bool:
-        return any(role.uids or role.gids for role in (self.read, self.send, self.admin))
+        return any(role.uids or role.gids for role in self._all)
 
     def serve_others(self, uid: int) -> bool:
         """Whether somebody else than root and this user may connect."""
-        roles = (self.read, self.send, self.admin)
-        return any(role.gids or not {uid, 0}.issuperset(role.uids) for role in roles)
+        return any(role.gids or not {uid, 0}.issuperset(role.uids) for role in self._all)
+
+    @property
+    def _all(self) -> tuple[RoleConfig, ...]:
+        return self.read, self.send, self.approve, self.admin

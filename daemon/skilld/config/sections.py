@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from skilld.config.section import Count, CredentialName, FilePath, Names, Seconds, Section, mask
+from skilld.config.section import Count, CredentialName, FilePath, Seconds, Section, mask
 from skilld.loopback import loopback_address
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "MetricsConfig",
     "Mode",
     "ModelConfig",
-    "PolicyConfig",
     "RetentionConfig",
 ]
 
@@ -52,10 +51,13 @@ class ModelConfig(Section):
     provider: Literal["auto", "anthropic", "offline"] = "auto"
     name: Annotated[str, Field(min_length=1, max_length=200)] = "claude-sonnet-5-5"
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    compact_at: Annotated[float, Field(ge=0, le=0.95)] = 0.8
+    context_management: Literal["auto", "server", "own", "off"] = "auto"
     base_url: str | None = None
     api_key_file: FilePath | None = None
     api_key_credential: CredentialName = "anthropic_api_key"
     stall_timeout_s: Seconds = 120.0
+    price_file: FilePath | None = None
 
     @field_validator("base_url")
     @classmethod
@@ -116,22 +118,3 @@ class RetentionConfig(Section):
     session_events: Annotated[int, Field(ge=0, le=1 << 40)] = 0
     session_bytes: Annotated[int, Field(ge=0, le=1 << 60)] = 0
     check_every_s: Seconds = 3600.0
-
-
-class PolicyConfig(Section):
-    """Which tools are not for everybody to call; names of Claude Code's tools become ours."""
-
-    deny: Names = Field(default=(), strict=False)
-    ask: Names = Field(default=(), strict=False)
-
-    @field_validator("deny", "ask")
-    @classmethod
-    def _are_tools(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        # Imported where it is needed: the command line checks configurations, and this takes a while.
-        from skill_actors.skills.allowed_tools import TOOL_NAMES, tool_ruled
-
-        tools = [tool_ruled(name) for name in value]
-        if None in tools:
-            known = ", ".join(sorted({*TOOL_NAMES, *TOOL_NAMES.values(), "load_skill", "code_execution", "hand_over"}))
-            raise ValueError(f"{value[tools.index(None)]!r} is no tool; there are {known}, and those of native skills")
-        return tuple(tool for tool in tools if tool is not None)

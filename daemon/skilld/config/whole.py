@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from skilld.config.backends import BackendsConfig
+from skilld.config.budget import BudgetConfig
 from skilld.config.files import FilesConfig
 from skilld.config.hooks import HooksConfig
+from skilld.config.policy import PolicyConfig
 from skilld.config.roles import RolesConfig
 from skilld.config.section import Section
 from skilld.config.sections import (
@@ -19,7 +21,6 @@ from skilld.config.sections import (
     LimitsConfig,
     MetricsConfig,
     ModelConfig,
-    PolicyConfig,
     RetentionConfig,
 )
 from skilld.config.skills import SkillsConfig
@@ -41,6 +42,7 @@ class Config(Section):
     hooks: HooksConfig = HooksConfig()
     backends: BackendsConfig = BackendsConfig()
     policy: PolicyConfig = PolicyConfig()
+    budget: BudgetConfig = BudgetConfig()
     roles: RolesConfig = RolesConfig()
 
 

@@ -12,7 +12,7 @@ from skill_actors.telemetry import Measurements, Metadata
 
 __all__ = ["BUS_EVENTS", "Notice", "notice_of"]
 
-BUS_EVENTS: Final = ("approval.needed", "turn.stop")
+BUS_EVENTS: Final = ("approval.requested", "approval.resolved", "budget.exceeded", "budget.warning", "turn.stop")
 """What has to be listened to."""
 
 _MAX_CHARS: Final = 200  # of a name that a client or a model server has chosen
@@ -35,11 +35,28 @@ def notice_of(name: str, facts: Measurements, meta: Metadata, time: str) -> Noti
         time: RFC 3339.
 
     """
-    if name == "approval.needed":
-        call = _short(meta["call"])
-        return _notice(name, meta, time, call, {"tool": _short(meta["tool"]), "call": call})
+    if name in ("approval.requested", "approval.resolved"):
+        return _approval_notice(name, meta, time)
+    if name in ("budget.exceeded", "budget.warning"):
+        return _budget_notice(name, facts, meta, time)
     event = f"turn.{meta['outcome']}"
     return _notice(event, meta, time, event, _ending(facts, meta))
+
+
+def _approval_notice(name: str, meta: Metadata, time: str) -> Notice:
+    """Which call waits for somebody's word, or what became of it."""
+    asked = name == "approval.requested"
+    event, id = "approval.needed" if asked else name, _short(meta["id"])
+    facts = {"approval": id, "tool": _short(meta["tool"]), "call": _short(meta["call"])}
+    return _notice(event, meta, time, f"{event}:{id}", facts if asked else {**facts, "status": _short(meta["status"])})
+
+
+def _budget_notice(name: str, facts: Measurements, meta: Metadata, time: str) -> Notice:
+    """Which limit of which cap: one that refuses a call, or one of which a share is used."""
+    cap, unit = _short(meta["cap"]), _short(meta["unit"])
+    figures = {key: facts.get(key) for key in ("used", "limit", "share" if name == "budget.warning" else "wanted")}
+    what = f"{name}:{cap}:{unit}" + (f":{facts['share']:g}" if name == "budget.warning" else "")
+    return _notice(name, meta, time, what, {"cap": cap, "unit": unit, **figures})
 
 
 def _notice(event: str, meta: Metadata, time: str, what: str, more: Mapping[str, Any]) -> Notice:

@@ -184,6 +184,7 @@ class _Endpoint:
             services=self._services,
             peer=peer,
             viewer=Viewer(uid=peer.uid, admin="admin" in permissions),
+            permissions=permissions,
             headers=request.headers,
             params=request.path_params,
             query=_query(request.query_params, route),

@@ -13,7 +13,7 @@ from skilld.config import RolesConfig
 
 __all__ = ["Authority", "Peer", "PeerRefused", "Permission", "overflow_uid", "read_peer"]
 
-Permission = Literal["any", "read", "send", "admin"]
+Permission = Literal["any", "read", "send", "approve", "admin"]
 
 _SO_PEERGROUPS: Final = 59  # no constant in the socket module
 _MAX_GROUPS: Final = 65_536  # NGROUPS_MAX
@@ -21,7 +21,8 @@ _IMPLIED: Final[Mapping[Permission, frozenset[Permission]]] = {
     "any": frozenset({"any"}),
     "read": frozenset({"any", "read"}),
     "send": frozenset({"any", "read", "send"}),
-    "admin": frozenset({"any", "read", "send", "admin"}),
+    "approve": frozenset({"any", "read", "approve"}),
+    "admin": frozenset({"any", "read", "send", "approve", "admin"}),
 }
 
 
@@ -99,7 +100,7 @@ class Authority:
         if peer.uid == 0 or (not self._roles.configured and peer.uid == self._own_uid):
             return _IMPLIED["admin"]
         granted: frozenset[Permission] = frozenset()
-        named: tuple[Permission, ...] = ("read", "send", "admin")
+        named: tuple[Permission, ...] = ("read", "send", "approve", "admin")
         for name in named:
             role = getattr(self._roles, name)
             if peer.uid in role.uids or not peer.groups.isdisjoint(role.gids):

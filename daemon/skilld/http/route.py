@@ -31,6 +31,7 @@ class Call:
     """One request, checked: the peer may make it, the query holds known names only, the body has its model's shape.
 
     Args:
+        permissions: all that the peer may do.
         raw_path: as it was sent, percent-encoded.
         content: the body of a route that streams it, as it comes.
 
@@ -39,6 +40,7 @@ class Call:
     services: Services
     peer: Peer
     viewer: Viewer
+    permissions: frozenset[Permission]
     headers: Headers
     params: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)

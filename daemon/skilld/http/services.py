@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from skill_actors.files.content import OpenFile
 from skill_actors.files.ref import FileRef
@@ -16,7 +17,23 @@ from skill_actors.skills.base import SkillSnapshot
 from skill_actors.telemetry import Bus
 from skilld.config import RolesConfig
 
-__all__ = ["Accepted", "Files", "HandOvers", "Readiness", "Services", "Sessions", "Skills", "Viewer"]
+if TYPE_CHECKING:
+    from skill_actors.sessions.approvals import Approver
+    from skill_actors.sessions.intake import Mode
+    from skilld.budgets import UsageBy
+
+__all__ = [
+    "Accepted",
+    "Approvals",
+    "Budgets",
+    "Files",
+    "HandOvers",
+    "Readiness",
+    "Services",
+    "Sessions",
+    "Skills",
+    "Viewer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +97,15 @@ class Sessions(Protocol):
         files: Sequence[tuple[str, bytes]] = (),
         idempotency_key: str | None = None,
         artifacts: Sequence[Mapping[str, Any]] = (),
-        schema: Mapping[str, Any] | None = None,
+        schema: Mapping[str, Any] | Literal[False] | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        mode: Mode = "follow_up",
+        compact: bool = False,
+        pinned: bool = False,
     ) -> Accepted: ...
+    async def pause(self, session: str, viewer: Viewer) -> dict[str, Any]: ...
+    async def resume(self, session: str, viewer: Viewer) -> dict[str, Any]: ...
     async def cancel(self, session: str, viewer: Viewer, *, queued: bool = False) -> dict[str, Any]: ...
     async def get_turn(self, turn: str, viewer: Viewer, *, wait_s: float = 0.0) -> dict[str, Any]: ...
     async def cancel_turn(self, turn: str, viewer: Viewer) -> dict[str, Any]: ...
@@ -119,6 +143,26 @@ class Skills(Protocol):
 
     def changes(self, after: int, *, live: bool) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Changes of the skills after a generation, numbered by generation."""
+
+
+class Approvals(Protocol):
+    """Calls that wait for somebody's word: see `ApprovalDesk`. A viewer of None sees all. Errors are `Refused`."""
+
+    async def list(
+        self, viewer_uid: int | None, *, status: str | None, session: str | None, limit: int, cursor: str | None
+    ) -> dict[str, Any]: ...
+    async def get(self, id: str, viewer_uid: int | None) -> dict[str, Any]: ...
+    async def decide(self, id: str, by: Approver, decision: Mapping[str, Any]) -> dict[str, Any]: ...
+    async def revoke(self, id: str, by: Approver) -> dict[str, Any]: ...
+
+
+class Budgets(Protocol):
+    """What was spent and what may be: see `skilld.budgets`. Errors are `Refused`, results JSON-ready."""
+
+    async def usage(self, viewer: Viewer, by: UsageBy, since: date | None, until: date | None) -> Mapping[str, Any]: ...
+    async def caps(self, viewer: Viewer, name: str | None) -> Sequence[Mapping[str, Any]]: ...
+    async def set_cap(self, viewer: Viewer, name: str, changes: Mapping[str, Any]) -> Mapping[str, Any]: ...
+    async def unset_cap(self, viewer: Viewer, name: str) -> None: ...
 
 
 class HandOvers(Protocol):
@@ -174,6 +218,8 @@ class Services:
     """
 
     sessions: Sessions
+    approvals: Approvals
+    budgets: Budgets
     files: Files
     hand_overs: HandOvers
     skills: Skills

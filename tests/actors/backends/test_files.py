@@ -68,14 +68,37 @@ def test_a_line_that_never_ends_is_cut(root: Path) -> None:
     (root / "file").write_text("é" * 5_000_000)
     shown = view(root, max_chars=1_000)
     assert len(shown) <= 1_000
-    assert shown.endswith("\n[lines 1-1 of 1 shown; line 1 is cut; view_range shows others]")
+    note = "line 1 is cut, and bash_tool shows more of it, with cut -c; view_range shows others]"
+    assert shown.endswith(f"\n[lines 1-1 of 1 shown; {note}")
 
 
 def test_a_binary_file_is_described(root: Path) -> None:
     (root / "file").write_bytes(b"\x7fELF\0" + bytes(300))
     shown = view(root)
     assert shown.startswith("binary file, 305 bytes; it begins with\n00000000  7f 45 4c 46 00")
-    assert len(shown.splitlines()) == 17
+    assert len(shown.splitlines()) == 18
+    assert shown.endswith("\n[rows 1-16 of 20 shown, each of 16 bytes; view_range shows others]")
+
+
+def test_any_part_of_a_binary_file_can_be_seen_however_large_it_is(root: Path) -> None:
+    with open(root / "file", "wb") as file:
+        file.write(b"\0")
+        file.seek(100 << 20)
+        file.write(b"the end")
+    shown = view(root, first=(100 << 20) // 16, last=None, max_chars=2_000)
+    assert shown.splitlines()[-2] == "06400000  74 68 65 20 65 6e 64"
+    assert len(view(root, first=1, last=None, max_chars=2_000)) <= 2_000
+    with pytest.raises(PathRefused, match="has 6553601 rows of 16 bytes; view_range begins at row 6553602"):
+        view(root, first=(100 << 20) // 16 + 2)
+
+
+def test_any_part_of_a_text_of_a_hundred_megabytes_can_be_seen(root: Path) -> None:
+    line = "x" * 99 + "\n"
+    with open(root / "file", "w") as file:
+        for _ in range(1_000):
+            file.write(line * 1_048)
+    shown = view(root, first=1_000_000, last=1_000_001, max_chars=2_000)
+    assert shown.splitlines() == [f"{number:6d}\t{'x' * 99}" for number in (1_000_000, 1_000_001)]
 
 
 def test_a_folder_is_listed_two_levels_deep_and_sorted(root: Path) -> None:

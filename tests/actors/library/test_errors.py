@@ -186,6 +186,11 @@ async def _(folder: Path) -> None:
     await chat(Script(uses(BASH)), max_iterations=1)
 
 
+@cause("schema_mismatch")
+async def _(folder: Path) -> None:
+    await chat(Script(message([{"type": "text", "text": "no JSON"}], "end_turn")), schema={"type": "object"})
+
+
 @cause("pause_turn_max_exceeded")
 async def _(folder: Path) -> None:
     await chat(Script(*(message([], "pause_turn") for _ in range(2))), max_pauses=1)

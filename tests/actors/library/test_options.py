@@ -136,3 +136,35 @@ def test_a_registry_looks_again_by_itself_where_that_is_wanted(tmp_path: Path) -
             assert registry.get("tides").description == "Edited."
 
     run(main)
+
+
+NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+
+
+def test_a_schema_is_asked_for_and_held_to_unless_a_turn_has_another() -> None:
+    bodies: list[Mapping[str, Any]] = []
+    answers = iter(['{"n": 1}', "text", '["a"]', '{"n": "one"}'])
+
+    async def model(request: Mapping[str, Any]) -> object:
+        await trio.lowlevel.checkpoint()
+        bodies.append(request)
+        return says(next(answers))
+
+    async def main() -> None:
+        async with new_local(executor=MemoryExecutor(), model_name="m", schema=NUMBER) as session:
+            assert (await session.chat("a", model))[0].text == '{"n": 1}'
+            assert (await session.chat("b", model, schema=None))[0].text == "text"
+            assert (await session.chat("c", model, schema={"type": "array"}))[0].text == '["a"]'
+            with pytest.raises(SkillError, match="not what was asked for") as raised:
+                await session.chat("d", model)
+            assert (raised.value.code, raised.value.details["text"]) == ("schema_mismatch", '{"n": "one"}')
+            assert session.messages[-1]["content"] == [{"type": "text", "text": '{"n": "one"}'}]
+            with pytest.raises(ValueError, match="schema: expected"):
+                await session.chat("e", model, schema={})
+        asked = [body.get("output_config", {}).get("format", {}).get("schema") for body in bodies]
+        assert asked == [NUMBER, None, {"type": "array"}, NUMBER]
+        with pytest.raises(ValueError, match="schema: expected"):
+            async with new_local(schema="x"):  # type: ignore[arg-type]
+                raise AssertionError("it was opened")
+
+    run(main)

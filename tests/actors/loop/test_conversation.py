@@ -301,6 +301,9 @@ class Mute:
 
         yield nothing()
 
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        return None
+
     async def aclose(self) -> None:
         """Nothing is open."""
 

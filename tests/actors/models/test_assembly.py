@@ -135,6 +135,50 @@ def test_citations_and_compactions_are_kept() -> None:
     ]
 
 
+def test_a_summary_that_failed_and_what_comes_with_one_are_kept() -> None:
+    made = feed(
+        START,
+        begun(0, type="compaction", content=None, signature="sig"),
+        delta(0, type="compaction_delta", content=None, encrypted_content="opaque"),
+        stopped(0),
+        ending("compaction"),
+        STOP,
+    )
+    assert isinstance(made[-1], MessageDone)
+    assert made[-1].content == [
+        {"type": "compaction", "content": None, "signature": "sig", "encrypted_content": "opaque"}
+    ]
+    assert made[-1].stop_reason == "compaction"
+
+
+def sampling(kind: str, input_tokens: int, output_tokens: int) -> dict[str, Any]:
+    return {"type": kind, "input_tokens": input_tokens, "output_tokens": output_tokens}
+
+
+def test_what_a_summary_cost_is_counted_and_fills_no_window() -> None:
+    iterations = [sampling("compaction", 9000, 500), sampling("message", 600, 10), sampling("message", 700, 20)]
+    first = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 1300}}}
+    (*_, done) = feed(first, ending(output_tokens=30, iterations=iterations), STOP)
+    assert isinstance(done, MessageDone)
+    assert done.usage == Usage(input_tokens=1300 + 9000, output_tokens=30 + 500)
+    assert done.context_tokens == 720
+
+
+def test_without_iterations_the_window_holds_what_was_counted() -> None:
+    (*_, done) = feed(START, ending(output_tokens=4, service_tier="batch"), STOP)
+    assert isinstance(done, MessageDone)
+    assert (done.context_tokens, done.usage.service_tier) == (7, "batch")
+
+
+@pytest.mark.parametrize(
+    "iterations",
+    [{}, [3], "many", [{"type": "compaction", "input_tokens": -1}], [{"type": "message", "cache_creation": 5}]],
+)
+def test_iterations_that_make_no_sense_break_the_protocol(iterations: Any) -> None:
+    with pytest.raises(ModelError, match="message_delta is malformed"):
+        feed(START, ending(iterations=iterations))
+
+
 def test_unknown_events_and_deltas_and_pings_are_skipped() -> None:
     made = feed(
         {"type": "ping"},

@@ -44,6 +44,7 @@ from skill_actors.runtime import (
     threads_leaked,
 )
 from skill_actors.runtime.future import TrioFuture
+from skill_actors.runtime.thread_mailbox import ThreadMailbox
 from support import run, run_virtual
 
 LONG_S = 10.0  # for what must happen, however slow the machine
@@ -790,3 +791,51 @@ def test_leaving_in_the_hook_after_a_crash_ends_the_system() -> None:
 
     with pytest.raises(SystemExit, match="3"):
         run(main)
+
+
+class _Sick(ThreadMailbox):
+    """Cannot tell anybody of the end."""
+
+    __slots__ = ()
+
+    def close(self) -> list[Any]:
+        if trio.lowlevel.in_trio_run():
+            raise OSError("told nobody")
+        return super().close()
+
+
+class _Unlucky(Worker):
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread_mailbox.__class__ = _Sick
+
+
+def test_a_guardian_that_fails_in_its_clean_up_bounds_the_stop_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        made = spec(_Unlucky, shutdown_s=5.0, start_timeout_s=float("inf"))
+        async with served(made) as (system, ref):
+            ref.tell(Hang(gate))
+            await gate.wait_reached()
+            began = trio.current_time()
+            await system.root.terminate_child("worker")
+            assert trio.current_time() - began == 5.0
+            assert (await ref.wait_stopped()).kind is ExitKind.KILLED
+        gate.open()
+
+    run_virtual(main)
+    assert "told nobody" in caplog.text
+
+
+def test_a_guardian_that_fails_in_its_clean_up_does_not_take_its_neighbours_along() -> None:
+    async def main() -> None:
+        made = spec(_Unlucky, restart=Restart.TEMPORARY)
+        async with served(made, spec(id="other", name="other")) as (system, ref):
+            ref.tell(Raise(ValueError("x")))
+            assert (await gone(system, ref)).kind is ExitKind.CRASH
+            assert await system.directory.ref("other").call(Add(3)) == 3
+
+    run(main)

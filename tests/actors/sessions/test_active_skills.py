@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from policy_kit import ruled
 from session_kit import ME, Kit, open_kit
 from skill_actors.backends.base import ToolCall, ToolContext, ToolResult
 from skill_actors.sessions.active_skills import ActiveSkills
@@ -434,7 +435,7 @@ def test_long_instructions_are_cut_and_can_be_read_on_and_nothing_is_given_twice
 
 # What a skill allows.
 
-ASKS = SessionDefaults(asked_tools=frozenset({"bash_tool"}))
+ASKS = SessionDefaults(policy=ruled(ask=["bash_tool"]))
 GIT = "allowed-tools: Bash(echo:*)\n"
 
 
@@ -478,7 +479,7 @@ def test_a_denied_tool_is_not_offered_and_not_run_whatever_a_skill_lists(tmp_pat
         assert "denies bash_tool" in result
         assert "bash_tool" not in [tool["name"] for tool in talk.model.requests[-1].tools]
 
-    defaults = SessionDefaults(denied_tools=frozenset({"bash_tool"}))
+    defaults = SessionDefaults(policy=ruled(deny=["bash_tool"]))
     talk(tmp_path, story, make(tmp_path / "live", extra="allowed-tools: '*'\n"), defaults=defaults)
 
 

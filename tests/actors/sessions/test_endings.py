@@ -12,6 +12,7 @@ from typing import Any
 import apsw
 import pytest
 import trio
+import trio.testing
 
 from session_kit import ME, Kit, open_kit
 from skill_actors.backends.base import ToolCall, ToolContext, ToolResult
@@ -112,6 +113,35 @@ def test_a_turn_that_cannot_be_read_is_left_alone_and_the_others_are_closed(
             found = [(await kit.manager.get_turn(turn, ME))["status"] for turn in turns]
             assert found == ["running", "interrupted"]
             assert turns[0] in caplog.text
+
+    run(main)
+
+
+def test_who_waits_for_a_turn_that_nobody_has_taken_up_yet_waits_for_its_end(tmp_path: Path) -> None:
+    disk = SmallDisk("turn.interrupted")
+
+    async def main() -> None:
+        async with open_kit(tmp_path, ScriptedModel([Reply([bash("sleep 60")])])) as kit:
+            session = await kit.session()
+            turns = [(await kit.manager.submit(session, ME, text)).turn for text in ("a", "b")]
+            await see(kit, session, "tool.started")
+            copy = await crashed(tmp_path, kit, session)
+        found: dict[str, str] = {}
+
+        async def wait(kit: Kit, turn: str) -> None:
+            found[turn] = (await kit.manager.get_turn(turn, ME, wait_s=10))["status"]
+
+        async with open_kit(copy, ScriptedModel([Reply([Text("answered")])]), wrap=disk) as kit:
+            for turn in turns:
+                assert (await kit.manager.get_turn(turn, ME, wait_s=0.02))["result"] is None
+            async with trio.open_nursery() as nursery:
+                for turn in turns:
+                    nursery.start_soon(wait, kit, turn)
+                await trio.testing.wait_all_tasks_blocked(0.02)
+                assert found == {}
+                disk.has_no_room_for.clear()
+                assert await kit.manager.recover_again(turns) == []
+            assert found == dict(zip(turns, ("interrupted", "finished"), strict=True))
 
     run(main)
 

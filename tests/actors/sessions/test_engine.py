@@ -37,6 +37,8 @@ COMMAND = ToolCall(id="t", name="bash_tool", input={"command": "true"}, argv=("t
 EVENTS: dict[str, Callable[[TurnEngine], object]] = {
     "begin": lambda engine: engine.begin(),
     "begin_command": lambda engine: engine.begin_command(COMMAND),
+    "resume": lambda engine: engine.resume([COMMAND], iterations=2, command=False),
+    "conclude": lambda engine: engine.conclude("done"),
     "model_answered": lambda engine: engine.model_answered(answer("end_turn", text("x"))),
     "model_failed": lambda engine: engine.model_failed("overloaded", "busy"),
     "tools_finished": lambda engine: engine.tools_finished({"t": "out"}),
@@ -48,6 +50,8 @@ TABLE: dict[State, dict[str, State | None]] = {
     State.NEW: {
         "begin": State.CALLING_MODEL,
         "begin_command": State.RUNNING_TOOLS,
+        "resume": State.RUNNING_TOOLS,
+        "conclude": State.ENDED,
         "model_answered": None,
         "model_failed": None,
         "tools_finished": None,
@@ -56,6 +60,8 @@ TABLE: dict[State, dict[str, State | None]] = {
     State.CALLING_MODEL: {
         "begin": None,
         "begin_command": None,
+        "resume": None,
+        "conclude": None,
         "model_answered": State.ENDED,
         "model_failed": State.ENDED,
         "tools_finished": None,
@@ -64,6 +70,8 @@ TABLE: dict[State, dict[str, State | None]] = {
     State.RUNNING_TOOLS: {
         "begin": None,
         "begin_command": None,
+        "resume": None,
+        "conclude": None,
         "model_answered": None,
         "model_failed": None,
         "tools_finished": State.ENDED,
@@ -177,7 +185,7 @@ def test_a_tool_round_resets_the_count_of_pauses() -> None:
     assert isinstance(engine.model_answered(answer("pause_turn")).do, CallModel)
 
 
-@pytest.mark.parametrize("reason", ["surprise", "compaction"])
+@pytest.mark.parametrize("reason", ["surprise", "halted"])
 def test_unknown_stop_reason_fails_the_turn_and_pairs_its_calls(reason: str) -> None:
     step = engine_in(State.CALLING_MODEL).model_answered(answer(reason, use("a")))
     assert ending(step).stop_reason == "unknown_stop_reason"
@@ -200,3 +208,43 @@ def test_input_that_is_not_an_object_reaches_the_tools_schema_check() -> None:
     step = engine_in(State.CALLING_MODEL).model_answered(answer("tool_use", block))
     assert isinstance(step.do, RunTools)
     assert step.do.calls[0].input == {"": "oops"}
+
+
+def test_what_the_user_said_meanwhile_is_answered_before_the_turn_ends() -> None:
+    engine = TurnEngine(TurnLimits())
+    engine.begin()
+    step = engine.model_answered(answer("end_turn", text("to the first")), more=True)
+    assert step.do == CallModel(2)
+    assert ending(engine.model_answered(answer("end_turn", text("to the second")))).text == "to the second"
+
+
+@pytest.mark.parametrize("reason", ["refusal", "model_context_window_exceeded"])
+def test_a_model_that_cannot_go_on_is_not_asked_more(reason: str) -> None:
+    engine = TurnEngine(TurnLimits())
+    engine.begin()
+    assert ending(engine.model_answered(answer(reason, text("no")), more=True)).stop_reason == reason
+
+
+def test_what_the_user_said_meanwhile_does_not_widen_the_bound_of_model_calls() -> None:
+    engine = TurnEngine(TurnLimits(iterations=1))
+    engine.begin()
+    assert ending(engine.model_answered(answer("end_turn", text("x")), more=True)).text == "x"
+
+
+def test_a_resumed_turn_runs_what_waited_and_counts_on() -> None:
+    engine = TurnEngine(TurnLimits(iterations=3))
+    assert engine.resume([COMMAND], iterations=2, command=False).do == RunTools((COMMAND,))
+    assert engine.tools_finished({"t": "out"}).do == CallModel(3)
+    assert ending(engine.model_answered(answer("tool_use", use("u")))).stop_reason == "iteration_limit"
+
+
+def test_a_resumed_entry_command_ends_with_its_output() -> None:
+    engine = TurnEngine(TurnLimits())
+    engine.resume([COMMAND], iterations=0, command=True)
+    assert ending(engine.tools_finished({"t": "out"})).text == "out"
+
+
+def test_a_compaction_of_the_api_goes_on_like_a_pause() -> None:
+    engine = TurnEngine(TurnLimits())
+    engine.begin()
+    assert engine.model_answered(answer("compaction", {"type": "compaction", "content": "summary"})).do == CallModel(2)

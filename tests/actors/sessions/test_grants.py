@@ -71,6 +71,24 @@ def bash(command: str) -> ToolCall:
     return ToolCall(id="t", name="bash_tool", input={"command": command, "description": "d"})
 
 
+def test_what_gets_a_secret_is_known_before_it_is_given(tmp_path: Path) -> None:
+    weather, other = pinned("weather", "/w"), pinned("other", "/o")
+    grants = Grants(secrets(tmp_path), [weather, other], FakeWorkspace(), tools={"w": "weather", "o": "other"})  # type: ignore[arg-type]
+    calls = [
+        bash("/w/run.py x"),
+        bash("python3 /w/run.py"),
+        bash("/w/run.py; id"),
+        bash("cat /w/run.py"),
+        bash("/o/run.py"),
+    ]
+    assert [grants.gets_secrets(call) for call in calls] == [True, True, False, False, False]
+    assert [grants.gets_secrets(ToolCall(id="t", name=name, input={})) for name in ("w", "o", "view")] == [
+        True,
+        False,
+        False,
+    ]
+
+
 WEATHER, OTHER = pinned("weather", "/c/1"), pinned("other", "/c/2")
 
 

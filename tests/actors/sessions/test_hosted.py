@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from hosted_kit import FakeHosted
+from policy_kit import ruled
 from session_kit import ME, Kit, open_kit
 from skill_actors.errors import Refused
 from skill_actors.models.offline import OfflineModel
@@ -353,7 +354,7 @@ def test_a_hosted_side_that_fails_later_ends_its_own_turns_and_no_hybrid_ones(tm
 
 
 @pytest.mark.parametrize("name", ["code_execution", "bash_code_execution"])
-@pytest.mark.parametrize("rule", ["denied_tools", "asked_tools"])
+@pytest.mark.parametrize("rule", ["deny", "ask"])
 def test_an_operator_can_keep_the_model_from_having_code_executed(tmp_path: Path, rule: str, name: str) -> None:
     async def story(at: Play) -> None:
         session = await at.kit.session(backends=["local", "anthropic"], skills=[XLSX])
@@ -363,7 +364,7 @@ def test_an_operator_can_keep_the_model_from_having_code_executed(tmp_path: Path
         alone = await at.kit.session(backends=["anthropic"])
         assert (await at.kit.ask(alone, "go"))["result"]["error"]["code"] == "backend_unavailable"
 
-    play(tmp_path, story, defaults=SessionDefaults(**{rule: frozenset({name})}))  # type: ignore[arg-type]
+    play(tmp_path, story, defaults=SessionDefaults(policy=ruled({"effect": rule, "tool": name})))
 
 
 def test_a_file_whose_name_cannot_be_asked_for_is_known_by_its_id_and_a_missing_one_is_an_error(tmp_path: Path) -> None:

@@ -311,7 +311,7 @@ def test_a_session_in_use_is_not_let_go(tmp_path: Path) -> None:
 
 BAD_SETTINGS: list[tuple[Mapping[str, Any], str, str]] = [
     ({"titel": "x"}, "bad_request", "did you mean title"),
-    ({"budget": {"usd": 1}}, "bad_request", "cannot enforce"),
+    ({"budget": {"usd": -1}}, "bad_request", "budget usd must be a number from 0"),
     ({"cwd": "/"}, "cwd_not_allowed", "cwd"),
     ({"title": "x" * 201}, "bad_request", "200"),
     ({"title": "a\0"}, "bad_request", "NUL"),

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from policy_kit import ruled
 from session_kit import ME, Kit, open_kit
 from skill_actors.backends import Executor, ToolCall, ToolContext, ToolResult, Workspace, WorkspaceSpec
 from skill_actors.errors import Refused
@@ -145,10 +146,10 @@ def test_what_is_denied_is_denied_in_every_place(tmp_path: Path, rule: str) -> N
         assert "second_bash_tool" not in offered
         assert ("bash_tool" in offered) == (rule == "second_bash_tool")
 
-    story(tmp_path, tell, defaults=SessionDefaults(denied_tools=frozenset({rule})))
+    story(tmp_path, tell, defaults=SessionDefaults(policy=ruled(deny=[rule])))
 
 
-@pytest.mark.parametrize("rule", ["denied_tools", "asked_tools"])
+@pytest.mark.parametrize("rule", ["deny", "ask"])
 def test_handing_over_can_be_kept_from_the_model(tmp_path: Path, rule: str) -> None:
     async def tell(kit: Kit, model: ScriptedModel) -> None:
         session = await kit.session(backends=TWO)
@@ -156,11 +157,11 @@ def test_handing_over_can_be_kept_from_the_model(tmp_path: Path, rule: str) -> N
         (made, _) = await play(kit, model, session, bash("echo 1 > a"), over)
         assert not (tmp_path / "workspaces" / f"{session}.second" / "a").exists()
         assert made.startswith("(no output)") or "exit" in made
-        if rule == "denied_tools":
+        if rule == "deny":
             assert "hand_over" not in {tool["name"] for tool in model.requests[-1].tools}
 
-    limits: dict[str, Any] = {rule: frozenset({"hand_over"})}
-    story(tmp_path, tell, defaults=SessionDefaults(**limits))
+    rules = ruled({"effect": rule, "tool": "hand_over"})
+    story(tmp_path, tell, defaults=SessionDefaults(policy=rules))
 
 
 def test_allowed_tools_of_an_active_skill_hold_in_every_place(tmp_path: Path) -> None:
@@ -365,7 +366,7 @@ def test_what_a_backend_says_that_its_calls_cost_is_in_the_cost_of_the_turn(tmp_
         assert 0.5 < turn["result"]["cost_usd"] < 0.6
         finished = [e.data.get("cost_usd") for e in await kit.events(session) if e.type == "tool.finished"]
         assert sorted(finished, key=str) == [0.25, 0.25, None]
-        bill = stored_bill(await kit.events(session), turn["turn"], lambda _model, _usage: 0.0)
+        bill = stored_bill(await kit.events(session), turn["turn"], lambda _model, _usage, **_more: 0.0)
         assert bill.known_usd == 0.5
 
     story(tmp_path, tell, executors=lambda local: {"local": Paid(local)})

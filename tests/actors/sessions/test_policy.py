@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from policy_kit import ruled
 from skill_actors.backends.base import ToolCall
 from skill_actors.sessions.policy import ActiveSkill, Policy
 from skill_actors.skills import Skill
@@ -26,8 +28,11 @@ def active(*tools: str, trusted: bool = True, name: str = "s", files: tuple[str,
     return ActiveSkill(skill, f"/skills/{name}")
 
 
-def verdict(asked: ToolCall, *skills: ActiveSkill, **policy: Any) -> str:
-    return Policy(tools=TOOLS, active=skills, **policy).decide(asked).verdict
+def verdict(
+    asked: ToolCall, *skills: ActiveSkill, deny: Collection[str] = (), ask: Collection[str] = (), **policy: Any
+) -> str:
+    rules = [ruled(deny=sorted(deny), ask=sorted(ask))]
+    return Policy(tools=TOOLS, active=skills, rules=rules, **policy).decide(asked).verdict
 
 
 def test_offered_tools_run_and_others_are_denied() -> None:
@@ -38,7 +43,7 @@ def test_offered_tools_run_and_others_are_denied() -> None:
 
 
 def test_what_needs_an_approval_does_not_run_and_the_model_is_told_so() -> None:
-    decision = Policy(tools=TOOLS, ask={"bash_tool"}).decide(call())
+    decision = Policy(tools=TOOLS, rules=[ruled(ask=["bash_tool"])]).decide(call())
     assert decision.verdict == "ask"
     assert decision.reason.startswith("Not run: bash_tool needs an approval, and nobody can give one.")
 

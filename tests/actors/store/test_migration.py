@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
 import pytest
 
-from skill_actors.store import SqliteJournal, StoreError
+from skill_actors.store import Append, ApprovalRecord, SqliteJournal, StoreError
 from skill_actors.store import schema as schema_module
+from skill_actors.store.ledger import Amounts, Entry
 from skill_actors.store.schema import SCHEMA_VERSION
 from support import run
 
@@ -51,6 +53,9 @@ def test_a_state_of_version_1_is_migrated_with_all_it_holds(db_path: Path) -> No
                 assert turn.result == {"text": "hi"}
                 assert [turn.session for turn in await journal.unfinished_turns()] == [TWO]
                 assert await journal.count_sessions() == 3
+                assert (await journal.list_approvals(status=None)).items == ()
+                assert await journal.ledger.usage("day", since=None, until=None, owner_uid=None) == ()
+                assert await journal.ledger.verify() == ()
         assert version_of(db_path) == SCHEMA_VERSION
 
     run(main)
@@ -67,5 +72,25 @@ def test_a_migration_that_fails_leaves_the_old_state_as_it_was(db_path: Path, mo
         assert version_of(db_path) == SCHEMA_VERSION - 1
         async with await SqliteJournal.open(db_path, reserve_bytes=0) as journal:
             assert await journal.count_sessions() == 3
+
+    run(main)
+
+
+def test_what_came_later_works_in_an_old_state(db_path: Path) -> None:
+    async def main() -> None:
+        write_old(db_path)
+        asked = ApprovalRecord(
+            id="apr_1", session=ONE, turn="trn_1", call="toolu_1", owner_uid=1000, status="pending",
+            created="2026-01-01", expires="2026-01-02", updated="2026-01-01", request={"command": "ls"},
+        )  # fmt: skip
+        async with await SqliteJournal.open(db_path, reserve_bytes=0) as journal:
+            await journal.append(Append(session=ONE, expected_last_seq=3, last_seq=3, approvals=(asked,)))
+            entry = Entry(kind="charge", time="2026", day="2026-01-01", session=ONE, turn="trn_1", owner_uid=1000)
+            await journal.ledger.enter(replace(entry, amounts=Amounts(tool_calls=1)))
+        async with await SqliteJournal.open(db_path, reserve_bytes=0) as journal:
+            assert (await journal.list_approvals()).items == (asked,)
+            assert (await journal.ledger.sums(["global"]))["global"].used.tool_calls == 1
+            for session in (ONE, TWO, THREE):
+                await journal.verify_session(session)
 
     run(main)

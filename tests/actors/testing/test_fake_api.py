@@ -39,7 +39,7 @@ HEADERS = {"x-api-key": "sk-0123456789", "anthropic-version": "2026-10-21"}
 
 
 def body(text: str = "hello", **fields: Any) -> dict[str, Any]:
-    return {"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": text}], **fields}
+    return {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": text}], **fields}
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ SKILL_MD = b"---\nname: tides\ndescription: Looks up tides.\n---\nRun it.\n"
 
 def body(*messages: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     said = messages or ({"role": "user", "content": "go"},)
-    return {"model": "m", "max_tokens": 10, "messages": list(said), "tools": [TOOL], **fields}
+    return {"model": "m", "max_tokens": 1000, "messages": list(said), "tools": [TOOL], **fields}
 
 
 def skills(*names: str, type: str = "anthropic") -> dict[str, Any]:

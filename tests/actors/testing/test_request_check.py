@@ -122,6 +122,7 @@ def test_good_requests_pass(good: dict[str, Any]) -> None:
         (body(tools="x"), "tools"),
         (body(model="claude-opus-5-5", tools=[TOOL], tool_choice={"type": "any"}), "tool_choice"),
         (body(output_config=3), "output_config: Input should be a valid dictionary"),
+        (body(output_config={"effort": "enormous"}), "output_config.effort: Input should be one of low, medium"),
         (body(output_config={"schema": {}}), "output_config.schema: Extra inputs"),
         (body(output_config={"format": {"type": "json"}}), "output_config.format: "),
         (body(output_config=asks_for(3)), "output_config.format.schema: "),

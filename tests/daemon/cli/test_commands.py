@@ -126,9 +126,10 @@ def test_how_a_turn_ends_is_the_exit_code(daemon: FakeDaemon, run: Run, type: st
 def test_an_approval_that_is_waited_for_ends_with_3(daemon: FakeDaemon, run: Run) -> None:
     asked = event(3, "approval.requested", {"id": "apr_x"})
     daemon.on_events("POST", MESSAGES, ([*a_turn()[:2], asked], "clean"))
+    daemon.on_json("GET", "/v1/approvals/apr_x", {"id": "apr_x", "status": "pending"})
     result = run("send", "hi")
     assert result.exit_code == 3
-    assert "waiting for approval apr_x" in result.stderr
+    assert "waiting for approval apr_x; decide with: skillctl approve apr_x, or: skillctl deny apr_x" in result.stderr
 
 
 def test_json_is_one_event_a_line_as_the_daemon_sent_it(daemon: FakeDaemon, run: Run) -> None:
@@ -191,7 +192,14 @@ def test_no_wait_prints_the_turn_and_leaves(daemon: FakeDaemon, run: Run) -> Non
     [
         ("send", "-s", "x", "-c", "hi"),
         ("send", "-c", "--new", "hi"),
-        ("send", "-s", "x", "--model", "m", "hi"),
+        ("send", "-s", "x", "--skill", "m", "hi"),
+        ("send", "--tool", "view", "--no-tools", "hi"),
+        ("send", "--effort", "enormous", "hi"),
+        ("send", "--mode", "shout", "hi"),
+        ("send", "--max-tokens", "0", "hi"),
+        ("steer", "-s", SESSION, " "),
+        ("steer", "-s", SESSION, "--key", "two words", "hi"),
+        ("pause",),
         ("send", "--no-wait", "--timeout", "3", "hi"),
         ("send",),
         ("send", " \n"),
@@ -363,7 +371,9 @@ def test_rm_deletes_each_session(daemon: FakeDaemon, run: Run) -> None:
 def test_wait_prints_the_answer_and_gives_up_in_time(daemon: FakeDaemon, run: Run) -> None:
     daemon.on_json("GET", f"/v1/turns/{TURN}", {"turn": TURN, "status": "finished", "result": {"text": "Hello"}})
     assert run("wait", TURN).stdout == "Hello\n"
-    daemon.on_json("GET", f"/v1/turns/{TURN}", {"turn": TURN, "status": "running", "result": None})
+    running = {"turn": TURN, "session": SESSION, "status": "running", "result": None}
+    daemon.on_json("GET", f"/v1/turns/{TURN}", running)
+    daemon.on_json("GET", "/v1/approvals", {"items": [], "next": None})
     code, stderr = said(run("wait", "--timeout", "0", TURN))
     assert (code, stderr) == (124, f"skillctl: error: turn {TURN} is still running after 0 s\n")
 
@@ -400,7 +410,9 @@ def test_wait_for_a_session_gives_up_in_time_and_has_nothing_to_say_of_an_empty_
 ) -> None:
     daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"last_seq": 1})
     daemon.on_events("GET", EVENTS, ([event(1, "turn.queued")], "clean"))
-    daemon.on_json("GET", f"/v1/turns/{TURN}", {"turn": TURN, "status": "queued", "result": None})
+    queued = {"turn": TURN, "session": SESSION, "status": "queued", "result": None}
+    daemon.on_json("GET", f"/v1/turns/{TURN}", queued)
+    daemon.on_json("GET", "/v1/approvals", {"items": [], "next": None})
     code, stderr = said(run("wait", "--timeout", "0", SESSION))
     assert (code, stderr) == (124, f"skillctl: error: turn {TURN} is still queued after 0 s\n")
     daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"last_seq": 0})

@@ -166,7 +166,9 @@ def test_a_state_folder_that_is_a_file_fails(tmp_path: Path) -> None:
 
 def test_config_check_says_ok_or_what_is_wrong(tmp_path: Path) -> None:
     good = written(tmp_path, "[daemon]\ndrain_s = 5.0\n")
-    assert run(tmp_path, "config", "check", good).stdout == f"{good}: ok\n"
+    ok, policy = run(tmp_path, "config", "check", good).stdout.splitlines()
+    assert ok == f"{good}: ok"
+    assert policy == "calls of tools: preset full in mode development; see skillctl policy check"
     assert json.loads(run(tmp_path, "config", "check", "--json", good).stdout)["valid"] is True
     bad = written(tmp_path, "[daemon]\ndrain = 5.0\n")
     result = run(tmp_path, "config", "check", bad)

@@ -61,16 +61,34 @@ def names(place: Path, daemon: Daemon) -> dict[str, str]:
     session = daemon.create()
     turn = daemon.ask(session, "/hello")["turn"]
     (place / "e.ndjson").write_text(daemon.skillctl("export", session).stdout)
-    return {"SESSION": session, "TURN": turn, "DIR": str(place), "SKILL": str(place / "skills/hello")}
+    asked = [waiting(daemon) for _ in range(2)]
+    paths = {"DIR": str(place), "SKILL": str(place / "skills/hello")}
+    return {"SESSION": session, "TURN": turn, "APPROVAL": asked[0], "DENIAL": asked[1], **paths}
+
+
+def waiting(daemon: Daemon) -> str:
+    """The id of an approval that waits."""
+    session = daemon.create(policy={"rules": [{"effect": "ask", "tool": "bash_tool"}]})
+    assert daemon.skillctl("send", "-s", session, "/hello").returncode == 3
+    with daemon.http() as http:
+        (view,) = http.get("/v1/approvals", params={"session": session}).json()["items"]
+    return str(view["id"])
 
 
 COMMANDS = (
+    "approvals --status all",
+    "approve APPROVAL",
     "attach SESSION --from 0",
     "backends",
     "backup DIR/b.tar",
+    "budget set session/SESSION --usd 5",
+    "budget show session/SESSION",
     "cancel SESSION",
+    "deny DENIAL",
     "cancel TURN",
+    "compact SESSION",
     "config check DIR/skilld.toml",
+    "policy check ls",
     "config show DIR/skilld.toml",
     "config reload",
     "debug bundle -o DIR/x.tar.gz",
@@ -81,8 +99,10 @@ COMMANDS = (
     "fork SESSION",
     "health",
     "import DIR/e.ndjson",
+    "pause SESSION",
     "rename SESSION x",
     "restore DIR/b.tar --state-dir DIR/restored",
+    "resume SESSION",
     "send -s SESSION /hello",
     "sessions",
     "show SESSION",
@@ -102,6 +122,8 @@ COMMANDS = (
     "skills audit SKILL",
     "skills validate SKILL",
     "status",
+    "steer -s SESSION more",
+    "usage --by session",
     "wait TURN",
     "wait SESSION",
     "reset SESSION",
@@ -120,7 +142,7 @@ def test_every_command_but_those_that_need_more_is_run() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_document_has_the_fields_that_the_manual_lists(command: str, daemon: Daemon, names: dict[str, str]) -> None:
-    filled = re.sub("SESSION|TURN|DIR|SKILL", lambda found: names[found[0]], command).split()
+    filled = re.sub("SESSION|TURN|DIR|SKILL|APPROVAL|DENIAL", lambda found: names[found[0]], command).split()
     text = first_line(daemon, *filled) if filled[0] == "attach" else daemon.skillctl(*filled, "--json").stdout
     found = first_of(text)
     whole, _, nested = documented()[name_of(command)].partition("; ")

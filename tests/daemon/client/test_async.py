@@ -18,7 +18,7 @@ EVENTS = f"/v1/sessions/{SESSION}/events"
 
 def test_it_offers_what_the_other_client_offers() -> None:
     def public(kind: type) -> set[str]:
-        return {name for name in vars(kind) if not name.startswith("_")}
+        return {name for name in dir(kind) if not name.startswith("_")}
 
     assert public(AsyncClient) - {"aclose"} == public(Client) - {"close"}
 

@@ -13,6 +13,7 @@ import trio
 
 from e2e.harness import processes_with
 from hook_kit import receiver
+from skill_actors.sessions.approvals import Approver
 from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
 from skilld.config import HooksConfig
 from support import run
@@ -65,7 +66,7 @@ def test_a_program_gets_the_notice_its_arguments_and_a_clean_environment(
             assert (tmp_path / "argument").read_text() == "an argument; $HOME\n"
             assert environment["SKILLD_EVENT"] == "turn.finished"
             assert set(environment) <= {"PATH", "LANG", "SKILLD_EVENT", "PWD", "SHLVL", "_", "OLDPWD"}
-            assert b'skilld_hooks_total{outcome="ok",target="exec"} 1.0' in await page(tree)
+            await counted(tree, b'skilld_hooks_total{outcome="ok",target="exec"} 1.0')
 
     run(main)
 
@@ -164,15 +165,46 @@ def test_a_call_that_needs_an_approval_is_told_and_only_events_that_were_asked_f
         async with receiver() as found:
             hooks: dict[str, Any] = {
                 "hooks_url": found.url,
-                "hooks_events": ("approval.needed",),
+                "hooks_events": ("approval.needed", "approval.resolved"),
                 "policy_ask": ("bash_tool",),
             }
             async with open_tree(tmp_path, model=model, **hooks) as tree:
-                turn = await asked(tree)
-                (told,) = await found.wait_told(1)
-                assert (told["event"], told["tool"], told["turn"]) == ("approval.needed", "bash_tool", turn["turn"])
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(asked, tree)
+                    (told,) = await found.wait_told(1)
+                    assert (told["event"], told["tool"]) == ("approval.needed", "bash_tool")
+                    await tree.parts.desk.get().decide(told["approval"], Approver(uid=0), {"decision": "deny"})
+                resolved = (await found.wait_told(2))[1]
+                assert (resolved["event"], resolved["approval"]) == ("approval.resolved", told["approval"])
+                assert (resolved["status"], resolved["turn"]) == ("denied", told["turn"])
                 assert list(tree.parts.hooks.queues) == ["webhook"]
-            assert len(found.told) == 1
+            assert len(found.told) == 2
+
+    run(main)
+
+
+def test_a_budget_that_runs_out_is_told_when_a_share_is_used_and_when_a_call_is_refused(tmp_path: Path) -> None:
+    call = ToolUse("bash_tool", {"command": "true", "description": "x"})
+    model = ScriptedModel([Reply([call]), Reply([call]), Reply([call]), Reply([Text("never")])])
+
+    async def main() -> None:
+        async with receiver() as found:
+            hooks: dict[str, Any] = {
+                "hooks_url": found.url,
+                "hooks_events": ("budget.warning", "budget.exceeded", "turn.failed"),
+                "budget_user_day": {"tool_calls": 2},
+                "budget_warn_at": (0.5,),
+            }
+            async with open_tree(tmp_path, model=model, **hooks) as tree:
+                turn = await tree.ask("hello")
+                assert turn["result"]["error"]["code"] == "budget_exceeded"
+                warned, refused, failed = await found.wait_told(3)
+                assert (warned["event"], warned["share"], warned["used"]) == ("budget.warning", 0.5, 1)
+                assert (refused["event"], refused["wanted"], refused["used"]) == ("budget.exceeded", 1, 2)
+                for notice in (warned, refused):
+                    assert (notice["cap"], notice["unit"], notice["limit"]) == ("user/day", "tool_calls", 2)
+                    assert notice["turn"] == turn["turn"]
+                assert (failed["event"], failed["code"]) == ("turn.failed", "budget_exceeded")
 
     run(main)
 

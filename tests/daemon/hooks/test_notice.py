@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from skilld.config.hooks import HOOK_EVENTS
 from skilld.hooks import NoticeQueue, notice_of
-from skilld.hooks.notice import Notice
+from skilld.hooks.notice import BUS_EVENTS, Notice
 
 ENDED = {
     "session": "ses_a",
@@ -43,10 +44,13 @@ def test_what_is_not_known_is_null_and_never_zero() -> None:
 
 
 def test_a_needed_approval_names_the_tool_and_the_call() -> None:
-    meta = {"session": "ses_a", "turn": "trn_b", "call": "toolu_1", "tool": "bash_tool"}
-    told = json.loads(notice_of("approval.needed", {"count": 1}, meta, NOW).body)
-    assert (told["event"], told["id"]) == ("approval.needed", "trn_b:toolu_1")
-    assert (told["tool"], told["call"]) == ("bash_tool", "toolu_1")
+    meta = {"session": "ses_a", "turn": "trn_b", "call": "toolu_1", "tool": "bash_tool", "id": "apr_c"}
+    told = json.loads(notice_of("approval.requested", {"count": 1}, {**meta, "status": "pending"}, NOW).body)
+    assert (told["event"], told["id"]) == ("approval.needed", "trn_b:approval.needed:apr_c")
+    assert (told["approval"], told["tool"], told["call"], "status" in told) == ("apr_c", "bash_tool", "toolu_1", False)
+    told = json.loads(notice_of("approval.resolved", {"count": 1}, {**meta, "status": "expired"}, NOW).body)
+    assert (told["event"], told["id"]) == ("approval.resolved", "trn_b:approval.resolved:apr_c")
+    assert (told["approval"], told["status"]) == ("apr_c", "expired")
 
 
 def test_names_that_others_choose_are_cut() -> None:
@@ -66,3 +70,27 @@ def test_a_full_queue_lets_the_oldest_go_and_counts_it() -> None:
     assert [queue.take().turn, queue.take().turn] == ["2", "3"]
     queue.give_back(notices[1])
     assert queue.take().turn == "1"
+
+
+def test_a_warning_and_a_refusal_of_a_budget_name_the_cap_and_its_figures() -> None:
+    meta = {"session": "ses_a", "turn": "trn_b", "cap": "user/1000/day", "unit": "usd"}
+    warned = json.loads(notice_of("budget.warning", {"used": 4.0, "limit": 5.0, "share": 0.8}, meta, NOW).body)
+    assert warned == {
+        "event": "budget.warning",
+        "id": "trn_b:budget.warning:user/1000/day:usd:0.8",
+        "time": NOW,
+        "session": "ses_a",
+        "turn": "trn_b",
+        "cap": "user/1000/day",
+        "unit": "usd",
+        "used": 4.0,
+        "limit": 5.0,
+        "share": 0.8,
+    }
+    refused = json.loads(notice_of("budget.exceeded", {"used": 4.0, "limit": 5.0, "wanted": 2.0}, meta, NOW).body)
+    assert (refused["event"], refused["wanted"]) == ("budget.exceeded", 2.0)
+    assert refused["id"] == "trn_b:budget.exceeded:user/1000/day:usd"
+
+
+def test_every_event_that_a_hook_may_be_told_is_one_that_it_may_ask_for() -> None:
+    assert set(BUS_EVENTS) - {"approval.requested", "turn.stop"} <= set(HOOK_EVENTS)

@@ -52,7 +52,14 @@ def test_a_supplementary_group_gives_its_role() -> None:
 
 def test_roles_add_up() -> None:
     roles = RolesConfig(read=RoleConfig(uids=(1000,)), admin=SenderConfig(gids=(50,)))
-    assert authority_of(roles) == {"any", "read", "send", "admin"}
+    assert authority_of(roles) == {"any", "read", "send", "approve", "admin"}
+
+
+def test_who_approves_may_look_and_send_nothing() -> None:
+    assert authority_of(RolesConfig(approve=RoleConfig(gids=(50,)))) == {"any", "read", "approve"}
+    assert "approve" not in authority_of(RolesConfig(send=SenderConfig(uids=(1000,))))
+    assert RolesConfig(approve=RoleConfig(uids=(5,))).configured
+    assert RolesConfig(approve=RoleConfig(uids=(5,))).serve_others(1000)
 
 
 def authority_of(roles: RolesConfig) -> frozenset[str]:

@@ -20,7 +20,7 @@ from support import run
 
 def test_every_route_states_its_permission_and_says_what_it_does() -> None:
     for route in build_routes():
-        assert route.permission in ("any", "read", "send", "admin")
+        assert route.permission in ("any", "read", "send", "approve", "admin")
         assert route.summary.endswith(".")
         assert route.method == "GET" or route.permission != "any", f"{route.path} changes something for anybody"
 
@@ -33,6 +33,15 @@ def test_routes_are_sorted_and_unique() -> None:
 def test_what_is_served_is_exactly_this() -> None:
     assert {f"{route.method} {route.path}" for route in build_routes()} == {
         "GET /metrics",
+        "GET /v1/budgets",
+        "POST /v1/budgets",
+        "DELETE /v1/budgets/{name:path}",
+        "GET /v1/usage",
+        "GET /v1/approvals",
+        "GET /v1/approvals/events",
+        "GET /v1/approvals/{id}",
+        "POST /v1/approvals/{id}",
+        "DELETE /v1/approvals/{id}",
         "GET /v1/backends",
         "GET /v1/backup",
         "GET /v1/health/live",
@@ -67,9 +76,13 @@ def test_what_is_served_is_exactly_this() -> None:
         "GET /v1/sessions/{id}/export",
         "POST /v1/sessions/import",
         "POST /v1/sessions/{id}/cancel",
+        "POST /v1/sessions/{id}/compact",
         "POST /v1/sessions/{id}/fork",
         "POST /v1/sessions/{id}/hand-over",
+        "POST /v1/sessions/{id}/pause",
         "POST /v1/sessions/{id}/reset",
+        "POST /v1/sessions/{id}/resume",
+        "POST /v1/sessions/{id}/steer",
         "GET /v1/sessions/{id}/skills",
         "POST /v1/sessions/{id}/messages",
         "POST /v1/config/reload",
@@ -307,7 +320,7 @@ def test_head_has_the_headers_of_get_and_no_body(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/approvals",
+        "/v1/approvals/apr_x",
         "/v1/trees",
         "/",
         "/v1/sessions/",

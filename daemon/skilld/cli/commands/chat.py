@@ -9,7 +9,9 @@ from typing import Final
 import click
 
 from skilld.cli.app import App
+from skilld.cli.aside import Aside
 from skilld.cli.commands.options import complete_sessions, complete_skills, pass_app
+from skilld.cli.context_gauge import context_text
 from skilld.cli.exchange import Exchange
 from skilld.cli.failure import EXIT, Failure
 from skilld.cli.output import Console, size_text
@@ -19,11 +21,17 @@ from skilld.client import Client, SkilldError
 
 __all__ = ["chat_command"]
 
+_COMPACT_S: Final = 300.0
+
 _HELP: Final = """\
 Type a message and press Enter. A line that ends in a backslash goes on in the next one; \"\"\" on a line of its own
-begins and ends a longer text. Tab completes. Ctrl-C gives up what is typed, or cancels the turn that runs.
+begins and ends a longer text. Tab completes. A line that you type while an answer is written is said to the turn that
+writes it: the model hears it before its next step. Ctrl-C gives up what is typed, or cancels the turn that runs.
 Ctrl-D leaves.
   /NAME ARGUMENTS  run a skill's command
+  :approval        ask again about the call that waits for an approval
+  :compact         put a summary in the place of the earlier part
+  :context         how full the model's window is
   :skills          the skills there are
   :files           the files of the conversation
   :session         the conversation's id
@@ -58,8 +66,9 @@ def chat_command(
 ) -> int:
     """Talk with a model, message by message.
 
-    Answers appear as they are written. Ctrl-C cancels the turn and not the program. What is typed is remembered in
-    ~/.local/state/skilld/chat_history. From a pipe, each line is a message.
+    Answers appear as they are written; what you type meanwhile is said to the turn that writes them. Ctrl-C cancels the
+    turn and not the program. What is typed is remembered in ~/.local/state/skilld/chat_history. From a pipe, each line
+    is a message.
 
     \b
     Examples:
@@ -84,8 +93,14 @@ class _Talk:
         self._client = client
         self._target = target
         self._session: str | None = None
+        self._exchange: Exchange | None = None
+        self._listens = False  # to what is typed while an answer is written
+        self._later: list[str] = []  # what was typed then, and is to be taken at the prompt
         self._console = Console(notes_on_stdout=True)
         self._commands: Mapping[str, Callable[[], object]] = {
+            ":approval": self._approval,
+            ":compact": self._compact,
+            ":context": self._context,
             ":files": self._files,
             ":help": lambda: click.echo(_HELP),
             ":new": self._begin_anew,
@@ -104,9 +119,10 @@ class _Talk:
     def run(self, prompt: Prompt) -> int:
         """Until the user leaves. Returns the exit code."""
         self._console.note(":help tells what can be typed")
+        self._listens = prompt.is_edited
         while True:
             try:
-                text = prompt.ask()
+                text = self._later.pop(0) if self._later else prompt.ask()
             except EOFError:
                 print(flush=True)
                 return EXIT.DONE
@@ -114,7 +130,8 @@ class _Talk:
                 print(flush=True)
                 continue
             try:
-                self._take(text)
+                if self._take(text) == EXIT.WAITING_FOR_APPROVAL and not prompt.is_edited:
+                    return EXIT.WAITING_FOR_APPROVAL
             except _Leave:
                 return EXIT.DONE
             except KeyboardInterrupt:
@@ -139,16 +156,50 @@ class _Talk:
         names = [f"/{item['name']}" for item in found if item.get("entry")]
         return [name for name in names if name.startswith(word) and name.isprintable()]
 
-    def _take(self, text: str) -> None:
+    def _take(self, text: str) -> int:
         said = text.strip()
         if not said:
-            return
+            return EXIT.DONE
         if said.startswith(":"):
             self._command(said)
-            return
+            return EXIT.DONE
         text.encode("utf-8")  # half a surrogate pair from a terminal in another encoding: a ValueError
         session = self.open()
-        Exchange(self._client, session, made=False).run(text, None, None)
+        if self._exchange is not None and self._exchange.go_on() == EXIT.WAITING_FOR_APPROVAL:
+            raise Failure("not sent: the turn before waits for an approval; Ctrl-C at the question cancels it")
+        aside = Aside(self._client, session, self._console) if self._listens else None
+        self._exchange = Exchange(self._client, session, made=False, aside=aside)
+        try:
+            return self._exchange.run(text, None, None)
+        finally:
+            self._follow(session, aside)
+
+    def _follow(self, session: str, aside: Aside | None) -> None:
+        """Write the answers to what was typed too late for the turn before."""
+        while aside is not None and aside.queued and not (self._exchange is not None and self._exchange.is_left):
+            accepted = aside.queued.pop(0)
+            self._exchange = Exchange(self._client, session, made=False, aside=aside)
+            self._exchange.follow(accepted.turn, accepted.seq)
+        if aside is not None:
+            self._later.extend(aside.later)
+
+    def _approval(self) -> None:
+        if self._exchange is None or not self._exchange.is_left:
+            click.echo("none waits here")
+            return
+        self._exchange.go_on()
+
+    def _compact(self) -> None:
+        if self._session is None:
+            click.echo("there is nothing yet: the conversation begins with the first message")
+            return
+        turn = self._client.compact(self._session).turn
+        result = self._client.turn(turn, wait_s=_COMPACT_S).get("result") or {}
+        click.echo(result.get("text") or (result.get("error") or {}).get("message") or "it is still under way")
+
+    def _context(self) -> None:
+        gauge = None if self._session is None else context_text(self._client.session(self._session))
+        click.echo(gauge or "not known before a model has answered")
 
     def _command(self, said: str) -> None:
         name = said.split()[0]
@@ -158,7 +209,7 @@ class _Talk:
         self._commands[near[0]]()
 
     def _begin_anew(self) -> None:
-        self._session = None
+        self._session = self._exchange = None
         self._target = Target(
             session=None,
             latest=False,

@@ -85,7 +85,16 @@ def check_config(file: Path | None, as_json: bool) -> int:
         print_json({"path": str(path) if path else None, "valid": True, "error": None})
     else:
         print(f"{path}: ok" if path else "no configuration file: the defaults are in force")
+        print(_policy_line(config))
     return EXIT.DONE
+
+
+def _policy_line(config: Config) -> str:
+    """Which calls of tools run unasked, in a few words: nobody should have to find out."""
+    policy = config.policy
+    before = len(policy.rules) + bool(policy.deny) + bool(policy.ask)
+    more = f", after {before} rule{'s' if before != 1 else ''} of your own" if before else ""
+    return f"calls of tools: preset {policy.preset} in mode {config.daemon.mode}{more}; see skillctl policy check"
 
 
 @config_command.command("show")

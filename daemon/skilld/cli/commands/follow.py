@@ -9,7 +9,9 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app, session_argument
+from skilld.cli.context_gauge import context_text
 from skilld.cli.failure import EXIT
+from skilld.cli.inquiry import Inquiry
 from skilld.cli.narrator import Narrator
 from skilld.cli.output import Console, one_line, size_text
 from skilld.client import Client, Event
@@ -46,7 +48,8 @@ def show_command(app: App, session: str, as_json: bool) -> None:
 def attach_command(app: App, session: str, after: str | None, as_json: bool) -> int:
     """Follow a conversation as it happens. Ctrl-C leaves; the conversation goes on.
 
-    A daemon that restarts meanwhile is waited for; nothing is missed and nothing comes twice.
+    A daemon that restarts meanwhile is waited for; nothing is missed and nothing comes twice. On a terminal it asks
+    about calls that wait for an approval; to leave such a question leaves the call waiting.
 
     \b
     Examples:
@@ -55,7 +58,8 @@ def attach_command(app: App, session: str, after: str | None, as_json: bool) -> 
     """
     with app.client() as client:
         try:
-            _print(client.events(session, after=_start(client, session, after)), as_json)
+            inquiry = None if as_json else Inquiry(client, Console(notes_on_stdout=True))
+            _print(client.events(session, after=_start(client, session, after)), as_json, inquiry)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--from") from error
         except KeyboardInterrupt:
@@ -67,13 +71,15 @@ def _start(client: Client, session: str, after: str | None) -> str:
     return after if after is not None else str(client.session(session).get("last_seq", 0))
 
 
-def _print(events: Iterator[Event], as_json: bool) -> None:
+def _print(events: Iterator[Event], as_json: bool, inquiry: Inquiry | None = None) -> None:
     narrator = Narrator(Console(notes_on_stdout=True), with_messages=True)
     for event in events:
         if as_json:
             print(event.to_json(), flush=True)
         else:
             narrator.tell(event)
+        if inquiry is not None and event.type == "approval.requested":
+            inquiry.settle(str(event.data.get("id")))
 
 
 def _print_head(client: Client, session: str) -> None:
@@ -83,6 +89,8 @@ def _print_head(client: Client, session: str) -> None:
     places = found.get("backends") or []
     if len(places) > 1 or any(isinstance(choice, dict) for choice in places):
         print(one_line(f"places: {', '.join(map(_place, places))}"))
+    if (gauge := context_text(found)) is not None:
+        print(one_line(gauge))
     files = client.files(session, limit=1)
     print(f"files: {size_text(files['used_bytes'])} of {size_text(files['quota_bytes'])}")
     print(flush=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 __all__ = [
+    "approval_argument",
+    "complete_approvals",
     "complete_message",
     "complete_sessions",
     "complete_skills",
@@ -71,6 +73,26 @@ def complete_sessions(ctx: click.Context, param: click.Parameter, incomplete: st
     ]
 
 
+def complete_approvals(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of approvals that wait, with what would run; nothing if the daemon cannot be asked."""
+    from click.shell_completion import CompletionItem
+
+    from skilld.cli.inert import inert
+    from skilld.cli.output import one_line
+
+    app = ctx.find_object(App) or App(ctx.find_root().params.get("socket"))
+    try:
+        with app.client() as client:
+            waiting = list(islice(client.approvals(page_size=50), 50))
+    except (SkilldError, click.UsageError):
+        return []
+    return [
+        CompletionItem(str(item["id"]), help=one_line(inert(str(item.get("shown") or "")), 60))
+        for item in waiting
+        if str(item["id"]).startswith(incomplete) and _SAFE.fullmatch(str(item["id"]))
+    ]
+
+
 def complete_skills(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of skills; nothing if the daemon cannot be asked.
 
@@ -101,6 +123,11 @@ def _skills(ctx: click.Context, incomplete: str, before: str, *, runnable: bool)
         for name, item in named.items()
         if name.startswith(incomplete) and _SAFE.fullmatch(name[len(before) :]) and name.isprintable()
     ]
+
+
+def approval_argument(*, required: bool = True) -> Callable[[F], F]:
+    """ID of an approval, passed as `approval`."""
+    return click.argument("approval", metavar="ID", required=required, shell_complete=complete_approvals)
 
 
 def session_argument(*, many: bool = False) -> Callable[[F], F]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from skilld.cli.app import App
+from skilld.cli.artifact_argument import artifact_of
 from skilld.cli.commands.options import complete_message, complete_sessions, complete_skills, json_option, pass_app
 from skilld.cli.exchange import Exchange
 from skilld.cli.failure import EXIT, Failure
@@ -20,7 +22,10 @@ from skilld.client import Client
 
 __all__ = ["send_command"]
 
+_EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
+_MODES: Final = ("follow-up", "steer", "interrupt")
 _MAX_STDIN_BYTES: Final = 8 * 1024 * 1024
+_MAX_FILE_BYTES: Final = 6 * 1024 * 1024  # with base64 as much as a request may have
 
 
 @click.command("send")
@@ -56,7 +61,19 @@ _MAX_STDIN_BYTES: Final = 8 * 1024 * 1024
     metavar="DIR",
     help="The project whose skills the new session gets too; see skills.projects of the configuration.",
 )
-@click.option("--model", metavar="M", help="The new session's model.")
+@click.option("--model", metavar="M", help="The new session's model; with -s or -c, of this turn alone.")
+@click.option("--effort", type=click.Choice(_EFFORTS), help="How much effort the model makes in this turn.")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="At most so many for each answer.")
+@click.option("--tool", "tools", multiple=True, metavar="T", help="Offer only this tool in this turn; repeatable.")
+@click.option("--no-tools", is_flag=True, help="Offer no tools in this turn.")
+@click.option(
+    "--mode",
+    type=click.Choice(_MODES),
+    default=_MODES[0],
+    show_default=True,
+    help="While a turn runs: wait for its end, speak to it, or end it and be the next one.",
+)
+@click.option("--pin", "pinned", is_flag=True, help="Keep this message whole when the conversation is made shorter.")
 @click.option(
     "--wait/--no-wait", default=True, help="Stay until the answer is there, or print the turn's id and leave."
 )
@@ -67,6 +84,21 @@ _MAX_STDIN_BYTES: Final = 8 * 1024 * 1024
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Have the answer as JSON that keeps to the JSON schema in FILE, or fail.",
+)
+@click.option(
+    "--file",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Send this file along, into the workspace; repeatable. The model sees pictures and PDF documents at once.",
+)
+@click.option(
+    "--artifact",
+    "named",
+    multiple=True,
+    metavar="NAME=URI|@FILE",
+    help="Give tools file://NAME: what an https:// or skill:// URI gives, or the text in FILE; repeatable.",
 )
 @click.option("--key", metavar="K", help="Idempotency key: the same message under the same key is taken once.")
 @json_option("each event as a line of JSON, as it happens")
@@ -82,9 +114,17 @@ def send_command(
     denied: tuple[str, ...],
     cwd: Path | None,
     model: str | None,
+    effort: str | None,
+    max_tokens: int | None,
+    tools: tuple[str, ...],
+    no_tools: bool,
+    mode: str,
+    pinned: bool,
     wait: bool,
     timeout_s: float | None,
     schema_file: Path | None,
+    paths: tuple[Path, ...],
+    named: tuple[str, ...],
     key: str | None,
     as_json: bool,
     text: str,
@@ -92,7 +132,8 @@ def send_command(
     """Send a message and print the answer as it is written.
 
     The answer goes to stdout; the new session's id, the tools that run, and what it took go to stderr.
-    With "-" the message is read from stdin. Ctrl-C cancels the turn; a second one leaves at once.
+    With "-" the message is read from stdin. Ctrl-C cancels the turn; a second one leaves at once. On a terminal it asks
+    about calls that need an approval; elsewhere it then ends with 3 and says on stderr how to decide.
 
     \b
     Examples:
@@ -100,11 +141,29 @@ def send_command(
       skillctl send -c "and which package came last?"
       git diff | skillctl send --skill review -
       skillctl send --schema person.json "who wrote Ulysses?" | jq .name
+      skillctl send --file chart.png "what went wrong on the third day?"
+      skillctl send --artifact rules.md=@rules.md "does deploy.sh keep to file://rules.md?"
+      skillctl send -c --effort low --no-tools "in one sentence?"
     """
+    goes_on = latest or session is not None
     target = Target(
-        session=session, latest=latest, backends=backends, skills=skills, denied=denied, cwd=cwd, model=model
+        session=session,
+        latest=latest,
+        backends=backends,
+        skills=skills,
+        denied=denied,
+        cwd=cwd,
+        model=None if goes_on else model,
     )
     target.check(new)
+    options = {"model": model if goes_on else None, "effort": effort, "max_tokens": max_tokens}
+    asked: dict[str, Any] = {
+        "options": {**_given(options), **_tools(tools, no_tools)},
+        "mode": mode.replace("-", "_"),
+        "pinned": pinned,
+        "files": [_file(path) for path in paths],
+        "artifacts": [artifact_of(text) for text in named],
+    }
     if not wait and timeout_s is not None:
         raise click.UsageError("--timeout needs --wait")
     message = _message(text)
@@ -115,8 +174,8 @@ def send_command(
             Console().warn(f"session {id}")
         try:
             if not wait:
-                return _post(client, id, message, key, schema, as_json)
-            return Exchange(client, id, made=made, as_json=as_json).run(message, key, timeout_s, schema)
+                return _post(client, id, message, key, schema, asked, as_json)
+            return Exchange(client, id, made=made, as_json=as_json).run(message, key, timeout_s, schema, asked)
         except ValueError as error:
             raise click.UsageError(str(error)) from error
 
@@ -146,6 +205,19 @@ def _not_empty(text: str) -> str:
     return text
 
 
+def _file(path: Path) -> tuple[str, bytes]:
+    """A file for the message: its name and what it holds."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise Failure(f"--file: {path}: {error.strerror}", EXIT.USAGE) from error
+    if len(content) > _MAX_FILE_BYTES:
+        way = "put it into the workspace with 'skillctl files put', and name it"
+        raise Failure(f"--file: {path} holds more than {_MAX_FILE_BYTES} bytes; {way}", EXIT.USAGE)
+    return path.name, content
+
+
 def _schema(file: Path) -> dict[str, Any]:
     try:
         schema = json.loads(file.read_text(encoding="utf-8"))
@@ -158,10 +230,26 @@ def _schema(file: Path) -> dict[str, Any]:
     return schema
 
 
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _tools(tools: tuple[str, ...], none: bool) -> dict[str, Any]:
+    if tools and none:
+        raise click.UsageError("--tool and --no-tools exclude each other")
+    return {"tools": list(tools)} if tools or none else {}
+
+
 def _post(
-    client: Client, session: str, text: str, key: str | None, schema: dict[str, Any] | None, as_json: bool
+    client: Client,
+    session: str,
+    text: str,
+    key: str | None,
+    schema: dict[str, Any] | None,
+    asked: Mapping[str, Any],
+    as_json: bool,
 ) -> int:
-    accepted = client.send(session, text, idempotency_key=key, schema=schema)
+    accepted = client.send(session, text, idempotency_key=key, schema=schema, **asked)
     if as_json:
         print_json(
             {

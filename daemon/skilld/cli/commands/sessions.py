@@ -23,7 +23,7 @@ _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 @click.command("sessions")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
-@click.option("--status", type=click.Choice(("idle", "queued", "running")), help="Only those.")
+@click.option("--status", type=click.Choice(("idle", "queued", "running", "waiting", "paused")), help="Only those.")
 @click.option("--label", metavar="KEY[=VALUE]", help="Only those with this label.")
 @click.option("--title", metavar="TEXT", help="Only those with TEXT in the title.")
 @click.option("--search", metavar="TEXT", help="Only those with TEXT in the title, a label's value or the id.")

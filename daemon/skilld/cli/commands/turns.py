@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
+from click.exceptions import Exit
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import complete_sessions, json_option, pass_app
 from skilld.cli.failure import EXIT, Failure, exit_code_of
+from skilld.cli.inquiry import Inquiry
 from skilld.cli.output import Console, print_json
 from skilld.client import Client
 
 __all__ = ["cancel_command", "wait_command"]
 
-_WAIT_S: Final = 30.0  # for one request; the daemon allows 600
+_WAIT_S: Final = 2.0  # for one request; then whether it waits for an approval
 _LOOK_BACK_EVENTS: Final = 500  # at first
 _OPEN: Final = frozenset({"queued", "running"})
 
@@ -59,7 +62,7 @@ def wait_command(app: App, id: str, timeout_s: float | None, as_json: bool) -> i
     """Wait for a turn to end, or for a session until nothing runs or waits in it.
 
     Prints the answer, of a session the last one, and exits as 'send' would have. The turn goes on if you give up. Ids
-    of turns come from 'skillctl send --no-wait'.
+    of turns come from 'skillctl send --no-wait'. Where a call waits for an approval it asks, or ends with 3, as 'send'.
 
     \b
     Examples:
@@ -68,7 +71,9 @@ def wait_command(app: App, id: str, timeout_s: float | None, as_json: bool) -> i
     """
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     with app.client() as client:
-        found = _at_rest(client, id, deadline_s) if id.startswith("ses_") else _ended(client, id, deadline_s)
+        inquiry = Inquiry(client, Console())
+        wait = _at_rest if id.startswith("ses_") else _ended
+        found = wait(client, id, deadline_s, lambda session: _ask(client, session, inquiry, ask=not as_json))
     if found is None:
         if as_json:
             print_json(None)
@@ -86,14 +91,23 @@ def wait_command(app: App, id: str, timeout_s: float | None, as_json: bool) -> i
     return _exit(found, result)
 
 
-def _at_rest(client: Client, session: str, deadline_s: float | None) -> dict[str, Any] | None:
+def _ask(client: Client, session: str, inquiry: Inquiry, *, ask: bool) -> None:
+    """Ask about what waits for an approval in the session. Raises Exit where something waits on."""
+    for view in list(client.approvals(session=session)):
+        if not inquiry.settle(str(view["id"]), ask=ask):
+            raise Exit(EXIT.WAITING_FOR_APPROVAL)
+
+
+def _at_rest(
+    client: Client, session: str, deadline_s: float | None, ask: Callable[[str], None]
+) -> dict[str, Any] | None:
     """The session's last turn once none is open any more, or an open one when the time is over; None without any."""
     found: dict[str, Any] | None = None
     while True:
         latest = _latest_turn(client, session)
         if latest is None or (found is not None and found["turn"] == latest):
             return found
-        found = _ended(client, latest, deadline_s)
+        found = _ended(client, latest, deadline_s, ask)
         if found["status"] in _OPEN:
             return found
         # Messages that came while the model wrote are shown only now.
@@ -111,13 +125,17 @@ def _latest_turn(client: Client, session: str) -> str | None:
         span *= 10
 
 
-def _ended(client: Client, turn: str, deadline_s: float | None) -> dict[str, Any]:
-    """The turn once it has ended, or as it is when the time is over."""
+def _ended(client: Client, turn: str, deadline_s: float | None, ask: Callable[[str], None]) -> dict[str, Any]:
+    """The turn once it has ended, or as it is when the time is over. What waits for an approval meanwhile is asked."""
+    left_s = 0.0
     while True:
-        left_s = _WAIT_S if deadline_s is None else max(0.0, min(_WAIT_S, deadline_s - time.monotonic()))
         found = client.turn(turn, wait_s=left_s)
-        if found["status"] not in _OPEN or left_s == 0.0:
+        if found["status"] not in _OPEN:
             return found
+        ask(str(found["session"]))
+        if deadline_s is not None and time.monotonic() >= deadline_s:
+            return found
+        left_s = _WAIT_S if deadline_s is None else max(0.0, min(_WAIT_S, deadline_s - time.monotonic()))
 
 
 def _exit(found: dict[str, Any], result: dict[str, Any]) -> int:

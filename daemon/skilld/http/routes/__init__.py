@@ -5,12 +5,31 @@ from __future__ import annotations
 from typing import Final
 
 from skilld.http.route import Route
-from skilld.http.routes import backup, events, files, hand_over, health, lineage, messages, sessions, skills, status
+from skilld.http.routes import (
+    approvals,
+    backup,
+    budgets,
+    compact,
+    events,
+    files,
+    hand_over,
+    health,
+    lineage,
+    messages,
+    sessions,
+    skills,
+    status,
+    steering,
+    usage,
+)
 
 __all__ = ["ALL_ROUTES"]
 
 ALL_ROUTES: Final[tuple[Route, ...]] = (
+    *approvals.ROUTES,
     *backup.ROUTES,
+    *budgets.ROUTES,
+    *compact.ROUTES,
     *events.ROUTES,
     *files.ROUTES,
     *hand_over.ROUTES,
@@ -20,4 +39,6 @@ ALL_ROUTES: Final[tuple[Route, ...]] = (
     *sessions.ROUTES,
     *skills.ROUTES,
     *status.ROUTES,
+    *steering.ROUTES,
+    *usage.ROUTES,
 )

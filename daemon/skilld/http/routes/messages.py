@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
@@ -14,7 +14,7 @@ from skill_actors.ids import is_id
 from skill_actors.sessions.events import Position
 from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
-from skilld.http.routes.sessions import IDEMPOTENCY_KEY, ArtifactSetting, idempotency_key, session_id
+from skilld.http.routes.sessions import IDEMPOTENCY_KEY, ArtifactSetting, Name, idempotency_key, session_id
 from skilld.http.services import Accepted
 from skilld.http.sse import JSON_LINES, SSE, EventStream
 
@@ -32,8 +32,19 @@ class MessageFile(BaseModel):
     content_base64: str
 
 
+class MessageOptions(BaseModel):
+    """What differs in the message's own turn from the rest of its session."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: Name | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    tools: list[Name] | None = None
+
+
 class MessageRequest(BaseModel):
-    """What a user says."""
+    """What a user says. A `schema` of null is none, also where the session has one."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -41,6 +52,14 @@ class MessageRequest(BaseModel):
     files: list[MessageFile] = []
     artifacts: list[ArtifactSetting] = []
     answer_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    options: MessageOptions | None = None
+    mode: Literal["follow_up", "steer", "interrupt"] = "follow_up"
+    pinned: bool = False
+
+    @property
+    def asked_schema(self) -> dict[str, Any] | Literal[False] | None:
+        """As the session manager takes it."""
+        return False if self.answer_schema is None and "answer_schema" in self.model_fields_set else self.answer_schema
 
 
 async def submit(call: Call) -> Response:
@@ -49,7 +68,16 @@ async def submit(call: Call) -> Response:
     files = [(file.name, _content(file)) for file in request.files]
     artifacts = [artifact.model_dump(exclude_unset=True) for artifact in request.artifacts]
     accepted = await call.services.sessions.submit(
-        session, call.viewer, request.text, files, idempotency_key(call), artifacts, request.answer_schema
+        session,
+        call.viewer,
+        request.text,
+        files,
+        idempotency_key(call),
+        artifacts,
+        request.asked_schema,
+        options=None if request.options is None else request.options.model_dump(exclude_unset=True),
+        mode=request.mode,
+        pinned=request.pinned,
     )
     if call.accepts(SSE):
         return _turn_stream(call, accepted, sse=True)

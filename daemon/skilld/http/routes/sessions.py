@@ -12,14 +12,17 @@ from skill_actors.errors import Refused
 from skill_actors.ids import is_id
 from skill_actors.sessions.wanted import Wanted
 from skilld.http.answer import JsonAnswer
+from skilld.http.descent import refuse_own
 from skilld.http.route import Call, Parameter, Route
 
-__all__ = ["IDEMPOTENCY_KEY", "ROUTES", "SessionSettings", "idempotency_key", "session_id"]
+__all__ = ["IDEMPOTENCY_KEY", "ROUTES", "Name", "SessionSettings", "idempotency_key", "session_id"]
 
 _MAX_KEY_BYTES: Final = 255
 _MAX_PAGE: Final = 1000
 _FILTERS: Final = ("status", "label", "title", "q", "since")
+_STATUSES: Final = ("idle", "queued", "running", "waiting", "paused")
 _MAX_FILTER: Final = 400
+_BINDING: Final = frozenset({"budget", "policy"})  # settings that hold a session's tools
 
 IDEMPOTENCY_KEY: Final = Parameter(
     name="Idempotency-Key",
@@ -70,6 +73,27 @@ class ArtifactSetting(BaseModel):
     content: str | None = None
 
 
+class BudgetSetting(BaseModel):
+    """What all turns of a session may use together; the caps of the daemon bind it besides."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    tool_calls: Annotated[int, Field(ge=0)] | None = None
+
+
+class PolicySetting(BaseModel):
+    """Which calls of tools run, need an approval, or never run; the daemon's own policy holds besides."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    preset: Name | None = None
+    rules: list[dict[str, Any]] | None = None
+    on_ask: Literal["wait", "deny"] | None = None
+
+
 class SessionSettings(BaseModel):
     """What a session is made with. Other names pass this check: the session layer refuses them, saying why."""
 
@@ -85,6 +109,9 @@ class SessionSettings(BaseModel):
     cwd: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     on_disconnect: Literal["continue", "cancel"] | None = None
     artifacts: list[ArtifactSetting] | None = None
+    budget: BudgetSetting | None = None
+    policy: PolicySetting | None = None
+    answer_schema: dict[str, Any] | None = Field(default=None, alias="schema")
 
 
 class CancelRequest(BaseModel):
@@ -124,7 +151,7 @@ def idempotency_key(call: Call) -> str | None:
 
 
 async def create(call: Call) -> Response:
-    settings: dict[str, Any] = call.body.model_dump(exclude_unset=True)
+    settings: dict[str, Any] = call.body.model_dump(exclude_unset=True, by_alias=True)
     made = await call.services.sessions.create(call.peer.uid, settings, idempotency_key(call))
     return JsonAnswer(made, status_code=201, headers={"location": f"/v1/sessions/{made['id']}"})
 
@@ -149,10 +176,10 @@ def _wanted(call: Call) -> Wanted | None:
         if not 0 < len(value) <= _MAX_FILTER:
             raise Refused("bad_request", f"{name}: expected 1 to {_MAX_FILTER} characters")
     status, since = given.get("status"), given.get("since")
-    if status not in (None, "idle", "queued", "running"):
-        raise Refused("bad_request", f"status={status[:40]!a}: expected idle, queued or running")
+    if status not in (None, *_STATUSES):
+        raise Refused("bad_request", f"status={status[:40]!a}: expected one of {', '.join(_STATUSES)}")
     return Wanted(
-        status=status,  # type: ignore[arg-type]  # one of the three
+        status=status,  # type: ignore[arg-type]  # one of them
         label=given.get("label"),
         title=given.get("title"),
         text=given.get("q"),
@@ -181,9 +208,11 @@ async def show(call: Call) -> Response:
 
 
 async def update(call: Call) -> Response:
-    changes: dict[str, Any] = call.body.model_dump(exclude_unset=True)
+    changes: dict[str, Any] = call.body.model_dump(exclude_unset=True, by_alias=True)
     if not changes:
         raise Refused("bad_request", "nothing to change: the body names no field")
+    if not _BINDING.isdisjoint(changes):
+        refuse_own(call.peer, "change what a session may do and spend")
     return JsonAnswer(await call.services.sessions.update(session_id(call), call.viewer, changes))
 
 
@@ -218,7 +247,7 @@ ROUTES: Final = (
         parameters=(
             Parameter(name="limit", summary=f"How many at most, 1 to {_MAX_PAGE}; 100 if absent."),
             Parameter(name="cursor", summary="`next` of the page before."),
-            Parameter(name="status", summary="Only those that are idle, queued or running."),
+            Parameter(name="status", summary=f"Only those with this status: {', '.join(_STATUSES)}."),
             Parameter(name="label", summary="Only those with this label: its key, or key=value."),
             Parameter(name="title", summary="Only those with this text in the title."),
             Parameter(name="q", summary="Only those with this text in the title, a label's value or the id."),

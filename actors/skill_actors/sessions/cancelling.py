@@ -1,0 +1,81 @@
+"""Ending turns by request: the one that runs is told to stop, those that wait are written off at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from skill_actors.models.base import Usage
+from skill_actors.sessions.events import utc_now
+from skill_actors.sessions.intake import Intake, refusal
+from skill_actors.sessions.log import Draft
+from skill_actors.sessions.session import LiveSession
+from skill_actors.sessions.surroundings import Surroundings
+from skill_actors.sessions.table import SessionTable, Viewer
+from skill_actors.sessions.views import ending_view, tell_turn_stop
+from skill_actors.store.base import JournalClosed, SessionMissing, StorageFull
+
+__all__ = ["Cancelling"]
+
+_BY_REQUEST: Final = "cancelled by request"
+
+
+class Cancelling:
+    """Cancels turns of sessions. Belongs to the trio thread."""
+
+    def __init__(self, table: SessionTable, intake: Intake, env: Surroundings) -> None:
+        self._table = table
+        self._intake = intake
+        self._env = env
+
+    async def session(self, session: str, viewer: Viewer, *, queued: bool) -> dict[str, Any]:
+        """Cancel the running turn, and with `queued` those that wait: {"cancelled": [turn ids]}."""
+        async with self._table.use(session, viewer) as live:
+            return {"cancelled": await self.all_of(live, queued=queued, reason=_BY_REQUEST)}
+
+    async def turn(self, turn: str, viewer: Viewer) -> dict[str, Any]:
+        """Cancel one turn, running or waiting; one that has ended stays as it is."""
+        _, live = await self._table.turn(turn, viewer)
+        if live is None or not live.is_open(turn):
+            return {"cancelled": []}
+        if turn in live.pending:
+            await self._pending(live, turn, _BY_REQUEST)
+        elif live.turn is not None:
+            live.turn.cancel(_BY_REQUEST)
+        return {"cancelled": [turn]}
+
+    async def all_of(self, live: LiveSession, *, queued: bool, reason: str) -> Sequence[str]:
+        """Cancel what runs, and with `queued` what waits; the ids. Raises Refused: storage_full, draining."""
+        cancelled = []
+        if queued:
+            for turn in list(live.pending):
+                await self._pending(live, turn, reason)
+                cancelled.append(turn)
+        if live.turn is not None:
+            live.turn.cancel(reason)
+            cancelled.insert(0, live.turn.id)
+        return cancelled
+
+    async def _pending(self, live: LiveSession, turn: str, reason: str) -> None:
+        waiting = live.pending.pop(turn, None)
+        if waiting is None:
+            return
+        data = ending_view(
+            stop_reason="cancelled",
+            usage=Usage(),
+            cost_usd=0.0,
+            duration_ms=0,
+            error={"code": "cancelled", "message": reason},
+        )
+        ended = replace(waiting.record, status="cancelled", updated=utc_now(), result=data)
+        try:
+            await live.log.append([Draft("turn.cancelled", turn, data)], turns=[ended])
+        except BaseException as error:
+            live.pending = {turn: waiting, **live.pending}
+            self._intake.wake(live)
+            if isinstance(error, StorageFull | JournalClosed | SessionMissing):
+                raise refusal(error) from error
+            raise
+        tell_turn_stop(self._env.bus, ended, data)
+        live.tell_turn_ended()

@@ -1,0 +1,56 @@
+"""skillctl usage: what was spent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from skilld.cli.app import App
+from skilld.cli.commands.options import json_option, pass_app
+from skilld.cli.narrator import cost_text
+from skilld.cli.output import print_json, print_table
+
+__all__ = ["usage_command"]
+
+
+@click.command("usage")
+@click.option(
+    "--by",
+    type=click.Choice(("session", "user", "model", "day")),
+    default="day",
+    show_default=True,
+    help="What it is added up by.",
+)
+@click.option("--since", metavar="DATE", help="The first day that counts, in UTC, such as 2026-01-15.")
+@click.option("--until", metavar="DATE", help="The last day that counts.")
+@json_option()
+@pass_app
+def usage_command(app: App, by: Any, since: str | None, until: str | None, as_json: bool) -> None:
+    """Show what was spent: your own, and with the role admin everybody's.
+
+    It is there also for sessions that were reset or deleted. What calls that run now have set aside counts as spent
+    until they end. "$1.25 or more" says that the price of some of it is not known.
+
+    \b
+    Examples:
+      skillctl usage --by model --since 2026-01-01
+      skillctl usage --by session --json | jq '.items[0]'
+    """
+    with app.client() as client:
+        found = client.usage(by=by, since=since, until=until)
+    if as_json:
+        print_json(found)
+        return
+    rows = [_row(str(item["key"]) or "-", item) for item in found["items"]]  # tools and time are of no model
+    if len(rows) > 1:
+        rows.append(_row("total", found["total"]))
+    print_table((by, "cost", "tokens", "seconds", "tool calls"), rows)
+
+
+def _row(key: str, item: Mapping[str, Any]) -> list[str]:
+    cost = cost_text(item["known_usd"])
+    if item["cost_usd"] is None:
+        cost = f"{cost} or more" if item["known_usd"] else "price unknown"
+    return [key, cost, str(item["tokens"]), f"{item['seconds']:.1f}", str(item["tool_calls"])]

@@ -1,0 +1,33 @@
+"""Making a conversation shorter when somebody asks for it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.responses import Response
+
+from skilld.http.answer import JsonAnswer
+from skilld.http.route import Call, Route
+from skilld.http.routes.sessions import IDEMPOTENCY_KEY, idempotency_key, session_id
+
+__all__ = ["ROUTES"]
+
+
+async def compact(call: Call) -> Response:
+    accepted = await call.services.sessions.submit(
+        session_id(call), call.viewer, "", (), idempotency_key(call), compact=True
+    )
+    return JsonAnswer(accepted.to_dict(), status_code=202, headers={"location": f"/v1/turns/{accepted.turn}"})
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/v1/sessions/{id}/compact",
+        handler=compact,
+        permission="send",
+        summary="Put a summary in the place of the session's earlier part, in a turn behind those that wait.",
+        parameters=(IDEMPOTENCY_KEY,),
+        status=202,
+    ),
+)

@@ -1,0 +1,87 @@
+"""A program at a terminal of its own, as a person has it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import subprocess
+import termios
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["SOON_S", "Terminal", "at_terminal"]
+
+SOON_S: Final = 30.0
+
+
+class Terminal:
+    """The program, and the other end of its terminal."""
+
+    def __init__(self, process: subprocess.Popen[bytes], fd: int) -> None:
+        self.process = process
+        self._fd = fd
+        self.raw = b""  # all that was ever written
+        self.seen = ""  # and was not waited for
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def until(self, pattern: str) -> str:
+        """Everything up to where this appears next; it is then over."""
+        deadline = time.monotonic() + SOON_S
+        while not (found := re.search(pattern, self.seen)):
+            assert time.monotonic() < deadline, f"{pattern!r} did not appear in {self.seen!r}"
+            self._read(0.1)
+        before, self.seen = self.seen[: found.end()], self.seen[found.end() :]
+        return before
+
+    def end(self) -> int:
+        """The exit code, once it has ended and all that it wrote was read."""
+        deadline = time.monotonic() + SOON_S
+        while self._read(0.1) or self.process.poll() is None:
+            assert time.monotonic() < deadline, f"it goes on; it wrote {self.seen!r}"
+        return self.process.wait(SOON_S)
+
+    def _read(self, timeout_s: float) -> bool:
+        """Whether there was something."""
+        if not select.select([self._fd], [], [], timeout_s)[0]:
+            return False
+        try:
+            data = os.read(self._fd, 65_536)
+        except OSError:  # Linux' end of file on a terminal whose other side is closed
+            return False
+        self.raw += data
+        self.seen += data.decode("utf-8", "replace")
+        return bool(data)
+
+
+@contextmanager
+def at_terminal(command: Sequence[str], env: Mapping[str, str], *, stdin: int | None = None) -> Iterator[Terminal]:
+    """The program for as long as the block lasts, with its terminal for all three streams, or but for stdin."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        stdin=child if stdin is None else stdin,
+        stdout=child,
+        stderr=child,
+        env=env,
+        preexec_fn=lambda: _own_terminal(child),
+    )
+    os.close(child)
+    try:
+        yield Terminal(process, parent)
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(parent)
+
+
+def _own_terminal(fd: int) -> None:
+    """Make it the controlling one, so that Ctrl-C is a signal."""
+    os.setsid()
+    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
