@@ -84,6 +84,8 @@ def _blocks(content: str | Iterable[Block]) -> Iterable[Block]:
 
 
 def _is_blank(block: Mapping[str, Any]) -> bool:
+    if block.get("type") == "compaction":
+        return block.get("content") == ""  # the API takes null and what says something
     return block.get("type") == "text" and not str(block.get("text", "")).strip()
 
 

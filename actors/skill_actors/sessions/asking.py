@@ -10,7 +10,7 @@ from typing import Any, Final
 import trio
 
 from skill_actors.models.base import MessageDone, Model, ModelError, ModelRequest, Usage
-from skill_actors.models.context_management import context_management
+from skill_actors.models.context_management import COMPACTION_BETA, context_management
 from skill_actors.models.facts import facts_of
 from skill_actors.sessions.answer_schema import output_config
 from skill_actors.sessions.bill import Bill
@@ -39,6 +39,7 @@ from skill_actors.sessions.turn_options import TurnOptions
 __all__ = ["Asking", "message_data"]
 
 _WINDOW_FULL: Final = "model_context_window_exceeded"
+_NO_ROOM: Final = ("context_exceeded", "too_large")  # for the model; for the API, before it has counted any token
 
 
 def message_data(
@@ -107,7 +108,7 @@ class Asking:
         try:
             answer = await self._once()
         except ModelError as error:
-            if error.code != "context_exceeded" or not await self._shorten("window"):
+            if error.code not in _NO_ROOM or not await self._shorten("window"):
                 raise
             return await self._once()
         if answer.stop_reason != _WINDOW_FULL or _holds_calls(answer) or not await self._shorten("window"):
@@ -230,7 +231,11 @@ class Asking:
         self._seen_seq = self.history.hear() or self._seen_seq
         return ModelRequest(
             model=name,
-            messages=self.history.messages(hosted=hosted is not None, sees=model.provider != "offline"),
+            messages=self.history.messages(
+                hosted=hosted is not None,
+                sees=model.provider != "offline",
+                api_summaries=facts_of(name).compaction,
+            ),
             system=self._toolbox.system(),
             tools=self._toolbox.tools(),
             max_tokens=self._options.max_tokens or self._env.defaults.max_tokens,
@@ -247,8 +252,8 @@ class Asking:
     def _managed(self, name: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         """What the API is asked to do about the length of the conversation."""
         facts, settings = facts_of(name), self._env.defaults.compaction
-        if not compacts_there(facts, settings):
-            return {}, ()
+        if not compacts_there(facts, settings):  # but what it has made earlier is only taken with the beta
+            return {}, (COMPACTION_BETA,) if self.history.has_api_summary and facts.compaction else ()
         return context_management(facts, compact_at_tokens=compact_at_tokens(facts, settings))
 
     def _emit_call(self, answer: MessageDone, seconds: float) -> None:

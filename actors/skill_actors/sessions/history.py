@@ -24,6 +24,7 @@ from typing import Any, Final
 from skill_actors.backends.anthropic.results import extract_file_ids
 from skill_actors.backends.base import ToolCall
 from skill_actors.models.base import Block, Message
+from skill_actors.sessions.api_summaries import is_api_summary, with_told_summaries
 from skill_actors.sessions.at_api import AtApi
 from skill_actors.sessions.dialogue import Dialogue, Kind, Piece, call_ids, first_to_keep, text_block
 from skill_actors.sessions.events import TURN_ENDINGS, Event
@@ -70,7 +71,8 @@ class History:
     those that no event has named yet are in `unnamed_files`. `uploads` are the files that the messages give to the
     container, by id; an import has none, since its ids may be another account's.
 
-    `awaits_answer` says whether the user has said something that no answer of the model has followed.
+    `awaits_answer` says whether the user has said something that no answer of the model has followed, and
+    `has_api_summary` whether an answer holds a summary that the API has made.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -85,6 +87,7 @@ class History:
         self._paused = False
         self._shows = False  # pictures or documents
         self._has_server_calls = False
+        self.has_api_summary = False
         self._texts = SkillTexts()
         self._at_api: AtApi | None = None  # made when first needed: many conversations wait, and most have none
         self.files: list[str] = []  # names of those that came with messages
@@ -178,15 +181,18 @@ class History:
             if block.get("type") == "tool_use" and str(block["id"]) not in self._results
         ]
 
-    def messages(self, *, hosted: bool = True, sees: bool = True) -> Sequence[Message]:
+    def messages(self, *, hosted: bool = True, sees: bool = True, api_summaries: bool = True) -> Sequence[Message]:
         """What to send now. The list is the caller's; its messages are not to be changed.
 
         Args:
             hosted: whether the model can have code executed; else files for its container are left out.
             sees: whether the model takes pictures and documents; else a text stands for each.
+            api_summaries: whether the model takes summaries of the API; else a text stands for each.
 
         """
         messages: Sequence[Message] = self._dialogue.messages()
+        if self.has_api_summary and not api_summaries:
+            messages = with_told_summaries(messages, self.files)
         if self._shows:
             messages = with_few_images(messages, sees=sees)
         if not hosted and self.uploads:
@@ -214,7 +220,7 @@ class History:
         self._notes, self._steers, self._again, self.files = [], [], [], []
         self._open, self._results = {}, {}
         self._texts = SkillTexts()
-        self._paused = self._shows = self._has_server_calls = self.awaits_answer = False
+        self._paused = self._shows = self._has_server_calls = self.awaits_answer = self.has_api_summary = False
         self.container = self.failed_at = self.not_shortened = self._at_api = None
         self.shortened += 1
 
@@ -296,7 +302,8 @@ class History:
             self._api().unnamed.update(dict.fromkeys(made))
         self._open = {str(block["id"]): None for block in content if block.get("type") == "tool_use"}
         self._results = {}
-        if any(block.get("type") == "compaction" and block.get("content") for block in content):
+        self.has_api_summary = self.has_api_summary or any(map(is_api_summary, content))
+        if any(is_api_summary(block) and block.get("content") for block in content):
             self._compacted_there()
         self.awaits_answer = bool(self._steers)
         if not self._paused:
@@ -306,7 +313,7 @@ class History:
         id = str(data["id"])
         if id not in self._open:
             return
-        text = str(data["content"]) or "(no output)"
+        text = str(data["content"]) if str(data["content"]).strip() else "(no output)"
         shown = [image_block(str(image["media_type"]), str(image["base64"])) for image in data.get("images", ())]
         result: Block = {"type": "tool_result", "tool_use_id": id, "content": text}
         if shown:
@@ -387,6 +394,7 @@ class History:
     def _shortened(self) -> None:
         self.shortened += 1
         self.failed_at = self.not_shortened = None
+        self.has_api_summary = any(is_api_summary(block) for piece in self.pieces for block in piece.content)
         self._shows = any(is_shown(part) for piece in self.pieces for block in piece.content for part in _parts(block))
         self._shows = self._shows or any(is_shown(block) for piece in self._again for block in piece.content)
 

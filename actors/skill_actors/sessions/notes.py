@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -76,7 +77,7 @@ _SUMMARY: Final = (
     "<summary>\n{summary}\n</summary>"
 )
 _KNOWN_FILES: Final = "\n[Files that came with messages until here: {names}]"
-_SUMMARY_END: Final = "</summary"
+_SUMMARY_END: Final = re.compile(r"<(\s*/\s*summary)", re.IGNORECASE)
 _MAX_NAMES: Final = 100
 
 
@@ -114,7 +115,7 @@ def summary_text(summary: str, files: Sequence[str]) -> str:
         files: names of those that came with messages.
 
     """
-    text = _SUMMARY.format(summary=summary.replace(_SUMMARY_END, "< /summary"))
+    text = _SUMMARY.format(summary=_SUMMARY_END.sub(r"(\1", summary))
     if not files:
         return text
     shown = [*files[-_MAX_NAMES:], *([f"and {len(files) - _MAX_NAMES} more"] if len(files) > _MAX_NAMES else [])]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from skilld.cli.inert import inert, inert_lines, suspects
+from skilld.cli.inert import inert, inert_lines, pieces, suspects
 
 __all__ = ["Card", "card_of", "decided_line", "duration_text", "headline"]
 
@@ -18,7 +18,9 @@ _MAX_LINE_CHARS: Final = 1_000
 _MAX_FILES: Final = 20
 _MAX_NAMES: Final = 40
 _MAX_NAMED: Final = 6  # characters
+_LEAST_COLUMNS: Final = 4
 _LABEL: Final = 12
+_NARROW: Final = 50  # columns; below, what a label says stands under it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +36,17 @@ class Card:
     whole: bool
 
 
-def card_of(view: Mapping[str, Any], now: datetime, *, complete: bool = False) -> Card:
+def card_of(view: Mapping[str, Any], now: datetime, *, complete: bool = False, columns: int | None = None) -> Card:
     """The card of an approval, as the daemon gives it.
 
     Args:
         complete: without bounds, for a pager or a file.
+        columns: of the terminal, which would break longer lines so that their rest could pass for another row; None:
+            there is none.
 
     """
-    table = _Table(complete=complete)
-    table.text(headline(view))
+    table = _Table(complete=complete, columns=columns)
+    table.title(headline(view))
     for name, value in _input_of(view):
         table.block(name, value)
         for note in _notes(value):
@@ -82,32 +86,44 @@ def duration_text(seconds: float) -> str:
 
 
 class _Table:
-    """Lines of a label and what it says."""
+    """Lines of a label and what it says. What a row says never begins where labels do."""
 
-    def __init__(self, *, complete: bool) -> None:
+    def __init__(self, *, complete: bool, columns: int | None) -> None:
         self.lines: list[str] = []
         self.whole = True
         self._complete = complete
+        self._columns = columns
+        self._narrow = columns is not None and columns < _NARROW
 
-    def text(self, line: str) -> None:
-        self.lines.append(line)
+    def title(self, line: str) -> None:
+        self.lines += self._pieces(line, 0)
 
     def row(self, label: str, value: str) -> None:
-        self.lines.append(f"  {label:{_LABEL}}{inert(value)}")
+        self._say(label, [inert(value)])
 
     def block(self, label: str, text: str) -> None:
         """Line by line behind a bar, so that none of them can pass for another row."""
-        shown = [self._line(line) for line in self._some(inert_lines(text), _MAX_LINES, "lines")]
-        for number, line in enumerate(shown):
-            self.lines.append(f"  {inert(label) if number == 0 else '':{_LABEL}}| {line}")
+        self._say(inert(label), [self._line(line) for line in self._some(inert_lines(text), _MAX_LINES, "lines")], "| ")
 
     def listed(self, label: str, values: Sequence[str], most: int) -> None:
         if values:
-            self.lines.append(f"  {label:{_LABEL}}{', '.join(self._some(values, most, 'names'))}")
+            self._say(label, [", ".join(self._some(values, most, "names"))])
 
     def column(self, label: str, values: Sequence[str], most: int) -> None:
-        for number, value in enumerate(self._some(values, most, "files")):
-            self.lines.append(f"  {label if number == 0 else '':{_LABEL}}{value}")
+        if values:
+            self._say(label, self._some(values, most, "files"))
+
+    def _say(self, label: str, lines: Sequence[str], bar: str = "") -> None:
+        indent = "    " if self._narrow else " " * (_LABEL + 2)
+        told = [f"{indent}{bar}{piece}" for line in lines for piece in self._pieces(line, len(indent) + len(bar))]
+        if self._narrow or len(label) > _LABEL:
+            self.lines += self._pieces(f"  {label}", 0)
+        else:
+            told[0] = f"  {label:{_LABEL}}{told[0][len(indent) :]}"
+        self.lines += told
+
+    def _pieces(self, line: str, taken: int) -> Sequence[str]:
+        return [line] if self._columns is None else pieces(line, max(self._columns - taken, _LEAST_COLUMNS))
 
     def _line(self, line: str) -> str:
         if self._complete or len(line) <= _MAX_LINE_CHARS:

@@ -19,14 +19,17 @@ from typing import Any, Final, Literal
 import click
 
 from skilld.cli.approval_card import card_of
-from skilld.cli.inert import inert, inert_lines
-from skilld.cli.output import Console, is_terminal
+from skilld.cli.inert import inert, inert_lines, pieces
+from skilld.cli.output import Console, columns_of, is_terminal
 from skilld.client import Client, SkilldError
 
 __all__ = ["Inquiry", "hint"]
 
 _QUESTION: Final = "[a]llow once, allow for the [s]ession, [e]dit, [d]eny, [l]eave it"
 _MORE: Final = ", [v]iew all of it"
+_WORDS: Final = ("allow", "session", "edit", "deny", "leave", "view", "yes", "no")
+_ANSWERS: Final[Mapping[str, str]] = {typed: word[0] for word in _WORDS for typed in (word, word[0])}
+_BAR: Final = "  | "
 _FINAL: Final = frozenset({"conflict", "not_found"})
 
 
@@ -63,7 +66,8 @@ class Inquiry:
         return False
 
     def _ask(self, view: Mapping[str, Any]) -> bool:
-        card = card_of(view, datetime.now(UTC))
+        columns = columns_of(sys.stderr)
+        card = card_of(view, datetime.now(UTC), columns=columns)
         self._print(card.lines)
         question = f"{_QUESTION}{'' if card.whole else _MORE}: "
         while True:
@@ -80,7 +84,8 @@ class Inquiry:
                 case "e":
                     settled = self._edit(view)
                 case "v":
-                    click.echo_via_pager("\n".join(card_of(view, datetime.now(UTC), complete=True).lines) + "\n")
+                    whole = card_of(view, datetime.now(UTC), complete=True, columns=columns)
+                    click.echo_via_pager("\n".join(whole.lines) + "\n")
                     continue
                 case "l" | None:
                     return False
@@ -128,15 +133,16 @@ class Inquiry:
         if changed is None:
             self._console.warn("that is no JSON object")
             return None
-        self._print([f"  | {line}" for line in inert_lines(edited.rstrip("\n"))])
+        room = max((columns_of(sys.stderr) or 0) - len(_BAR), 1)
+        self._print([f"{_BAR}{piece}" for line in inert_lines(edited.rstrip("\n")) for piece in pieces(line, room)])
         if self._answer("run this instead? [y]es, [n]o: ") != "y":
             return None
         return self._decide(view, "edit", input=changed)
 
     def _answer(self, question: str) -> str | None:
-        """The first letter of what is typed, in lower case; None at the end of the input."""
+        """The letter of what is typed, "" if that is no answer: "stop" is not "s". None at the end of the input."""
         line = self._line(question)
-        return None if line is None else line.strip().lower()[:1]
+        return None if line is None else _ANSWERS.get(line.lower(), "")
 
     def _line(self, question: str) -> str | None:
         with suppress(termios.error):

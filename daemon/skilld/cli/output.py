@@ -17,6 +17,7 @@ from typing import Any, Final, TextIO
 __all__ = [
     "Console",
     "clean",
+    "columns_of",
     "flatten",
     "is_terminal",
     "one_line",
@@ -31,6 +32,7 @@ __all__ = [
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _UNSEEN: Final = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _WIDEST_LINE: Final = 200
+_USUAL_COLUMNS: Final = 80
 
 
 def prepare_streams() -> None:
@@ -95,6 +97,16 @@ class Console:
 def is_terminal(stream: TextIO) -> bool:
     """Whether a person reads it."""
     return stream.isatty()
+
+
+def columns_of(stream: TextIO) -> int | None:
+    """How many characters a line of the terminal has; None if it is none."""
+    if not is_terminal(stream):
+        return None
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _USUAL_COLUMNS
+    except (OSError, ValueError):
+        return _USUAL_COLUMNS
 
 
 def wants_style(stream: TextIO) -> bool:

@@ -28,7 +28,7 @@ def put(folder: Path, description: str = "Does things") -> Path:
 def surround(kit: Kit, **changes: Any) -> None:
     """Change what the conversations of this kit find around them."""
     env = replace(kit.manager._env, **changes)
-    kit.manager._env = kit.manager._intake._env = env
+    kit.manager._env = kit.manager._intake._env = kit.manager._making._env = env
 
 
 async def names(kit: Kit, session: str) -> list[str]:

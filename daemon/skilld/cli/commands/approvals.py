@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
@@ -16,8 +16,8 @@ from skilld.cli.app import App
 from skilld.cli.approval_card import card_of, decided_line
 from skilld.cli.commands.options import approval_argument, complete_sessions, json_option, pass_app
 from skilld.cli.failure import EXIT, Failure
-from skilld.cli.inert import inert
-from skilld.cli.output import Console, print_json
+from skilld.cli.inert import inert, pieces
+from skilld.cli.output import Console, columns_of, print_json
 from skilld.client import Client, Event
 
 __all__ = ["approvals_command", "approve_command", "deny_command"]
@@ -165,7 +165,7 @@ def _show(items: Sequence[dict[str, Any]], as_json: bool, *, complete: bool) -> 
 
 
 def _print(view: dict[str, Any], *, complete: bool = False) -> None:
-    card = card_of(view, datetime.now(UTC), complete=complete)
+    card = card_of(view, datetime.now(UTC), complete=complete, columns=columns_of(sys.stdout))
     print("\n".join(card.lines), flush=True)
     if not card.whole:
         print(f"  not all is shown: skillctl approvals {inert(str(view.get('id')))}", flush=True)
@@ -195,11 +195,17 @@ def _tell_event(event: Event, as_json: bool) -> None:
         _print(dict(event.data))
         print(flush=True)
     else:
-        print(decided_line(event.data), flush=True)
+        _print_decided(event.data)
 
 
 def _tell(view: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(view)
     else:
-        print(decided_line(view), flush=True)
+        _print_decided(view)
+
+
+def _print_decided(view: Mapping[str, Any]) -> None:
+    """On one line; what a terminal has to break off stands further in, and is no line of its own."""
+    line, columns = decided_line(view), columns_of(sys.stdout)
+    print("\n    ".join([line] if columns is None else pieces(line, max(columns - 4, 1))), flush=True)

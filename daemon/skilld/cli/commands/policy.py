@@ -148,8 +148,7 @@ def _sessions(app: App, session: str) -> RuleSet:
     from skill_actors.sessions.policy import parse_policy
 
     with app.client() as client:
-        settings = client.session(session).get("settings") or {}
-    return parse_policy(settings.get("policy")).rule_set
+        return parse_policy(client.session(session).get("policy")).rule_set
 
 
 def _analysis(call: ToolCall) -> dict[str, Any]:
