@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
+
+import pytest
 
 from skill_actors.backends import Host, NativeProcesses, Workers, WorkersRef
 from skill_actors.native import NativeCode, import_folders
@@ -115,3 +118,23 @@ async def open_host() -> AsyncIterator[Host]:
     spec = ChildSpec(id="workers", name="workers", factory=Workers, isolated=True)
     async with open_system([spec]) as system:
         yield Host(find_workers=lambda: cast("WorkersRef", system.directory.ref("workers")))
+
+
+@pytest.fixture(autouse=True)
+def no_native_process_is_left() -> Iterator[None]:
+    """For a module's tests: each ends with every process that it has started."""
+    yield
+    assert native_processes() == []
+
+
+def native_processes() -> list[int]:
+    """The processes for native code that this one has started."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _is_ours(int(name))]
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return b"native:" in Path(f"/proc/{pid}/cmdline").read_bytes() and f" {os.getpid()} " in stat
+    except OSError:
+        return False

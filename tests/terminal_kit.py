@@ -29,7 +29,15 @@ class Terminal:
         self.seen = ""  # and was not waited for
 
     def type(self, text: str) -> None:
-        os.write(self._fd, text.encode())
+        self.type_bytes(text.encode())
+
+    def type_bytes(self, data: bytes) -> None:
+        os.write(self._fd, data)
+
+    def screen(self, columns: int) -> list[str]:
+        """The lines of all that was written, as a terminal of this width has broken them."""
+        lines = self.raw.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
+        return [line[at : at + columns] for line in lines for at in range(0, max(len(line), 1), columns)]
 
     def until(self, pattern: str) -> str:
         """Everything up to where this appears next; it is then over."""
@@ -61,9 +69,17 @@ class Terminal:
 
 
 @contextmanager
-def at_terminal(command: Sequence[str], env: Mapping[str, str], *, stdin: int | None = None) -> Iterator[Terminal]:
-    """The program for as long as the block lasts, with its terminal for all three streams, or but for stdin."""
+def at_terminal(
+    command: Sequence[str], env: Mapping[str, str], *, stdin: int | None = None, columns: int = 0
+) -> Iterator[Terminal]:
+    """The program for as long as the block lasts, with its terminal for all three streams, or but for stdin.
+
+    Args:
+        columns: of the terminal; 0, as a serial line has it: it does not say.
+
+    """
     parent, child = pty.openpty()
+    termios.tcsetwinsize(child, (24 if columns else 0, columns))
     process = subprocess.Popen(
         command,
         stdin=child if stdin is None else stdin,

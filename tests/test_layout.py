@@ -153,6 +153,12 @@ def test_no_module_holds_more_than_one_noun_needs(package: str) -> None:
     assert {name for name, lines in lengths.items() if lines > MAX_LINES} == set()
 
 
+def test_tests_are_held_to_the_same() -> None:
+    folder = Path(__file__).parent
+    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in folder.rglob("*.py")}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
+
+
 @checkout_only
 def test_the_top_level_folders_are_the_designed_ones() -> None:
     found = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith((".", "__"))}

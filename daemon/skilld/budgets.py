@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import Any, Final, Literal, Protocol
 
 import trio
@@ -24,6 +25,8 @@ __all__ = ["Budgets", "UsageBy"]
 UsageBy = Literal["session", "user", "model", "day"]
 
 _SESSION: Final = "session/"
+_MOST_ITEMS: Final = 10_000
+_MOST_DAYS: Final = 100_000
 _MOST_SESSIONS: Final = 200  # whose caps are looked through for those of a viewer's own
 
 
@@ -59,12 +62,17 @@ class Budgets:
         self._setting = trio.Lock()  # what is set is read before, and others are not to set it meanwhile
 
     async def usage(self, viewer: Viewer, by: UsageBy, since: date | None, until: date | None) -> Mapping[str, Any]:
-        """What was spent on the days from `since` to `until`, both included; one's own, an admin's view everybody's."""
+        """What was spent on the days from `since` to `until`, both included; one's own, an admin's view everybody's.
+
+        Of more items than one answer lists, it has those that cost most; the total is that of all.
+        """
         days = [None if day is None else day.isoformat() for day in (since, until)]
         owner_uid = None if viewer.admin else viewer.uid
-        rows = await self._ledger.usage(by, since=days[0], until=days[1], owner_uid=owner_uid)
+        ask = partial(self._ledger.usage, since=days[0], until=days[1], owner_uid=owner_uid)
+        rows = await ask(by, limit=_MOST_ITEMS)
         items = [{"key": row.key, **_spent(row.used, row.held)} for row in rows]
-        used, held = _sum([row.used for row in rows]), _sum([row.held for row in rows])
+        whole = rows if len(rows) < _MOST_ITEMS else await ask("day", limit=_MOST_DAYS)
+        used, held = _sum([row.used for row in whole]), _sum([row.held for row in whole])
         return {"by": by, "since": days[0], "until": days[1], "items": items, "total": _spent(used, held)}
 
     async def caps(self, viewer: Viewer, name: str | None) -> Sequence[Mapping[str, Any]]:
@@ -88,6 +96,8 @@ class Budgets:
         """
         name = _checked_name(name)
         await self._refuse_foreign(viewer, name)
+        if viewer.admin and _is_session(name):  # of a mistyped id it would bind nothing, and nobody would see that
+            await self._sessions.get(name.removeprefix(_SESSION), viewer)
         async with self._setting:
             before, configured = await self._now(name)
             if before is not None:

@@ -24,6 +24,7 @@ __all__ = [
     "InstallError",
     "Layout",
     "Record",
+    "Verdict",
     "apply",
     "packaged",
     "plan_install",
@@ -61,6 +62,7 @@ class Layout:
         units: the folder of units.
         config: the folder of the configuration and of the record.
         sysusers: the folder of what systemd-sysusers reads; None where no account is made.
+        share: the folder of manual pages and completions; None where each user has them where they like.
         shipped: the folder of our units, in the data that came with the program.
         keeps_record: false for a package, whose files are the package manager's to keep.
 
@@ -69,6 +71,7 @@ class Layout:
     units: Path
     config: Path
     sysusers: Path | None
+    share: Path | None = None
     shipped: str = "."
     keeps_record: bool = True
 
@@ -79,7 +82,12 @@ class Layout:
 
 def system() -> Layout:
     """For this host, by its administrator."""
-    return Layout(units=Path("/etc/systemd/system"), config=Path("/etc/skilld"), sysusers=Path("/etc/sysusers.d"))
+    return Layout(
+        units=Path("/etc/systemd/system"),
+        config=Path("/etc/skilld"),
+        sysusers=Path("/etc/sysusers.d"),
+        share=Path("/usr/local/share"),
+    )
 
 
 def user(config_home: Path) -> Layout:
@@ -93,6 +101,7 @@ def packaged(root: Path) -> Layout:
         units=root / "usr/lib/systemd/system",
         config=root / "etc/skilld",
         sysusers=root / "usr/lib/sysusers.d",
+        share=root / "usr/share",
         keeps_record=False,
     )
 

@@ -26,6 +26,7 @@ METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 """Content type of the page."""
 
 _OTHER: Final = "other"
+_APPROVALS: Final = frozenset({"pending", "allowed", "denied", "expired", "cancelled"})
 _CIRCUITS: Final = frozenset({"closed", "open", "half_open"})
 _HOOK_OUTCOMES: Final = frozenset({"ok", "failed", "dropped"})
 _HOOK_TARGETS: Final = frozenset({"exec", "webhook"})
@@ -109,6 +110,8 @@ class Metrics:
         self._make_counters()
         self._make_histograms()
         self._on: Final[Mapping[str, Callable[[Measurements, Metadata], None]]] = {
+            "approval.requested": self._on_approval,
+            "approval.resolved": self._on_approval,
             "execute.exception": self._on_tool_exception,
             "execute.stop": self._on_tool,
             "gc.pause": self._on_gc,
@@ -142,6 +145,7 @@ class Metrics:
             "skilld_model_circuit", "Changes of a model endpoint's circuit.", ["state"], registry=registry
         )
         self._reloads = Counter("skilld_skill_reloads", "Loads of the skills.", ["outcome"], registry=registry)
+        self._approvals = Counter("skilld_approvals", "Approvals that came to a status.", ["status"], registry=registry)
         self._hooks = Counter("skilld_hooks", "Notices for hooks.", ["target", "outcome"], registry=registry)
         self._workers = Counter("skilld_worker_ends", "Worker processes that died.", ["reason"], registry=registry)
         self._http = Counter(
@@ -154,6 +158,7 @@ class Metrics:
         """What did not happen yet is 0 and not absent: else the first time would be no increase to an alert."""
         for counter, values in (
             (self._turns, _OUTCOMES),
+            (self._approvals, _APPROVALS),
             (self._circuits, _CIRCUITS),
             (self._reloads, _RELOADS),
             (self._workers, _WORKER_ENDS),
@@ -260,6 +265,9 @@ class Metrics:
 
     def _on_worker(self, _facts: Measurements, meta: Metadata) -> None:
         self._workers.labels(_known(meta.get("reason"), _WORKER_ENDS)).inc()
+
+    def _on_approval(self, _facts: Measurements, meta: Metadata) -> None:
+        self._approvals.labels(_known(meta.get("status"), _APPROVALS)).inc()
 
     def _on_hook(self, _facts: Measurements, meta: Metadata) -> None:
         self._hooks.labels(_known(meta.get("target"), _HOOK_TARGETS), _known(meta.get("outcome"), _HOOK_OUTCOMES)).inc()

@@ -143,7 +143,7 @@ class Parts:
             self.config.daemon.state_dir / "hosted-skills.json",
         )
         self.backups = Backups(self.config.daemon.state_dir, self.journal, self.version)
-        self.hooks = Hooks(self.config.hooks, self.bus, lambda: self.workers.get()(), self.version)
+        self.hooks = Hooks(lambda: self.config.hooks, self.bus, lambda: self.workers.get()(), self.version)
 
     def stage(self) -> Stage:
         """What the daemon is doing now."""

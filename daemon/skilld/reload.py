@@ -29,7 +29,7 @@ __all__ = ["APPLIED", "Difference", "HangupListener", "compare", "merged", "relo
 _log = logging.getLogger(__name__)
 
 # Changed by a reload. Those of a turn hold for turns that begin afterwards, [policy] for the next call of a tool,
-# [budget] for the next call of a model or a tool.
+# [budget] for the next call of a model or a tool, the room of a workspace for the next call or upload.
 APPLIED: Final = frozenset(
     {
         "budget.agent",
@@ -44,11 +44,13 @@ APPLIED: Final = frozenset(
         "budget.warn_at",
         "daemon.log_format",
         "daemon.log_level",
+        "hooks.events",
         "limits.iterations",
         "limits.queued_messages",
         "limits.tool_output_chars",
         "limits.tool_timeout_s",
         "limits.turn_timeout_s",
+        "limits.workspace_bytes",
         "model.compact_at",
         "model.context_management",
         "model.max_tokens",

@@ -8,25 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from conformance.test_executors import NAMES, Bench, Body, bench, demand
+from conformance.executor_kit import Bench, Body, bench, demand, on_each_executor
 from support import run
 
-
-@pytest.fixture(params=NAMES)
-def on(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Body], None]:
-    """Run a test's body with a fresh workspace."""
-    demand(request.param)
-
-    def call(body: Body) -> None:
-        async def main() -> None:
-            async with bench(request.param, tmp_path / "workspace") as opened:
-                await body(opened)
-
-        run(main)
-
-    return call
+on = on_each_executor
 
 
 def test_a_range_of_lines_is_numbered_anew(on: Callable[[Body], None]) -> None:

@@ -10,117 +10,39 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from docker_kit import engine_with_slim_image
-from sandbox_kit import require_sandbox
+from conformance.executor_kit import (
+    NAMES,
+    OPTIONS,
+    Bench,
+    Fixture,
+    alive,
+    backend_of,
+    demand,
+    on_each_executor,
+    started,
+)
 from skill_actors.backends import (
     BackendUnavailable,
-    Executor,
-    Host,
     OutputChunk,
     ToolCall,
     ToolContext,
     ToolResult,
-    Workspace,
     WorkspaceSpec,
-    factory,
 )
-from skill_actors.backends.docker_image import SLIM_IMAGE
-from support import run
 
-OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "local": {},
-    "local+landlock": {"sandbox": "landlock"},
-    "local+bwrap": {"sandbox": "bwrap"},
-    "docker": {"image": SLIM_IMAGE, "pool": 0},
-}
-NAMES = tuple(OPTIONS)
 RUNNER = re.compile(rb"/local_boot\.py\0$|package\.container_runner\.main\(\)\n\0$")  # ends a runner's command line
-Body = Callable[["Bench"], Awaitable[None]]
-
-
-class Bench:
-    """An open workspace of the executor under test; `folder` is where its files are kept."""
-
-    def __init__(self, executor: Executor, workspace: Workspace, folder: Path) -> None:
-        self.executor = executor
-        self.workspace = workspace
-        self.folder = folder
-
-    async def tool(self, name: str, input: Mapping[str, Any], **context: Any) -> ToolResult:
-        return await self.workspace.execute(ToolCall(id="call-1", name=name, input=input), ToolContext(**context))
-
-    async def bash(self, command: str, **context: Any) -> ToolResult:
-        return await self.tool("bash_tool", {"command": command, "description": "a test"}, **context)
-
-
-@contextlib.asynccontextmanager
-async def bench(name: str, root: Path) -> AsyncIterator[Bench]:
-    opened: AbstractAsyncContextManager[Executor] = (await factory(backend_of(name)))(OPTIONS[name], Host())
-    async with opened as executor:
-        await executor.check()
-        yield Bench(executor, await executor.open(WorkspaceSpec(session="ses", root=root)), root)
-
-
-def backend_of(name: str) -> str:
-    """What follows a plus tells apart different options of the same backend."""
-    return name.partition("+")[0]
-
-
-def demand(name: str) -> None:
-    """Skip the test where the machine lacks what the backend needs; in CI, fail it."""
-    if name == "docker":
-        with engine_with_slim_image():
-            pass
-    require_sandbox(name.partition("+")[2])
-
-
-@pytest.fixture(params=NAMES)
-def on(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Body], None]:
-    """Run a test's body with a fresh workspace."""
-    demand(request.param)
-
-    def call(body: Body) -> None:
-        async def main() -> None:
-            async with bench(request.param, tmp_path / "workspace") as opened:
-                await body(opened)
-
-        run(main)
-
-    return call
-
-
-def alive(marker: str) -> list[int]:
-    """Processes whose environment or command line holds the marker."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            texts = [Path("/proc", name, file).read_bytes() for file in ("environ", "cmdline")]
-            if any(marker.encode() in text for text in texts) and int(name) != os.getpid():
-                found.append(int(name))
-    return found
-
-
-async def started(folder: Path, name: str = "started") -> None:
-    """Wait until a command has made the file that says it runs."""
-    path = trio.Path(folder, name)
-    while not await path.exists():  # noqa: ASYNC110  # another process makes it
-        await trio.sleep(0.005)
-
-
 ESCAPES = (
     "(setsid bash -c 'sleep 9{0}1 & exec sleep 9{0}2' & ) ; (env -i setsid nohup sleep 9{0}3 >/dev/null 2>&1 &) ; "
 )
 """A double fork, sessions of their own, a cleared environment: the seconds slept are the marker."""
 
-Fixture = Callable[[Body], None]
+on = on_each_executor
 
 
 def test_a_failing_command_returns_both_streams_and_its_exit_code(on: Fixture) -> None:

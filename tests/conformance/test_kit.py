@@ -18,8 +18,8 @@ from typing import Any, TypeVar, cast
 import pytest
 import trio
 
+from conformance.executor_kit import NAMES, OPTIONS, backend_of, demand
 from conformance.somebodys_backend import open_somebodys
-from conformance.test_executors import NAMES, OPTIONS, backend_of, demand
 from native_kit import open_host
 from skill_actors.backends import (
     BackendUnavailable,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 
-from conformance.test_executors import alive, demand
+from conformance.executor_kit import alive, demand
 from skill_actors.backends.anthropic import HostedClient
 from skill_actors.backends.docker_image import SLIM_IMAGE
 from skill_actors.library import Session, SessionFile, SkillError, start_session

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from conformance.test_executors import NAMES, Bench, bench, demand
+from conformance.executor_kit import NAMES, Bench, bench, demand
 from skill_actors.backends import OutputChunk
 
 SECRET = "top-secret-0123456789"

@@ -18,6 +18,7 @@ from skill_actors.sessions.ledger import Account, BudgetExceeded, Cap, Ledger, L
 from skill_actors.sessions.table import Viewer
 from skill_actors.store import SqliteJournal
 from skill_actors.telemetry import Bus
+from skilld import budgets
 from skilld.budget_caps import configured_caps, current_caps
 from skilld.budgets import Budgets
 from skilld.config import BudgetConfig
@@ -116,6 +117,22 @@ def test_one_sees_what_one_has_spent_and_an_admin_everything(tmp_path: Path) -> 
             none = await desk.budgets.usage(ROOT, "day", date(2026, 1, 16), None)
             assert (none["items"], none["total"]["known_usd"]) == ([], 0.0)
             assert len((await desk.budgets.usage(ROOT, "day", date(2026, 1, 15), date(2026, 1, 15)))["items"]) == 1
+
+    run(main)
+
+
+def test_the_total_is_that_of_all_also_where_not_all_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "_MOST_ITEMS", 1)
+
+    async def main() -> None:
+        async with open_desk(tmp_path) as desk:
+            await desk.spend(MINE, usd=1.25)
+            await desk.spend(HIS, usd=0.5)
+            found = await desk.budgets.usage(ROOT, "session", None, None)
+            assert [item["key"] for item in found["items"]] == [MINE]
+            assert found["total"]["known_usd"] == 1.75
 
     run(main)
 
@@ -303,5 +320,19 @@ def test_who_sets_and_unsets_is_in_the_audit_log(tmp_path: Path) -> None:
                 ("budget.set", {"uid": 1000, **facts}),
                 ("budget.unset", {"uid": 0, **facts}),
             ]
+
+    run(main)
+
+
+def test_a_session_that_is_not_there_gets_no_cap_but_one_that_is_gone_can_lose_its_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_desk(tmp_path) as desk:
+            nobodys = f"session/ses_{'z' * 26}"
+            with pytest.raises(Refused, match="no such session"):
+                await desk.budgets.set_cap(ROOT, nobodys, {"usd": 1.0})
+            assert await desk.budgets.caps(ROOT, None) == []
+            await desk.ledger.set_cap(nobodys, Limits(usd=1.0), 0)  # as it stands once its session is deleted
+            await desk.budgets.unset_cap(ROOT, nobodys)
+            assert await desk.budgets.caps(ROOT, None) == []
 
     run(main)

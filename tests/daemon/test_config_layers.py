@@ -182,6 +182,7 @@ def test_show_tells_origins_and_masks_what_may_be_secret(tmp_path: Path) -> None
     assert "origins" not in json.loads(CliRunner().invoke(skillctl, ["config", "show", "--json", str(file)]).stdout)
 
 
+HOST = "[backends]\noffered = ['local']\n[backends.local]\nsandbox = 'none'\n"
 UNSAFE = [
     ("[backends]\ndefault = ['local']", "backends.local.sandbox"),
     ("[backends]\noffered = ['local']", "backends.local.sandbox"),
@@ -189,6 +190,10 @@ UNSAFE = [
     ("[model]\nbase_url = 'http://models.example.com'", "model.base_url"),
     ("[files]\nstorage = 's3'\nbucket = 'b'\nendpoint = 'http://10.0.0.7:9000'", "files.endpoint"),
     ("[backends.docker]\naddress = 'tcp://10.0.0.7:2375'", "backends.docker.address"),
+    (f"{HOST}[policy]\npreset = 'full'\n[roles.send]\nuids = [{UID + 1}]", "policy.preset"),
+    (f"{HOST}[policy]\npreset = 'full'\n[roles.read]\ngids = [7]", "policy.preset"),
+    (f"{HOST}[roles.approve]\nuids = [{UID}]", "roles.approve.uids"),
+    (f"{HOST}[roles.admin]\nuids = [0, {UID}]", "roles.admin.uids"),
 ]
 SAFE = [
     "",
@@ -198,6 +203,11 @@ SAFE = [
     "[model]\nbase_url = 'http://127.0.0.1:8080'",
     "[model]\nbase_url = 'https://models.example.com'",
     "[backends.docker]\naddress = 'tcp://localhost:2375'",
+    f"{HOST}[policy]\npreset = 'full'",
+    f"{HOST}[policy]\npreset = 'full'\n[roles.send]\nuids = [0, {UID}]",
+    f"{HOST}[roles.send]\nuids = [{UID}, {UID + 1}]\n[roles.approve]\nuids = [{UID + 1}]",
+    f"[roles.approve]\nuids = [{UID}]",
+    f"[policy]\npreset = 'full'\n[roles.send]\nuids = [{UID + 1}]",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -23,6 +24,7 @@ from skill_actors.skills._text_yaml import MAX_DEPTH, MAX_NODES
 from skill_actors.skills.front_matter import USUAL_BYTES
 from skill_actors.skills.inventory import InventoryLimits
 from skill_actors.store.base import SessionRecord, TurnRecord
+from skilld.client import AsyncClient, Client
 from skilld.config import config_keys
 from skilld.http import ServerLimits
 from skilld.http.app import build_routes
@@ -180,6 +182,15 @@ def test_the_status_shown_has_the_fields_of_a_real_one(daemon: Daemon) -> None:
     (line,) = re.findall(r"^`GET /v1/status` has (.*)", HTTP.read_text(), re.MULTILINE)
     with daemon.http() as http:
         assert CODE.findall(line.partition(". ")[0]) == list(http.get("/v1/status").json())
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_every_call_of_the_client_is_in_its_page(client: type) -> None:
+    calls = {name for name, value in inspect.getmembers(client) if callable(value) and not name.startswith("_")}
+    rows = table(ROOT / "docs/client.md", "## Calls")
+    listed = {call for row in rows for call in re.findall(r"`(\w+)\(", row[0] + row[1])}
+    assert {"budgets", "decide"} < calls
+    assert calls - listed == set()
 
 
 def test_every_page_of_the_manual_is_in_its_table_of_contents() -> None:

@@ -17,6 +17,7 @@ from skilld.installation import (
     plan_install,
     plan_removal,
     read_record,
+    system,
     unit_files,
     user,
     write_record,
@@ -192,6 +193,12 @@ def test_a_users_service_may_be_in_a_home_and_has_no_account_and_no_profile(tmp_
     }
     with pytest.raises(InstallError, match="profiles are for the system"):
         unit_files(place, SYSTEMD, ETC, Path("/home/a/venv/bin"), "docker")
+
+
+def test_man_and_shells_look_where_the_pages_and_completions_are() -> None:
+    assert system().share == Path("/usr/local/share")
+    assert packaged(Path("/x")).share == Path("/x/usr/share")
+    assert user(Path("/x")).share is None
 
 
 def test_a_package_has_the_vendors_folders(tmp_path: Path) -> None:

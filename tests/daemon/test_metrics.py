@@ -92,6 +92,16 @@ def test_tokens_are_counted_by_kind_and_known_model() -> None:
     assert f"gen_ai_client_operation_duration_seconds_count{{{about}}} " in page
 
 
+def test_approvals_are_counted_by_what_became_of_them() -> None:
+    bus, metrics = made()
+    assert 'skilld_approvals_total{status="expired"} 0.0' in text(metrics)
+    bus.emit("approval.requested", {"count": 1}, {"id": "apr_a", "status": "pending"})
+    bus.emit("approval.resolved", {"count": 1}, {"id": "apr_a", "status": "expired"})
+    bus.emit("approval.resolved", {"count": 1}, {"id": "apr_b", "status": "made up"})
+    for status, count in (("pending", 1), ("expired", 1), ("allowed", 0), ("other", 1)):
+        assert f'skilld_approvals_total{{status="{status}"}} {count}.0' in text(metrics)
+
+
 def test_no_label_grows_with_use() -> None:
     bus, metrics = made()
     for n in range(200):

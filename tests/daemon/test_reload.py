@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 
+from hook_kit import receiver
 from skill_actors.errors import Refused
 from skilld.config import Config, ConfigError, config_keys, load_config
 from skilld.reload import APPLIED, compare, merged, reload_config
@@ -95,6 +96,36 @@ def test_limits_hold_for_sessions_that_are_there_already(tmp_path: Path) -> None
             serve_from(tree, "[limits]\nturn_timeout_s = 0.000001\n")
             assert (await reload_config(tree.parts)).applied == ("limits.turn_timeout_s",)
             assert (await tree.ask("hello", session))["status"] == "failed"
+
+    run(main)
+
+
+def test_less_room_holds_for_workspaces_that_are_there_already(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree, tree.http() as http:
+            file = f"/v1/sessions/{await tree.session()}/files/a.txt"
+            assert (await http.put(file, content=b"x" * 3000)).status_code == 201
+            serve_from(tree, "[limits]\nworkspace_bytes = 2048\n")
+            assert (await reload_config(tree.parts)).applied == ("limits.workspace_bytes",)
+            refused = await http.put(file.replace("a.txt", "b.txt"), content=b"x")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (507, "storage_full")
+            assert (await http.get(file)).content == b"x" * 3000
+
+    run(main)
+
+
+def test_hooks_are_told_of_what_the_new_configuration_asks_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with receiver() as found, open_tree(tmp_path, hooks_url=found.url, hooks_events=("turn.failed",)) as tree:
+            await tree.ask("hello")
+            text = f'[hooks]\nurl = "{found.url}"\nevents = ["turn.finished"]\nattempts = 2\n'
+            serve_from(tree, text)
+            assert (await reload_config(tree.parts)).to_dict() == {
+                "applied": ["hooks.events"],
+                "needs_restart": ["hooks.attempts"],
+            }
+            await tree.ask("hello again")
+            assert [notice["event"] for notice in await found.wait_told(1)] == ["turn.finished"]
 
     run(main)
 

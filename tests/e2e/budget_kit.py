@@ -19,7 +19,7 @@ from e2e.harness import Daemon
 from skill_actors.testing import Answer, Cut, FakeMessagesApi, HttpError, Reply, StreamError, Text
 from skill_actors.testing.load_reply import default_reply
 
-ROUND_S = 2.0  # at most, since caps may let nothing more through
+ROUND_S = 1.0  # at most, since caps may let nothing more through
 NANO = 1_000_000_000
 BASH = '#call bash_tool {"command": "true", "description": "d"}'
 
@@ -62,7 +62,7 @@ class Books:
 
     @classmethod
     def read(cls, state: Path) -> Books:
-        """From a journal that nobody has open."""
+        """From a journal, whether somebody has it open or not."""
         books = cls()
         db = sqlite3.connect(f"file:{state / 'journal.db'}?mode=ro", uri=True)
         try:

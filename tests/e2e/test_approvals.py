@@ -231,6 +231,12 @@ def test_an_unattended_session_is_denied_at_once(shared: Service) -> None:
     assert shared.get(f"/v1/approvals?status=all&session={session}")["items"] == []
 
 
+def test_what_a_session_may_do_can_be_told_before(shared: Service) -> None:
+    session = shared.daemon.create(policy={"rules": [{"effect": "deny", "command": "make **"}]})
+    told = shared.daemon.skillctl("policy", "check", "--preset", "full", "--session", session, "make all")
+    assert (told.returncode, told.stdout.splitlines()[1]) == (5, "rule:    session.policy.rules[0]")
+
+
 def test_a_cancelled_turn_takes_its_question_along(shared: Service) -> None:
     session, turn = shared.begin("touch made")
     (view,) = shared.waiting(session)

@@ -173,3 +173,22 @@ def test_promtool_takes_the_rules() -> None:
         ["promtool", "check", "config", str(ETC / "prometheus/prometheus.yml")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_share_of_cache_hits_is_of_all_input_and_0_without_any(tmp_path: Path) -> None:
+    require(shutil.which("promtool") is not None, "needs promtool, of Debian's package prometheus")
+    used = {"input": 10, "cache_write_5m": 20, "cache_read": 90, "output": 500}
+    series = [
+        {"series": f'skilld_tokens_total{{instance="a",model="m",kind="{kind}"}}', "values": f"0+{tokens}x30"}
+        for kind, tokens in used.items()
+    ]
+    idle = [{"series": f'skilld_turns_running{{instance="{name}"}}', "values": "0x30"} for name in "ab"]
+    name = "skilld:cache_hits:ratio15m"
+    found = [{"labels": f'{name}{{instance="{who}"}}', "value": share} for who, share in (("a", 0.75), ("b", 0))]
+    asked = [{"expr": name, "eval_time": "20m", "exp_samples": found}]
+    tests = [{"interval": "1m", "input_series": series + idle, "promql_expr_test": asked}]
+    (tmp_path / "t.yml").write_text(
+        yaml.safe_dump({"rule_files": [str(ETC / "prometheus/skilld.rules.yml")], "tests": tests})
+    )
+    done = subprocess.run(["promtool", "test", "rules", str(tmp_path / "t.yml")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

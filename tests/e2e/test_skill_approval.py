@@ -112,7 +112,8 @@ def test_only_the_approved_version_runs_unasked_and_has_its_secrets(started: Ser
         assert "skillctl skills approve tides. [not_approved]" not in daemon.skillctl("skills", command).stderr
         assert "skillctl skills approve tides [not_approved]" in daemon.skillctl("skills", command).stdout
     assert "not_approved" in daemon.skillctl("skills", "show", "tides").stdout
-    assert daemon.ask(daemon.create(policy={"on_ask": "deny"}), "/tides")["result"]["text"].startswith("Not run")
+    refused = daemon.ask(daemon.create(policy={"on_ask": "deny"}), "/tides")["result"]["error"]
+    assert (refused["code"], refused["message"][:7]) == ("policy_denied", "Not run")
 
     seen = started.skill()["digest"]
     assert daemon.skillctl("skills", "approve", "tides").stdout == f"tides: {seen} is approved\n"
@@ -128,9 +129,9 @@ def test_only_the_approved_version_runs_unasked_and_has_its_secrets(started: Ser
     instructions, said = started.echo()
     assert "As nobody has seen it." in instructions
     assert said.startswith("Not run: it needs an approval")
-    refused = daemon.skillctl("skills", "approve", "tides", "--digest", seen)
-    assert refused.returncode != 0
-    assert "is another version now" in refused.stderr
+    stale = daemon.skillctl("skills", "approve", "tides", "--digest", seen)
+    assert stale.returncode != 0
+    assert "is another version now" in stale.stderr
     assert daemon.skillctl("skills", "approve", "tides").returncode == 0
     assert started.echo()[1].startswith("flood")
 

@@ -205,6 +205,18 @@ def test_users_run_skills_by_name_and_the_shell_knows_the_names(started: Service
     assert (asked.stdout, asked.stderr) == ("/tides\n", "")
 
 
+def test_a_command_that_is_not_permitted_has_failed_and_ran_nothing(started: Service) -> None:
+    denied = [{"effect": "deny", "tool": "bash_tool", "reason": "not here"}]
+    session = started.daemon.create(policy={"rules": denied})
+    done = started.daemon.skillctl("send", "-s", session, "/tides now")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "not here" in done.stderr
+    (turn,) = [event["data"] for event in started.daemon.events(session) if event["type"] == "turn.failed"]
+    assert turn["error"]["code"] == "policy_denied"
+    assert "tool.started" not in [event["type"] for event in started.daemon.events(session)]
+    assert started.ask(session) == [], "a model takes the conversation as it is"
+
+
 def test_a_limit_of_the_configuration_holds_for_commands_of_users(tmp_path: Path) -> None:
     config = '[skills]\npaths = ["skills"]\nrestrict_to_allowed_tools = true\n'
     for name, tools in (("reader", "Read"), ("runner", "Bash(python3 scripts/run.py:*)"), ("free", "")):
@@ -212,6 +224,8 @@ def test_a_limit_of_the_configuration_holds_for_commands_of_users(tmp_path: Path
         file = root / "SKILL.md"
         file.write_text(file.read_text().replace("description:", f"allowed-tools: {tools}\ndescription:"))
     with running(tmp_path, config=config) as daemon:
-        assert "do not list this call in allowed-tools" in daemon.skillctl("send", "/reader").stdout
+        limited = daemon.skillctl("send", "/reader")
+        assert (limited.returncode, limited.stdout) == (5, "")
+        assert "do not list this call in allowed-tools" in limited.stderr
         assert daemon.skillctl("send", "/runner").stdout == "ran\n"
         assert daemon.skillctl("send", "/free").stdout == "ran\n"

@@ -20,7 +20,7 @@ import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -363,56 +363,31 @@ class Session:
             raise
 
 
-@contextmanager
-def _opened(constructor: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> Iterator[Session]:
-    held = _Held(constructor(*args, **_in_threads(options)))
-    session = Session(held.open())
-    try:
-        yield session
-    finally:
-        held.close()
+_Constructor = Callable[..., AbstractAsyncContextManager[_Session]]
 
 
-@contextmanager
-def new_local(*args: Any, **options: Any) -> Iterator[Session]:
-    """See `skill_actors.library.new_local`."""
-    with _opened(starting.new_local, args, options) as session:
-        yield session
+def _blocking(constructor: _Constructor) -> Callable[..., AbstractContextManager[Session]]:
+    """The same for `with`: under the constructor's name, and with what it says of itself."""
+
+    @contextmanager
+    @functools.wraps(constructor)
+    def opened(*args: Any, **options: Any) -> Iterator[Session]:
+        held = _Held(constructor(*args, **_in_threads(options)))
+        session = Session(held.open())
+        try:
+            yield session
+        finally:
+            held.close()
+
+    return opened
 
 
-@contextmanager
-def new_docker(*args: Any, **options: Any) -> Iterator[Session]:
-    """See `skill_actors.library.new_docker`."""
-    with _opened(starting.new_docker, args, options) as session:
-        yield session
-
-
-@contextmanager
-def new_native(*args: Any, **options: Any) -> Iterator[Session]:
-    """See `skill_actors.library.new_native`."""
-    with _opened(starting.new_native, args, options) as session:
-        yield session
-
-
-@contextmanager
-def new_anthropic(*args: Any, **options: Any) -> Iterator[Session]:
-    """See `skill_actors.library.new_anthropic`."""
-    with _opened(starting.new_anthropic, args, options) as session:
-        yield session
-
-
-@contextmanager
-def new_hybrid(*args: Any, **options: Any) -> Iterator[Session]:
-    """See `skill_actors.library.new_hybrid`."""
-    with _opened(starting.new_hybrid, args, options) as session:
-        yield session
-
-
-@contextmanager
-def start_session(*args: Any, **options: Any) -> Iterator[Session]:
-    """See `skill_actors.library.start_session`."""
-    with _opened(starting.start_session, args, options) as session:
-        yield session
+new_local = _blocking(starting.new_local)
+new_docker = _blocking(starting.new_docker)
+new_native = _blocking(starting.new_native)
+new_anthropic = _blocking(starting.new_anthropic)
+new_hybrid = _blocking(starting.new_hybrid)
+start_session = _blocking(starting.start_session)
 
 
 class Registry:

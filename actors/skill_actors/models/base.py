@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 _BEGUN: Final = 200  # the status of a stream that failed after it had begun
+# Of whoever stands before the API, and has passed the request on: nobody can tell how far it came.
+_GIVEN_UP: Final = frozenset({502, 504, 520, 524})
 
 BATCH: Final = "batch"
 US: Final = "us"
@@ -213,8 +215,8 @@ class ModelError(Exception):
 
     @property
     def may_be_billed(self) -> bool:
-        """Whether the call may cost something: a refusal by its HTTP status does not."""
-        return self.sent and (self.status is None or self.status == _BEGUN)
+        """Whether the call may cost something: a refusal of the API by its HTTP status does not."""
+        return self.sent and (self.status is None or self.status == _BEGUN or self.status in _GIVEN_UP)
 
 
 class Model(Protocol):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import trio
@@ -25,10 +25,10 @@ from skill_actors.sessions.compaction import (
 from skill_actors.sessions.engine import text_of
 from skill_actors.sessions.events import Event
 from skill_actors.sessions.history import History
-from skill_actors.sessions.hosted import code_executions
 from skill_actors.sessions.hosted_loss import hosted_loss
-from skill_actors.sessions.ledger import Account
+from skill_actors.sessions.ledger import Account, BudgetExceeded
 from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.no_tools import tools_to_send
 from skill_actors.sessions.places import HOSTED
 from skill_actors.sessions.server_calls import server_results
 from skill_actors.sessions.stream import ModelCall
@@ -39,6 +39,7 @@ from skill_actors.sessions.turn_options import TurnOptions
 __all__ = ["Asking", "message_data"]
 
 _WINDOW_FULL: Final = "model_context_window_exceeded"
+_SHOWN: Final = re.compile(r"\b(image|pdf|document)s?\b", re.IGNORECASE)
 _NO_ROOM: Final = ("context_exceeded", "too_large")  # for the model; for the API, before it has counted any token
 
 
@@ -60,7 +61,7 @@ class Asking:
     Args:
         turn: its id.
         bill: charged with every call.
-        account: who pays.
+        account: who pays, asked for each call.
         schema: what the answer has to keep to; None for text.
 
     """
@@ -73,7 +74,7 @@ class Asking:
         env: Surroundings,
         toolbox: Toolbox,
         bill: Bill,
-        account: Account,
+        account: Callable[[], Account],
         options: TurnOptions,
         schema: Mapping[str, Any] | None,
     ) -> None:
@@ -172,10 +173,13 @@ class Asking:
         self.model_name = name
         call = self._call = ModelCall(self._log, self._turn, self._env, self._account)
         began = time.monotonic()
-        answer = await self._answer(call, model, name)
+        try:
+            answer = await self._answer(call, model, name)
+        except BudgetExceeded:  # not sent, so that nothing was cut, and what the turn has cost is known
+            self._call = None
+            self._bill.lose(name, call.lost_usage, cut=False)
+            raise
         self._call = None
-        if self._toolbox.hosted is not None:
-            answer = replace(answer, usage=_with_executions(answer))
         self.model_name = answer.model
         self._bill.lose(name, call.lost_usage, cut=False)
         passed_s = time.monotonic() - began
@@ -199,14 +203,19 @@ class Asking:
         return text_of(content)
 
     async def _answer(self, call: ModelCall, model: Model, name: str) -> MessageDone:
-        """The model's answer; asked anew without the container, or without files, that the API has lost.
+        """The model's answer; asked anew without the container, or without files, that the API has lost, and without
+        the pictures and documents that it refuses.
 
         Each can be lost once, so that this ends. Raises ModelError.
         """
+        sees = model.provider != "offline"
         while True:
             try:
-                return await call.run(model, self._request(model, name))
+                return await call.run(model, self._request(model, name, sees=sees))
             except ModelError as error:
+                if sees and self.history.shows and _refuses_pictures(error):
+                    sees = False
+                    continue
                 loss = None if self._toolbox.hosted is None else hosted_loss(error, self.history, self._turn)
                 if loss is None:
                     raise
@@ -225,23 +234,26 @@ class Asking:
         data |= self._heard()
         await self._log.append([Draft("model.message", self._turn, data)])
 
-    def _request(self, model: Model, name: str) -> ModelRequest:
+    def _request(self, model: Model, name: str, *, sees: bool) -> ModelRequest:
         hosted = self._toolbox.hosted_now()
         managed, betas = self._managed(name)
         self._seen_seq = self.history.hear() or self._seen_seq
+        messages = self.history.messages(
+            hosted=hosted is not None,
+            sees=sees,
+            api_summaries=facts_of(name).compaction,
+        )
+        tools, choice = tools_to_send(self._toolbox.tools(), messages)
         return ModelRequest(
             model=name,
-            messages=self.history.messages(
-                hosted=hosted is not None,
-                sees=model.provider != "offline",
-                api_summaries=facts_of(name).compaction,
-            ),
+            messages=messages,
             system=self._toolbox.system(),
-            tools=self._toolbox.tools(),
+            tools=tools,
             max_tokens=self._options.max_tokens or self._env.defaults.max_tokens,
             skills=self._toolbox.hints() if model.provider == "offline" else (),
             extra={
                 **_output(self._schema, self._options.effort),
+                **choice,
                 **({} if hosted is None else hosted.extra(self.history.container)),
                 **managed,
             },
@@ -265,6 +277,11 @@ class Asking:
             self._env.bus.emit(f"backend.{HOSTED}.tool_call", {"count": 1}, told)
 
 
+def _refuses_pictures(error: ModelError) -> bool:
+    """Whether the API may take the request without what it shows: it sees damage, and counts pages, that we cannot."""
+    return error.code == "invalid_request" and _SHOWN.search(str(error)) is not None
+
+
 def _holds_calls(answer: MessageDone) -> bool:
     return any(block.get("type") == "tool_use" for block in answer.content)
 
@@ -281,9 +298,3 @@ def _output(schema: Mapping[str, Any] | None, effort: str | None) -> dict[str, A
     if effort is not None:
         asked = {**asked, "effort": effort}
     return {"output_config": asked} if asked else {}
-
-
-def _with_executions(answer: MessageDone) -> Usage:
-    """The usage, with the runs of code that the answer shows where the API did not count them."""
-    shown = code_executions(answer.content)
-    return replace(answer.usage, code_execution_requests=max(shown, answer.usage.code_execution_requests))

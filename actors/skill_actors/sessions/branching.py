@@ -15,6 +15,7 @@ from typing import Any, Final
 import trio
 
 from skill_actors.errors import Refused
+from skill_actors.sessions.account import LINEAGE
 from skill_actors.sessions.events import Event, utc_now
 from skill_actors.sessions.lineage import Branch, branch_of
 from skill_actors.sessions.place_folders import folders_of_session, session_of_folder
@@ -74,7 +75,7 @@ class Branching:
         events = await self._read(source, source.last_seq if after is None else after)
         branch = await trio.to_thread.run_sync(branch_of, events, id)
         origin = {"session": source.id, "seq": branch.through}
-        settings = {name: value for name, value in source.settings.items() if name in SETTINGS}
+        settings = {name: value for name, value in source.settings.items() if name in SETTINGS | LINEAGE}
         settings["title"] = title if title is not None else _fork_title(str(settings.get("title", "")))
         try:
             copied = await self._copy_files(source.id, id)

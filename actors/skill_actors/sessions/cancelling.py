@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
-from skill_actors.models.base import Usage
-from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.intake import Intake, refusal
-from skill_actors.sessions.log import Draft
+from skill_actors.sessions.recovery import close_waiting
 from skill_actors.sessions.session import LiveSession
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import SessionTable, Viewer
-from skill_actors.sessions.views import ending_view, tell_turn_stop
 from skill_actors.store.base import JournalClosed, SessionMissing, StorageFull
 
 __all__ = ["Cancelling"]
@@ -37,12 +33,12 @@ class Cancelling:
     async def turn(self, turn: str, viewer: Viewer) -> dict[str, Any]:
         """Cancel one turn, running or waiting; one that has ended stays as it is."""
         _, live = await self._table.turn(turn, viewer)
-        if live is None or not live.is_open(turn):
-            return {"cancelled": []}
-        if turn in live.pending:
+        if live is not None and turn in live.pending:
             await self._pending(live, turn, _BY_REQUEST)
-        elif live.turn is not None:
+        elif live is not None and live.turn is not None and live.turn.id == turn:
             live.turn.cancel(_BY_REQUEST)
+        else:
+            return {"cancelled": []}
         return {"cancelled": [turn]}
 
     async def all_of(self, live: LiveSession, *, queued: bool, reason: str) -> Sequence[str]:
@@ -58,24 +54,22 @@ class Cancelling:
         return cancelled
 
     async def _pending(self, live: LiveSession, turn: str, reason: str) -> None:
-        waiting = live.pending.pop(turn, None)
+        waiting = live.pending.get(turn)
         if waiting is None:
             return
-        data = ending_view(
-            stop_reason="cancelled",
-            usage=Usage(),
-            cost_usd=0.0,
-            duration_ms=0,
-            error={"code": "cancelled", "message": reason},
-        )
-        ended = replace(waiting.record, status="cancelled", updated=utc_now(), result=data)
         try:
-            await live.log.append([Draft("turn.cancelled", turn, data)], turns=[ended])
+            with live.written_off(waiting):
+                await close_waiting(
+                    live.log,
+                    waiting.record,
+                    self._env,
+                    status="cancelled",
+                    code="cancelled",
+                    why=reason,
+                    resumed=waiting.resumed,
+                )
         except BaseException as error:
-            live.pending = {turn: waiting, **live.pending}
             self._intake.wake(live)
             if isinstance(error, StorageFull | JournalClosed | SessionMissing):
                 raise refusal(error) from error
             raise
-        tell_turn_stop(self._env.bus, ended, data)
-        live.tell_turn_ended()

@@ -137,9 +137,9 @@ class Consent:
         if answer.input is not None:
             routed = replace(routed, input=answer.input)
             allowed, note = answer.edited or asked, _edit_note(answer)
-            again = site.policy.decide(routed, offered=call.name)
-            if again.verdict == "deny":
-                return Withheld(again.reason, used)
+        again = site.policy_now.decide(routed, offered=call.name)
+        if again.verdict == "deny":
+            return Withheld(again.reason, used)
         try:
             now = await self._binding.look(routed, site, decision)
         except CannotBind as error:
@@ -161,7 +161,7 @@ class Consent:
                 parse(edited)
             except BadInput as error:
                 raise Refused("bad_request", f"input: {error}") from error
-        decision = site.policy.decide(edited, offered=call.name)
+        decision = site.policy_now.decide(edited, offered=call.name)
         if decision.verdict == "deny":
             raise Refused("forbidden", f"input: the policy denies the call as edited: {decision.reason}")
         try:

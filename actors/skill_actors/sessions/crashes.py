@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import trio
 
 from skill_actors.errors import Refused
-from skill_actors.models.base import Usage
 from skill_actors.runtime import Admission, ExitReason, Poison, TrioActor
-from skill_actors.sessions.events import utc_now
-from skill_actors.sessions.log import Draft
 from skill_actors.sessions.poison import POISONED
+from skill_actors.sessions.recovery import close_waiting
 from skill_actors.sessions.session import LiveSession, QueuedTurn, RunTurn, Session
 from skill_actors.sessions.surroundings import Surroundings
-from skill_actors.sessions.views import CrashFacts, ending_view, tell_turn_stop
+from skill_actors.sessions.views import CrashFacts
 from skill_actors.store.base import JournalClosed, SessionMissing, StoreError
 
 __all__ = ["Closer", "Crashes"]
@@ -136,18 +133,14 @@ class Closer(TrioActor):
                 await trio.sleep(_STORE_RETRY_S)
 
     async def _write(self, queued: QueuedTurn) -> None:
-        live, turn = self._live, queued.record
-        error = {"code": POISONED, "message": self._why}
-        data = ending_view(stop_reason=POISONED, usage=Usage(), cost_usd=0.0, error=error)
-        failed = replace(turn, status="failed", updated=utc_now(), result=data)
-        del live.pending[turn.id]  # a cancel that comes now finds nothing to cancel
-        live.closing = turn.id
-        try:
-            await live.log.append([Draft("turn.failed", turn.id, data)], turns=[failed])
-        except BaseException:
-            live.pending = {turn.id: queued, **live.pending}
-            raise
-        finally:
-            live.closing = None
-        tell_turn_stop(self._env.bus, failed, data)
-        live.tell_turn_ended()
+        live = self._live
+        with live.written_off(queued):  # a cancel that comes now finds nothing to cancel
+            await close_waiting(
+                live.log,
+                queued.record,
+                self._env,
+                status="failed",
+                code=POISONED,
+                why=self._why,
+                resumed=queued.resumed,
+            )

@@ -12,8 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from skill_actors.models.base import Block, Message
+from skill_actors.sessions.shown_images import not_sent
 
-__all__ = ["Dialogue", "Kind", "Piece", "call_ids", "first_to_keep", "stays", "text_block"]
+__all__ = ["MAX_PINNED_BYTES", "Dialogue", "Kind", "Piece", "call_ids", "first_to_keep", "parted", "text_block"]
+
+MAX_PINNED_BYTES: Final = 100_000  # of messages that stay whole; about 25,000 tokens
+_IMAGE_BYTES: Final = 6_400  # a picture is as much as such a text
 
 # said: by a user. results: of tools. answer: of a model. note: told by the program. summary: stands for what was cut.
 Kind = Literal["said", "results", "answer", "note", "summary"]
@@ -26,7 +30,8 @@ class Piece:
     """A part of a message, all of one role. `content` is not changed any more.
 
     Args:
-        seq: the number of the event with which it came into the conversation; it rises, or stays, from piece to piece.
+        seq: the number of the event with which it came into the conversation; it rises, or stays, from piece to piece,
+            but for a summary, which comes later than what it stands before.
         turn: whose it is.
         pinned: whether it stays when the conversation is shortened.
 
@@ -80,9 +85,9 @@ class Dialogue:
         ]
 
     def shorten(self, first: int, summary: Sequence[Block], *, seq: int, running: str | None) -> None:
-        """Put a summary in the place of the pieces before `first`.
+        """Put a summary in the place of the pieces before `first`, and of an earlier summary.
 
-        What is pinned stays, and what the user has said in the turn that runs: a model still has to answer it.
+        Of that stays what `parted` says: what is pinned, and what a model still has to answer.
 
         Args:
             first: as `first_to_keep` gives it.
@@ -90,8 +95,8 @@ class Dialogue:
             running: the turn.
 
         """
-        whole = [piece for piece in self.pieces[:first] if stays(piece, running)]
-        self.pieces = [*whole, *self.pieces[first:]]
+        _, staying = parted(self.pieces[:first], running)
+        self.pieces = [*staying, *(piece for piece in self.pieces[first:] if piece.kind != "summary")]
         if summary:
             self.pieces.insert(0, Piece(seq, "summary", summary))
 
@@ -103,7 +108,8 @@ def first_to_keep(pieces: Sequence[Piece], from_seq: int, *, open_answer: bool) 
         open_answer: whether the last answer is still being worked on: calls without results, or a pause.
 
     """
-    first = next((index for index, piece in enumerate(pieces) if piece.seq >= from_seq), len(pieces))
+    later = (index for index, piece in enumerate(pieces) if piece.seq >= from_seq and piece.kind != "summary")
+    first = next(later, len(pieces))
     if open_answer:
         answers = [index for index, piece in enumerate(pieces) if piece.kind == "answer"]
         first = min([first, *answers[-1:]])
@@ -128,9 +134,38 @@ def text_block(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def stays(piece: Piece, running: str | None) -> bool:
-    """Whether it stays whatever is cut: it is pinned, or the user's in the turn that runs."""
-    return piece.kind == "said" and (piece.pinned or (running is not None and piece.turn == running))
+def parted(pieces: Sequence[Piece], running: str | None) -> tuple[Sequence[Piece], Sequence[Piece]]:
+    """What goes of pieces that are to be cut, and what stays of them whatever is cut.
+
+    That is what the user has said in the turn that runs, and what is pinned, the latest first, within its bound: what
+    stays for ever must leave a window room for the rest. Documents of pinned messages are named only.
+    """
+    staying: dict[int, Piece] = {}
+    room_bytes = MAX_PINNED_BYTES
+    for index in range(len(pieces) - 1, -1, -1):
+        piece = pieces[index]
+        if piece.kind != "said":
+            continue
+        if running is not None and piece.turn == running:
+            staying[index] = piece
+        elif piece.pinned:
+            short = replace(piece, content=[_named(block) for block in piece.content])
+            size_bytes = sum(map(_size_bytes, short.content))
+            if size_bytes <= room_bytes:
+                room_bytes -= size_bytes
+                staying[index] = short
+    gone = [piece for index, piece in enumerate(pieces) if index not in staying]
+    return gone, [staying[index] for index in sorted(staying)]
+
+
+def _named(block: Block) -> Block:
+    return not_sent(block) if block.get("type") == "document" else block
+
+
+def _size_bytes(block: Block) -> int:
+    if block.get("type") == "image":
+        return _IMAGE_BYTES
+    return len(str(block.get("text", "")).encode("utf-8", "replace"))
 
 
 def _gives_other(block: Block, files: Collection[str]) -> bool:

@@ -20,7 +20,7 @@ history still acceptable to the API.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal
@@ -152,6 +152,11 @@ class TurnEngine:
         self._command = False
         self._said: list[str] = []  # text since the last tool result: the answer, if the turn ends now
 
+    @property
+    def may_call(self) -> bool:
+        """Whether its bounds allow that the model is called once more."""
+        return self.iterations < self._limits.iterations
+
     def _enter(self, event: str) -> None:
         if event not in _LEGAL[self.state]:
             raise IllegalEvent(f"{event} cannot happen while a turn is {self.state.value}")
@@ -217,8 +222,15 @@ class TurnEngine:
         self._said.append(said)
         return self._fail(code, message)
 
-    def tools_finished(self, outputs: Mapping[str, str]) -> Step:
-        """Every call of the last RunTools has its result in the history; `outputs` are their texts by id."""
+    def tools_finished(self, outputs: Mapping[str, str], *, denied: Collection[str] = ()) -> Step:
+        """Every call of the last RunTools has its result in the history.
+
+        Args:
+            outputs: their texts by id.
+            denied: ids of those that were not permitted. A model decides what follows from that; an entry command has
+                none, so that its turn has failed.
+
+        """
         self._enter("tools_finished")
         missing = [call.id for call in self._pending if call.id not in outputs]
         if missing:
@@ -226,6 +238,8 @@ class TurnEngine:
         calls, self._pending = self._pending, ()
         self._said.clear()
         if self._command:
+            if any(call.id in denied for call in calls):
+                return self._fail("policy_denied", "".join(outputs[call.id] for call in calls))
             self._said.append("".join(outputs[call.id] for call in calls))
             return self._finish("end_turn")
         return self._call_model()

@@ -26,7 +26,7 @@ from skill_actors.backends.base import ToolCall
 from skill_actors.models.base import Block, Message
 from skill_actors.sessions.api_summaries import is_api_summary, with_told_summaries
 from skill_actors.sessions.at_api import AtApi
-from skill_actors.sessions.dialogue import Dialogue, Kind, Piece, call_ids, first_to_keep, text_block
+from skill_actors.sessions.dialogue import Dialogue, Kind, Piece, call_ids, first_to_keep, parted, text_block
 from skill_actors.sessions.events import TURN_ENDINGS, Event
 from skill_actors.sessions.message_files import file_blocks
 from skill_actors.sessions.notes import (
@@ -43,7 +43,7 @@ from skill_actors.sessions.notes import (
     upload_gone,
 )
 from skill_actors.sessions.server_calls import without_lost_calls, without_uploads
-from skill_actors.sessions.shown_images import image_block, is_shown, with_few_images
+from skill_actors.sessions.shown_images import image_block, is_shown, parts_of, with_few_images
 from skill_actors.sessions.skill_texts import Instructions, SkillTexts
 
 __all__ = ["AMBIGUOUS", "READ_AGAIN", "RESTARTED", "History", "Instructions", "Steer"]
@@ -71,8 +71,8 @@ class History:
     those that no event has named yet are in `unnamed_files`. `uploads` are the files that the messages give to the
     container, by id; an import has none, since its ids may be another account's.
 
-    `awaits_answer` says whether the user has said something that no answer of the model has followed, and
-    `has_api_summary` whether an answer holds a summary that the API has made.
+    `awaits_answer` says whether the user has said something that no answer of the model has followed, `shows` whether
+    messages may hold pictures or documents, and `has_api_summary` whether an answer holds a summary that the API made.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -85,7 +85,7 @@ class History:
         self._again: list[Piece] = []  # pinned messages that the next message of the user's has to repeat
         self._running: str | None = None  # the turn
         self._paused = False
-        self._shows = False  # pictures or documents
+        self.shows = False
         self._has_server_calls = False
         self.has_api_summary = False
         self._texts = SkillTexts()
@@ -98,6 +98,10 @@ class History:
         self.failed_at: int | None = None  # how many pieces there were when it could not be shortened
         self.not_shortened: str | None = None  # why it could not be, the last time
         self.seen_seq = 0
+        self.extend(events)
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Take in these, in order."""
         for event in events:
             self.add(event)
 
@@ -193,7 +197,7 @@ class History:
         messages: Sequence[Message] = self._dialogue.messages()
         if self.has_api_summary and not api_summaries:
             messages = with_told_summaries(messages, self.files)
-        if self._shows:
+        if self.shows:
             messages = with_few_images(messages, sees=sees)
         if not hosted and self.uploads:
             messages = without_uploads(messages)
@@ -220,7 +224,7 @@ class History:
         self._notes, self._steers, self._again, self.files = [], [], [], []
         self._open, self._results = {}, {}
         self._texts = SkillTexts()
-        self._paused = self._shows = self._has_server_calls = self.awaits_answer = self.has_api_summary = False
+        self._paused = self.shows = self._has_server_calls = self.awaits_answer = self.has_api_summary = False
         self.container = self.failed_at = self.not_shortened = self._at_api = None
         self.shortened += 1
 
@@ -245,7 +249,7 @@ class History:
         files = data.get("files", ())
         self.files = [*self.files, *(str(file["name"]) for file in files)][-_MAX_FILES:] if files else self.files
         shown = file_blocks(data)
-        self._shows = self._shows or bool(shown)
+        self.shows = self.shows or bool(shown)
         text = str(data.get("text") or "")
         return [
             *([text_block(files_note(files))] if files else []),
@@ -318,7 +322,7 @@ class History:
         result: Block = {"type": "tool_result", "tool_use_id": id, "content": text}
         if shown:
             result["content"] = [text_block(text), *shown]
-            self._shows = True
+            self.shows = True
         if data.get("is_error"):
             result["is_error"] = True
         self._results[id] = result
@@ -367,7 +371,7 @@ class History:
         pinned, self._again = [piece for piece in self._again if piece.pinned], []
         self._dialogue.pieces = [*pinned, *self.pieces]
         first = first_to_keep(self.pieces, from_seq, open_answer=self.is_open)
-        again = self._texts.give_again(call_ids(self.pieces[first:]))
+        again = self._given_again(first)
         if self._at_api is not None:
             self._at_api.give_again()
         head = [
@@ -383,8 +387,8 @@ class History:
     def _compacted_there(self) -> None:
         """The API has put its summary into the last answer. It reads nothing before that, so it need not be sent."""
         first = len(self.pieces) - 1
-        pinned = [piece for piece in [*self._again, *self.pieces[:first]] if piece.pinned]
-        again = self._texts.give_again(call_ids(self.pieces[first:]))
+        _, pinned = parted([*self._again, *self.pieces[:first]], None)
+        again = self._given_again(first)
         self._again = [*(Piece(self.seen_seq, "note", [text_block(text)]) for text in again), *pinned]
         if self._at_api is not None:
             self._at_api.give_again()
@@ -394,9 +398,16 @@ class History:
     def _shortened(self) -> None:
         self.shortened += 1
         self.failed_at = self.not_shortened = None
-        self.has_api_summary = any(is_api_summary(block) for piece in self.pieces for block in piece.content)
-        self._shows = any(is_shown(part) for piece in self.pieces for block in piece.content for part in _parts(block))
-        self._shows = self._shows or any(is_shown(block) for piece in self._again for block in piece.content)
+        blocks = (
+            [block for piece in self.pieces for block in piece.content] if self.has_api_summary or self.shows else []
+        )
+        self.has_api_summary = any(map(is_api_summary, blocks))
+        blocks += [block for piece in self._again for block in piece.content]
+        self.shows = self.shows and any(is_shown(part) for block in blocks for part in parts_of(block))
+
+    def _given_again(self, first: int) -> Sequence[str]:
+        """Instructions of skills that are told anew, where the pieces from `first` on are kept."""
+        return self._texts.give_again(call_ids(self.pieces[first:])) if self.instructions else ()
 
     # -- what the program says -------------------------------------------------------------------------------------
 
@@ -457,9 +468,3 @@ class History:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {"": value}  # the executor's schema check will refuse it
-
-
-def _parts(block: Block) -> Sequence[Block]:
-    """The block, and what it holds where it is a result."""
-    inner = block.get("content")
-    return [block, *inner] if block.get("type") == "tool_result" and isinstance(inner, list) else [block]

@@ -16,6 +16,7 @@ from skill_actors.runtime import ActorDeadError, ExitReason, TrioActor, TrioActo
 from skill_actors.sessions.answer_schema import check_schema
 from skill_actors.sessions.commands import SlashCommand, parse_command
 from skill_actors.sessions.crashes import Crashes
+from skill_actors.sessions.dialogue import MAX_PINNED_BYTES
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.lineage import first_title
 from skill_actors.sessions.log import Draft
@@ -23,6 +24,7 @@ from skill_actors.sessions.message_files import shown_files
 from skill_actors.sessions.offered import offered_skills
 from skill_actors.sessions.room import WaitingRoom
 from skill_actors.sessions.session import LiveSession, QueuedTurn, RunTurn
+from skill_actors.sessions.steered_keys import steered_under
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import not_found
 from skill_actors.sessions.turn_options import TurnOptions, check_turn_options
@@ -159,7 +161,7 @@ class Intake:
         if message.key is None:
             return None
         turn = await self._env.journal.find_turn(live.id, message.key)
-        return None if turn is None else _same_turn(turn, message.digest)
+        return _steered(live, message.key, message.digest) if turn is None else _same_turn(turn, message.digest)
 
     async def take(self, live: LiveSession, message: NewMessage) -> Accepted:
         """Take a message whose key is new, for whoever takes in messages of the session now. Raises as `submit`."""
@@ -193,6 +195,8 @@ class Intake:
         self.check_text(message.text, message.files)
         if not message.text.strip() and not message.files and not message.compact:
             raise Refused("bad_request", "text: the message is empty")
+        if message.pinned and len(message.text.encode("utf-8", "replace")) > MAX_PINNED_BYTES:
+            raise Refused("bad_request", f"pinned: at most {MAX_PINNED_BYTES} bytes can stay whole; pin what matters")
         if message.asked_schema is not None:
             check_schema(message.asked_schema)
         command = await self.command_in(live, message.text)
@@ -316,6 +320,19 @@ def _same_turn(known: TurnRecord, digest: str) -> Accepted:
             f"key {known.idempotency_key!r} belongs to turn {known.id}, which has other content; use a new key",
         )
     return Accepted(turn=known.id, session=known.session, seq=known.seq, status=known.status, duplicate=True)
+
+
+def _steered(live: LiveSession, key: str, digest: str) -> Accepted | None:
+    """What was steered under a key. Raises Refused("idempotency_conflict")."""
+    found = steered_under(live.log.record.settings, key)
+    if found is None:
+        return None
+    if found["digest"] != digest:
+        raise Refused(
+            "idempotency_conflict",
+            f"key {key!r} belongs to a message to turn {found['turn']}, which has other content; use a new key",
+        )
+    return Accepted(turn=found["turn"], session=live.id, seq=found["seq"], status="steered", duplicate=True)
 
 
 def digest_of(value: object) -> str:

@@ -30,6 +30,7 @@ __all__ = ["Change", "Draft", "KeepsApprovals", "OpenBlock", "SessionLog"]
 
 _TAIL_EVENTS: Final = 64  # kept in memory for readers that keep up
 _PAGE_EVENTS: Final = 500
+_FEW_EVENTS: Final = 100
 _RESET_SEQ: Final = "reset_seq"  # among the settings, but none that anybody may choose
 
 
@@ -332,8 +333,10 @@ class SessionLog:
                 events = await self._journal.read_events(self.record.id, after=history.seen_seq, limit=_PAGE_EVENTS)
                 if not events:
                     break
-                for event in events:
-                    history.add(event)
+                if len(events) < _FEW_EVENTS:
+                    history.extend(events)
+                else:  # what has often been made shorter takes its time
+                    await trio.to_thread.run_sync(history.extend, events)
         self.history = history
         return history
 

@@ -14,6 +14,7 @@ import trio
 
 from skill_actors.errors import Refused
 from skill_actors.ids import new_id
+from skill_actors.sessions.account import check_budget
 from skill_actors.sessions.branching import Branching
 from skill_actors.sessions.chosen_backends import check_backends, check_options_again
 from skill_actors.sessions.events import utc_now
@@ -104,6 +105,7 @@ class Making:
         chosen = check_backends(self._env, checked.get("backends"))
         if "backends" in checked:
             checked["backends"] = chosen
+        check_budget(self._env.ledger, checked)
         check_quota(checked.get("limits", {}), self._env.defaults.workspace_bytes)
         if "artifacts" in checked:
             limits = self._env.artifacts

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import trio
 
 from skill_actors.errors import Refused
+from skill_actors.sessions.account import check_budget
 from skill_actors.sessions.branching import Branching, workspaces_in
 from skill_actors.sessions.cancelling import Cancelling
 from skill_actors.sessions.events import Event, Position
@@ -164,6 +165,7 @@ class SessionManager:
     async def update(self, session: str, viewer: Viewer, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change title or labels; null takes one away. Raises Refused: bad_request, not_found, storage_full."""
         checked = check_settings(changes, allowed=CHANGEABLE)
+        check_budget(self._env.ledger, checked)
         async with self._table.use(session, viewer) as live:
             try:
                 await live.log.change_settings({**dict.fromkeys(changes), **checked})

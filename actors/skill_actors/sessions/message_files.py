@@ -11,7 +11,7 @@ import re
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 from skill_actors.backends.images import recognise, why_not
@@ -24,14 +24,15 @@ MAX_SHOWN: Final = 20  # files of one message
 MAX_PDF_BYTES: Final = 6 << 20
 MAX_PDF_PAGES: Final = 100
 _PDF: Final = "application/pdf"
-_MAX_UNPACKED: Final = 32 << 20  # bytes of a document's packed objects
+_MAX_UNPACKED: Final = 16 << 20  # bytes of a document's packed objects
 _MAX_PACKED: Final = 500
+_MAX_NODES: Final = 2 * MAX_PDF_PAGES  # of the tree of pages: a document with more has too many pages, or is a trap
 _HEAD: Final = 1024  # bytes at either end of a document
 _PAGES: Final = re.compile(rb"/Type\s*/Pages\b")
 _PAGE: Final = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
 _COUNT: Final = re.compile(rb"/Count\s+(\d{1,7})")
 _AROUND: Final = 512  # bytes on either side of /Type /Pages in which its /Count is looked for
-_PACKED: Final = re.compile(rb"/Type\s*/ObjStm\b[^>]{0,400}>>\s*stream\r?\n")
+_PACKED: Final = re.compile(rb"/Type\s*/ObjStm\b[^>]{0,400}>>\s{0,9}stream\r?\n")
 
 
 def shown_files(files: Sequence[tuple[str, bytes]]) -> dict[str, list[dict[str, str]]]:
@@ -75,13 +76,17 @@ def is_document(value: object) -> bool:
 
 
 def pdf_pages(data: bytes) -> int | None:
-    """How many pages a PDF document has; None where that cannot be told."""
+    """How many pages a PDF document has; None where that cannot be told. Of many it is told that they are many."""
     most = 0
-    for part in (data, *_unpacked(data)):
-        most = max(most, len(_PAGE.findall(part)))
-        for found in _PAGES.finditer(part):
+    for part in chain((data,), _unpacked(data)):
+        most = max(most, sum(1 for _ in islice(_PAGE.finditer(part), _MAX_NODES)))
+        nodes = list(islice(_PAGES.finditer(part), _MAX_NODES))
+        most = max(most, len(nodes))  # each has a page at least
+        for found in nodes:
             around = part[max(0, found.start() - _AROUND) : found.end() + _AROUND]
             most = max([most, *map(int, _COUNT.findall(around))])
+        if most > MAX_PDF_PAGES:
+            break
     return most or None
 
 
@@ -106,8 +111,10 @@ def _unpacked(data: bytes) -> Iterator[bytes]:
     room = _MAX_UNPACKED
     for found in islice(_PACKED.finditer(data), _MAX_PACKED):
         end = data.find(b"endstream", found.end())
+        if end < 0:
+            return
         try:
-            part = zlib.decompressobj().decompress(data[found.end() : max(end, found.end())], room)
+            part = zlib.decompressobj().decompress(data[found.end() : end], room)
         except zlib.error:
             continue
         yield part

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 from skill_actors.models.base import Usage
-from skill_actors.sessions.bill import stored_bill
+from skill_actors.sessions.bill import Bill, stored_bill
 from skill_actors.sessions.events import Event, utc_now
 from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.poison import POISONED, POISONED_WHY
@@ -14,7 +15,7 @@ from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
 from skill_actors.store.base import Journal, TurnRecord
 
-__all__ = ["close_interrupted", "close_poisoned", "events_of", "is_resumable"]
+__all__ = ["asked_calls", "close_interrupted", "close_poisoned", "close_waiting", "events_of", "is_resumable"]
 
 _WHY = "the daemon stopped while the turn ran; nothing of it was run again"
 _PAGE_EVENTS = 1000
@@ -54,11 +55,17 @@ async def is_resumable(log: SessionLog, turn: TurnRecord, env: Surroundings) -> 
     if env.approvals is None:
         return False
     history = await log.load_history()
-    if not history.waits:
-        return False
-    waiting = {call.id for call in history.open_calls()}
+    return history.waits and bool(await asked_calls(log, turn, env))
+
+
+async def asked_calls(log: SessionLog, turn: TurnRecord, env: Surroundings) -> frozenset[str]:
+    """Ids of the turn's calls that have no result, and that somebody was asked about.
+
+    Raises: what reading the store raises.
+    """
+    waiting = {call.id for call in (await log.load_history()).open_calls()}
     asked = await env.journal.list_approvals(status=None, turn=turn.id, limit=_MAX_ASKED)
-    return any(record.call in waiting and record.status != "cancelled" for record in asked.items)
+    return frozenset(record.call for record in asked.items if record.call in waiting and record.status != "cancelled")
 
 
 async def close_poisoned(log: SessionLog, turn: TurnRecord, env: Surroundings) -> None:
@@ -74,6 +81,29 @@ async def close_poisoned(log: SessionLog, turn: TurnRecord, env: Surroundings) -
         turns=[ended],
         totals=sum_totals(log.record.totals, Usage(), None),
     )
+    tell_turn_stop(env.bus, ended, data)
+
+
+async def close_waiting(
+    log: SessionLog,
+    turn: TurnRecord,
+    env: Surroundings,
+    *,
+    status: Literal["cancelled", "failed"],
+    code: str,
+    why: str,
+    resumed: bool = False,
+) -> None:
+    """End a turn that waits. One that had begun before the daemon did has its part in the session's sums.
+
+    Raises: what reading the store raises, and what `SessionLog.append` raises; nothing was changed then.
+    """
+    bill = stored_bill(await events_of(env.journal, turn), turn.id, env.price_usd) if resumed else Bill(env.price_usd)
+    error = {"code": code, "message": why}
+    data = ending_view(stop_reason=code, usage=bill.usage, cost_usd=bill.cost_usd, error=error)
+    ended = replace(turn, status=status, updated=utc_now(), result=data)
+    totals = sum_totals(log.record.totals, bill.usage, bill.known_usd) if resumed else None
+    await log.append([Draft(f"turn.{status}", turn.id, data)], turns=[ended], totals=totals)
     tell_turn_stop(env.bus, ended, data)
 
 

@@ -1,8 +1,8 @@
-"""Calls of the API's own tools in a history: those that never got a result cannot be sent again. Pure.
+"""Calls of the API's own tools in a history: one without its result cannot be sent again, nor a result alone. Pure.
 
 The API goes on with a call of its own as long as nothing new was said: after a pause, or when it gets the results of
 client tools that were called beside it. Once a user has spoken, the call is over, and a request that still holds it
-would be refused.
+would be refused. A result is without its call where the API has put a summary of what was before between the two.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ __all__ = ["server_results", "without_lost_calls", "without_uploads"]
 
 
 def without_lost_calls(messages: Sequence[Message]) -> Sequence[Message]:
-    """The messages without calls of the API's tools that no later answer can bring a result for."""
+    """The messages without calls of the API's tools that no later answer can bring a result for, and without results
+    of calls that are not there.
+    """
+    calls = {
+        str(block["id"])
+        for message in messages
+        if message["role"] == "assistant"
+        for block in message["content"]
+        if _is_call(block)
+    }
     done = {
         str(block["tool_use_id"])
         for message in messages
@@ -27,7 +36,12 @@ def without_lost_calls(messages: Sequence[Message]) -> Sequence[Message]:
     kept: list[Message] = []
     for number, message in enumerate(messages):
         lost = message["role"] == "assistant" and not _goes_on(messages[number + 1 : number + 3])
-        content = [block for block in message["content"] if not (lost and _is_call(block) and block["id"] not in done)]
+        content = [
+            block
+            for block in message["content"]
+            if not (lost and _is_call(block) and block["id"] not in done)
+            and not (_is_result(block) and str(block["tool_use_id"]) not in calls)
+        ]
         kept.append(message if len(content) == len(message["content"]) else {**message, "content": content})
     return kept
 
@@ -59,11 +73,10 @@ def server_results(content: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, 
 
 def _goes_on(later: Sequence[Message]) -> bool:
     """Whether the answer before these messages is still being worked on."""
-    return not later or (len(later) == 1 and all(_goes_with_results(block) for block in later[0]["content"]))
-
-
-def _goes_with_results(block: Mapping[str, Any]) -> bool:
-    return block.get("type") in ("tool_result", "container_upload")
+    if len(later) != 1:
+        return not later
+    kinds = {str(block.get("type")) for block in later[0]["content"]}
+    return "tool_result" in kinds and kinds <= {"tool_result", "container_upload"}
 
 
 def _is_call(block: Mapping[str, Any]) -> bool:

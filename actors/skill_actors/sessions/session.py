@@ -8,8 +8,8 @@ pending ones until it has its slot, so that whatever ends the actor before leave
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -110,7 +110,7 @@ class LiveSession:
         self.ref: TrioActorRef[Any] | None = None
         self.files: SessionFiles | None = None  # made only while somebody asks for files or a turn runs
         self.turn: Turn | None = None
-        self.closing: str | None = None  # a turn that waited and is just being ended: it can be cancelled no more
+        self.closing: tuple[str, ...] = ()  # turns that waited and are just being ended: nobody can cancel them
         self.pending: dict[str, QueuedTurn] = {}  # by turn id, in the order in which they are to run
         self.steered = 0  # messages that the running turn was given
         self.holders = 0  # requests that use this session now
@@ -142,6 +142,21 @@ class LiveSession:
         """Whether it is paused, and what waits is all that keeps it in memory."""
         return self.paused and self.turn is None and self.holders == 0 and not (self.closing or self.deleting)
 
+    @contextmanager
+    def written_off(self, queued: QueuedTurn) -> Iterator[None]:
+        """While the block lasts a turn that waits is being ended; if that fails it waits again, first of all."""
+        turn = queued.record.id
+        del self.pending[turn]
+        self.closing = (*self.closing, turn)
+        try:
+            yield
+        except BaseException:
+            self.pending = {turn: queued, **self.pending}
+            raise
+        finally:
+            self.closing = tuple(other for other in self.closing if other != turn)
+        self.tell_turn_ended()
+
     def put(self, queued: QueuedTurn) -> None:
         """Have a turn wait; in front of the others if it is to be the first."""
         if queued.first:
@@ -166,7 +181,7 @@ class LiveSession:
 
     def is_open(self, turn: str) -> bool:
         """Whether the turn waits or runs."""
-        return turn in self.pending or turn == self.closing or (self.turn is not None and self.turn.id == turn)
+        return turn in self.pending or turn in self.closing or (self.turn is not None and self.turn.id == turn)
 
     @asynccontextmanager
     async def taking_in(self) -> AsyncIterator[None]:

@@ -8,8 +8,9 @@ look again.
 from __future__ import annotations
 
 import binascii
+import itertools
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from skill_actors.backends.images import recognise, why_not
@@ -23,12 +24,16 @@ __all__ = [
     "image_block",
     "is_image",
     "is_shown",
+    "not_sent",
+    "parts_of",
     "with_few_images",
 ]
 
 MAX_IMAGES: Final = 20
 MAX_DOCUMENTS: Final = 5  # of up to a hundred pages each
 MAX_IMAGES_CHARS: Final = 12 << 20  # of base64, in one request
+_MOST: Final = {"image": MAX_IMAGES, "document": MAX_DOCUMENTS}
+_KEPT_PART: Final = 2  # a half of them stays where earlier ones have to go
 _GONE: Final = "[a picture was shown here; it is not sent any more: view it again if you need it]"
 _DOCUMENT_GONE: Final = "[the document {title!r} was shown here; it is not sent any more: read its file if you need it]"
 
@@ -61,38 +66,66 @@ def is_image(value: object) -> bool:
     return found is not None and found[0] == value.get("media_type") and why_not(data, *found) is None
 
 
+def parts_of(block: Block) -> Sequence[Block]:
+    """The block, and what it holds where it is a result."""
+    inner = block.get("content")
+    return [block, *inner] if block.get("type") == "tool_result" and isinstance(inner, list) else [block]
+
+
 def with_few_images(messages: Sequence[Message], *, sees: bool = True) -> list[Message]:
     """The same messages with the latest pictures and documents only. What was passed is not changed.
+
+    With one too many, earlier ones go until half of what is allowed is left. So the beginning of a request stays the
+    same for many calls and is read from the API's cache; else each further picture would make it another one.
 
     Args:
         sees: whether the model takes any at all.
 
     """
-    room = _Room(MAX_IMAGES if sees else 0, MAX_DOCUMENTS if sees else 0)
-    sent = [
-        {**message, "content": [room.admit(block) for block in reversed(message["content"])][::-1]}
-        for message in reversed(messages)
-    ]
-    return sent[::-1]
+    room = _Room()
+    for number, message in enumerate(messages if sees else ()):
+        room.admit(number, [part for block in message["content"] for part in parts_of(block) if is_shown(part)])
+    sent: list[Message] = []
+    for number, message in enumerate(messages):
+        places = itertools.count()
+        sent.append({**message, "content": [_told(block, number, places, room.sent) for block in message["content"]]})
+    return sent
+
+
+def not_sent(block: Block) -> Block:
+    """What stands where a picture or a document was."""
+    text = _GONE if block["type"] == "image" else _DOCUMENT_GONE.format(title=block.get("title", ""))
+    return {"type": "text", "text": text}
+
+
+def _told(block: Block, number: int, places: Iterator[int], sent: Collection[tuple[int, int]]) -> Block:
+    """The block, with a text in the place of what is shown in it and not sent."""
+    if is_shown(block):
+        return block if (number, next(places)) in sent else not_sent(block)
+    inner = block.get("content")
+    if block.get("type") == "tool_result" and isinstance(inner, list):
+        return {**block, "content": [_told(part, number, places, sent) for part in inner]}
+    return block
 
 
 class _Room:
-    """Counts pictures and documents, the latest first."""
+    """What is sent of all that messages show: `sent` has it by message and place in it, the first first."""
 
-    def __init__(self, images: int, documents: int) -> None:
-        self._left = {"image": images, "document": documents}
-        self._chars = 0
+    def __init__(self) -> None:
+        self.sent: dict[tuple[int, int], Block] = {}
 
-    def admit(self, block: Block) -> Block:
-        content = block.get("content")
-        if block.get("type") == "tool_result" and isinstance(content, list):
-            return {**block, "content": [self.admit(part) for part in reversed(content)][::-1]}
-        if not is_shown(block):
-            return block
-        kind = block["type"]
-        self._left[kind] -= 1
-        self._chars += len(block["source"]["data"])
-        if self._left[kind] >= 0 and self._chars <= MAX_IMAGES_CHARS:
-            return block
-        text = _GONE if kind == "image" else _DOCUMENT_GONE.format(title=block.get("title", ""))
-        return {"type": "text", "text": text}
+    def admit(self, number: int, shown: Sequence[Block]) -> None:
+        """The next message shows these. Of what it shows itself something goes only if that alone is too much."""
+        self.sent |= {(number, place): block for place, block in enumerate(shown)}
+        if not self._excess(1):
+            return
+        for key, block in list(self.sent.items()):
+            if block["type"] in self._excess(1 if key[0] == number else _KEPT_PART):
+                del self.sent[key]
+
+    def _excess(self, part: int) -> Collection[str]:
+        """Of which kinds there is more than this part of what is allowed."""
+        kinds = [str(block["type"]) for block in self.sent.values()]
+        if sum(len(block["source"]["data"]) for block in self.sent.values()) * part > MAX_IMAGES_CHARS:
+            return kinds
+        return [kind for kind, most in _MOST.items() if kinds.count(kind) * part > most]

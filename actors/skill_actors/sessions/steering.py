@@ -11,7 +11,6 @@ stored too, so that a restart changes nothing of it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -23,14 +22,13 @@ from skill_actors.sessions.log import Draft
 from skill_actors.sessions.message_files import shown_files
 from skill_actors.sessions.pause import PAUSED
 from skill_actors.sessions.session import LiveSession
+from skill_actors.sessions.steered_keys import with_steered
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.uploads import write_files
 from skill_actors.store.base import JournalClosed, SessionFull, SessionMissing, StorageFull
 
 __all__ = ["Steering"]
 
-_STEERED: Final = "steered"  # among the settings, but none that anybody may choose: by key, what became of a message
-_KEPT: Final = 64  # keys of the latest steered messages of a session
 _MAX_STEERED: Final = 64  # messages to one turn
 
 
@@ -54,7 +52,7 @@ class Steering:
         self._intake.check_key(message)
         _check_plain(message)
         async with live.taking_in():
-            known = await self._intake.known(live, message) or _known(live, message)
+            known = await self._intake.known(live, message)
             return known or await self._reach(live, message) or await self._intake.take(live, message)
 
     async def pause(self, live: LiveSession) -> None:
@@ -85,7 +83,7 @@ class Steering:
         Raises Refused.
         """
         turn = live.turn
-        if turn is None or not turn.open:
+        if turn is None or not turn.open or (message.files and not turn.takes_files):
             return None
         self._intake.check_text(message.text, message.files)
         if not message.text.strip() and not message.files:
@@ -104,7 +102,10 @@ class Steering:
             data |= await trio.to_thread.run_sync(shown_files, message.files)
 
         def remembered(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-            return _remembered(settings, message, turn.id, live.log.record.last_seq + 1)
+            if message.key is None:
+                return {}
+            seq = live.log.record.last_seq + 1
+            return with_steered(settings, message.key, turn=turn.id, seq=seq, digest=message.digest)
 
         def reachable() -> bool:
             return live.turn is turn and turn.open and not turn.cancelled
@@ -126,31 +127,3 @@ def _check_plain(message: NewMessage) -> None:
     for field in ("schema", "options", "pinned", "compact"):
         if getattr(message, field) not in (None, False):
             raise Refused("bad_request", f"{field}: a message to a running turn cannot have it; send it as a follow-up")
-
-
-def _known(live: LiveSession, message: NewMessage) -> Accepted | None:
-    """What was steered under the same key. Raises Refused("idempotency_conflict")."""
-    if message.key is None:
-        return None
-    found = live.log.record.settings.get(_STEERED, {}).get(_digest(message.key))
-    if found is None:
-        return None
-    if found["digest"] != message.digest:
-        raise Refused(
-            "idempotency_conflict",
-            f"key {message.key!r} belongs to a message to turn {found['turn']} with other content; use a new key",
-        )
-    return Accepted(turn=found["turn"], session=live.id, seq=found["seq"], status="steered", duplicate=True)
-
-
-def _remembered(settings: Mapping[str, Any], message: NewMessage, turn: str, seq: int) -> Mapping[str, Any]:
-    """The change of settings by which the message is known under its key; the oldest keys go."""
-    if message.key is None:
-        return {}
-    found = {**settings.get(_STEERED, {}), _digest(message.key): {"turn": turn, "seq": seq, "digest": message.digest}}
-    return {_STEERED: dict(list(found.items())[-_KEPT:])}
-
-
-def _digest(key: str) -> str:
-    """Of a key, which may be long."""
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]

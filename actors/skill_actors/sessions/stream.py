@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -21,6 +22,7 @@ from skill_actors.models.base import (
 )
 from skill_actors.models.retry import CIRCUIT_OPEN, backoff, patience
 from skill_actors.sessions.budget_warnings import tell_warnings
+from skill_actors.sessions.hosted import code_executions
 from skill_actors.sessions.ledger import Account
 from skill_actors.sessions.log import SessionLog
 from skill_actors.sessions.surroundings import Surroundings
@@ -34,12 +36,20 @@ class ModelCall:
     """Calls a model for one turn and keeps what was said if the call does not end well.
 
     Args:
-        account: who pays.
+        account: who pays, asked for each attempt.
         quiet: nothing is shown of what the model says.
 
     """
 
-    def __init__(self, log: SessionLog, turn: str, env: Surroundings, account: Account, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        log: SessionLog,
+        turn: str,
+        env: Surroundings,
+        account: Callable[[], Account],
+        *,
+        quiet: bool = False,
+    ) -> None:
         self._log = log
         self._turn = turn
         self._env = env
@@ -89,7 +99,7 @@ class ModelCall:
         if ledger is None:
             return await self._once(model, request)
         count = partial(model.count_tokens, request)
-        hold = await ledger.reserve_call(self._account, request, provider=model.provider, count_tokens=count)
+        hold = await ledger.reserve_call(self._account(), request, provider=model.provider, count_tokens=count)
         began = trio.current_time()
         try:
             answer = await self._once(model, request)
@@ -129,7 +139,7 @@ class ModelCall:
                         pass
         if answer is None:
             raise ModelError("the stream ended without a message", code="protocol", retryable=True)
-        return answer
+        return replace(answer, usage=_with_executions(answer))
 
     async def _delta(self, index: int, kind: str, text: str) -> None:
         if self._open != index:
@@ -162,6 +172,12 @@ class ModelCall:
         kept = [block for block in self._done if _stays(block, done)]
         rest = "".join(self._text)
         return [*kept, {"type": "text", "text": rest}] if rest else kept
+
+
+def _with_executions(answer: MessageDone) -> Usage:
+    """The usage, with the runs of code that the answer shows where the API did not count them: containers are paid."""
+    shown = code_executions(answer.content)
+    return replace(answer.usage, code_execution_requests=max(shown, answer.usage.code_execution_requests))
 
 
 def _stays(block: Block, done: Collection[object]) -> bool:

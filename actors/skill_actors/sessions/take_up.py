@@ -15,7 +15,7 @@ import trio
 from skill_actors.errors import Refused
 from skill_actors.sessions.intake import Intake
 from skill_actors.sessions.log import Draft
-from skill_actors.sessions.poison import try_again
+from skill_actors.sessions.poison import forget_attempts, try_again
 from skill_actors.sessions.recovery import close_interrupted, close_poisoned, is_resumable
 from skill_actors.sessions.session import LiveSession, QueuedTurn
 from skill_actors.sessions.surroundings import Surroundings
@@ -98,6 +98,8 @@ class TakeUp:
                 await close_poisoned(live.log, turn, self._env)
             elif await is_resumable(live.log, turn, self._env) and not await self._is_interrupted(later):
                 await live.log.append([Draft("session.restarted", None)])
+                if live.paused:  # being held ends no daemon
+                    await forget_attempts(live.log, turn.id)
                 queued = QueuedTurn.of(turn, await self._message_of(turn))
                 self._intake.put(live, replace(queued, resumed=True, first=True))
             else:

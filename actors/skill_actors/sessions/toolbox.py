@@ -28,7 +28,7 @@ from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.natives import native_room
 from skill_actors.sessions.offered import offered_skills
 from skill_actors.sessions.places import Places
-from skill_actors.sessions.policy import Policy, parse_policy
+from skill_actors.sessions.policy import Policy, RuleSet, parse_policy
 from skill_actors.sessions.prompt import HostFolder, command_of, hints_of, places_prompt, skills_of, system_prompt
 from skill_actors.sessions.session_files import SessionFiles
 from skill_actors.sessions.surroundings import PinnedSkill, Surroundings
@@ -253,13 +253,18 @@ class Toolbox:
         )
 
     async def runner(
-        self, calls: Sequence[ToolCall], timeout_s: float, resting: Callable[[], AbstractAsyncContextManager[None]]
+        self,
+        calls: Sequence[ToolCall],
+        timeout_s: float,
+        resting: Callable[[], AbstractAsyncContextManager[None]],
+        asked: Collection[str] = (),
     ) -> ToolRun:
         """What runs these calls of one message; the places that they need are opened first if they could not be before.
 
         Args:
             timeout_s: of one call.
             resting: what a call is in for as long as it waits for somebody.
+            asked: ids of those that somebody was asked about before a restart.
 
         """
         await self._open_for(calls, timeout_s)
@@ -282,6 +287,7 @@ class Toolbox:
             approvals=self._env.approvals,
             approval_timeout_s=self._env.defaults.approval_timeout_s,
             schemas={str(tool["name"]): tool.get("input_schema", {}) for tool in self._tools},
+            asked=asked,
         )
 
     async def _open_for(self, calls: Sequence[ToolCall], timeout_s: float) -> None:
@@ -317,11 +323,16 @@ class Toolbox:
             backend=places.backends.get(name or "", places.shown),
             workspace=opened,
             policy=self._policy(further, grants),
+            rules_now=self._rules,
             grants=grants,
             why=why,
             further=further,
             alone=places.alone,
         )
+
+    def _rules(self) -> Sequence[RuleSet]:
+        """The operator's, as they are now, and the session's."""
+        return self._env.defaults.policy, self._session_policy.rule_set
 
     @property
     def _owners(self) -> Mapping[str, str]:
@@ -334,7 +345,7 @@ class Toolbox:
         place = (self._main_name if further is None else further) or ""
         return Policy(
             tools=frozenset(str(tool["name"]) for tool in self._tools),
-            rules=(limits.policy, self._session_policy.rule_set),
+            rules=self._rules(),
             active=self._skills.active_in(further),
             skill_roots=self._skills.names_in(further),
             restrict=limits.restrict_to_allowed_tools,

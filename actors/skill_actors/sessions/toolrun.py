@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +80,8 @@ class ToolRun:
         approval_timeout_s: how long an answer is waited for.
         resting: what a call is in for as long as it waits for somebody.
         schemas: of the inputs, by the name that the model was offered a tool under.
+        asked: ids of calls that somebody was asked about before a restart: that answer holds, though the policy may
+            want none by now.
 
     """
 
@@ -103,6 +105,7 @@ class ToolRun:
         approval_timeout_s: float = 3600.0,
         resting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
         schemas: Mapping[str, Mapping[str, Any]] | None = None,
+        asked: Collection[str] = (),
     ) -> None:
         self._log = log
         self._turn = turn
@@ -118,6 +121,8 @@ class ToolRun:
         self._bus = bus
         self._files = files
         self._desk = approvals
+        self._asked = asked
+        self.denied: set[str] = set()  # ids of calls that were not permitted, and have not run
         self._consent = None
         if approvals is not None:
             binding = Binding(log.record.id, turn, files=files, pinned=pinned, skills=skills)
@@ -131,15 +136,10 @@ class ToolRun:
         But for one thing: a call that is cancelled while it waits for an approval has no event of its own yet, as if it
         had never been looked at. It was not begun, so it can be taken up again.
         """
-        if self._desk is None:
-            return await self._run_decided(call)
-        with self._desk.working(self._turn):
-            return await self._run_decided(call)
-
-    async def _run_decided(self, call: ToolCall) -> ToolResult:
         site, routed = self._locate(call)
         cleared = await self._clear(call, routed, site)
         if isinstance(cleared, Withheld):
+            self.denied.add(call.id)
             result = ToolResult(content=cleared.reason, outcome="error")
             finished = Draft("tool.finished", self._turn, finished_data(call, result))
             await self._log.append([finished], approvals=cleared.approvals)
@@ -153,9 +153,11 @@ class ToolRun:
     async def _clear(self, call: ToolCall, routed: ToolCall, site: Site) -> Cleared | Withheld:
         """What may run of the call, if anything."""
         decision = site.policy.decide(routed, offered=call.name)
-        if decision.verdict == "allow":
+        if decision.verdict == "allow" and call.id not in self._asked:
             return Cleared(routed)
         if decision.verdict == "deny":
+            if self._desk is not None:
+                await self._desk.withdraw(self._log, self._turn, call.id, "the policy denies it by now")
             return Withheld(decision.reason)
         self._tell_approval_needed(routed, site)
         if self._consent is None:

@@ -8,7 +8,7 @@ however long that takes: who cannot wait has to kill the process, and the next s
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -30,11 +30,11 @@ from skill_actors.sessions.commands import SlashCommand
 from skill_actors.sessions.engine import CallModel, Ending, RunTools, Step, TurnEngine, TurnLimits
 from skill_actors.sessions.events import Event, utc_now
 from skill_actors.sessions.history import History
-from skill_actors.sessions.ledger import BudgetExceeded
+from skill_actors.sessions.ledger import Account, BudgetExceeded
 from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.places import Places
 from skill_actors.sessions.poison import forget_attempts
-from skill_actors.sessions.recovery import events_of
+from skill_actors.sessions.recovery import asked_calls, events_of
 from skill_actors.sessions.rest import Rest
 from skill_actors.sessions.session_files import SessionFiles
 from skill_actors.sessions.surroundings import Surroundings
@@ -95,6 +95,7 @@ class Turn:
         self._options = options
         self._compact = compact
         self._resumed = resumed
+        self._asked: frozenset[str] = frozenset()  # calls that waited, and are paid, when the daemon was stopped
         settings = self._settings = log.record.settings
         limits = settings.get("limits", {})
         self._engine = TurnEngine(
@@ -103,7 +104,6 @@ class Turn:
         )
         self._timeout_s = float(limits.get("turn_timeout_s", env.defaults.turn_timeout_s))
         self._tool_timeout_s = float(limits.get("tool_timeout_s", env.defaults.tool_timeout_s))
-        self._account = account_of(log.record, record.id)
         self._toolbox = Toolbox(
             log,
             record.id,
@@ -120,7 +120,7 @@ class Turn:
         self._clock = trio.CancelScope()
         self._rest = Rest(self._clock, env.slots, log.record.owner_uid)
         self._gate: trio.Event | None = None  # there while the session is paused
-        self._suspended = False  # cancelled while it waited for nothing but approvals
+        self._suspended = resumed  # it waits for nothing but approvals, or did as it was cancelled
         self._cancel_reason: str | None = None
         self._over: BudgetExceeded | None = None  # its time is, by a cap
         self._room = trio.Semaphore(env.defaults.parallel_tools)
@@ -150,7 +150,13 @@ class Turn:
     def open(self) -> bool:
         """Whether what the user says now can still reach the model in this turn."""
         asks = self._command is None and not self._compact
-        return self.started and asks and not self.cancelled and self._engine.ending is None
+        goes_on = self._engine.ending is None and self._engine.may_call
+        return self.started and asks and not self.cancelled and goes_on
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether files that come now are where its tools run; containers at the API are given theirs at the start."""
+        return bool(self._places.executors)
 
     @property
     def waits(self) -> bool:
@@ -188,9 +194,9 @@ class Turn:
             cancelled, _rest = split_cancelled(error)  # out of the tools' nursery it comes in a group
             if cancelled is None:
                 raise
-            if not self._suspended:
+            if not self._suspended or self.cancelled:  # a cancel that somebody was told of is no wait any more
                 with trio.CancelScope(shield=True):
-                    await self._end(await self._aborted("turn.interrupted", "shutdown", "the daemon is stopping"))
+                    await self._end(await self._stopped())
             raise
         with trio.CancelScope(shield=True):
             event = await self._end(ending)
@@ -215,6 +221,12 @@ class Turn:
         if self._over is not None and self._cancel_reason is None:
             return await self._aborted("turn.failed", "budget_exceeded", str(self._over))
         return await self._aborted("turn.cancelled", "cancelled", self._cancel_reason or "cancelled")
+
+    async def _stopped(self) -> Ending:
+        """The ending of a turn that the daemon's stop ends, unless somebody was told before that it is cancelled."""
+        if self._cancel_reason is not None:
+            return await self._aborted("turn.cancelled", "cancelled", self._cancel_reason)
+        return await self._aborted("turn.interrupted", "shutdown", "the daemon is stopping")
 
     @asynccontextmanager
     async def _counted(self) -> AsyncIterator[None]:
@@ -267,6 +279,7 @@ class Turn:
         self.bill.recount(events, self.id)
         asked = sum(event.type == "model.message" and event.turn == self.id for event in events)
         calls = history.open_calls()
+        self._asked = await asked_calls(self._log, self._record, self._env)
         if self._command is not None:
             calls = [replace(self._toolbox.entry_call(self._command), id=call.id) for call in calls]
         await forget_attempts(self._log, self.id)  # so far it came: waiting is nothing that ends a daemon
@@ -315,8 +328,13 @@ class Turn:
 
     async def _run_tools(self, calls: Sequence[ToolCall]) -> Step:
         """All at once, as the model asked for them together; those that the budget has no room for never run."""
-        paid, spent = await self._charge(calls)
-        tools = await self._toolbox.runner(paid, self._tool_timeout_s, self._waiting)
+        self._suspended = False
+        calls = list({call.id: call for call in reversed(calls)}.values())[
+            ::-1
+        ]  # of one id the first: it has one result
+        asked, self._asked = self._asked, frozenset()
+        paid, spent = await self._charge(calls, asked)
+        tools = await self._toolbox.runner(paid, self._tool_timeout_s, self._waiting, asked)
         outputs: dict[str, str] = {}
 
         async def one(call: ToolCall) -> None:
@@ -333,27 +351,34 @@ class Turn:
                 nursery.start_soon(one, call)
         if spent is not None:
             raise spent
-        return self._engine.tools_finished(outputs)
+        return self._engine.tools_finished(outputs, denied=tools.denied)
 
-    async def _charge(self, calls: Sequence[ToolCall]) -> tuple[Sequence[ToolCall], BudgetExceeded | None]:
-        """Those of the calls that may be made, and what keeps the others from it. Those of a resumed turn are paid."""
-        ledger, self._resumed, resumed = self._env.ledger, False, self._resumed
-        if ledger is None or resumed:
+    async def _charge(
+        self, calls: Sequence[ToolCall], paid_before: Collection[str]
+    ) -> tuple[Sequence[ToolCall], BudgetExceeded | None]:
+        """Those of the calls that may be made, and what keeps the others from it."""
+        ledger = self._env.ledger
+        if ledger is None:
             return calls, None
         paid: list[ToolCall] = []
+        spent: BudgetExceeded | None = None
         for call in calls:
-            try:
-                warnings = await ledger.charge_tool(self._account)
-            except BudgetExceeded as error:
-                return paid, error
-            await tell_warnings(self._log, self.id, warnings)
+            if call.id not in paid_before:
+                if spent is not None:
+                    continue
+                try:
+                    warnings = await ledger.charge_tool(self._account())
+                except BudgetExceeded as error:
+                    spent = error
+                    continue
+                await tell_warnings(self._log, self.id, warnings)
             paid.append(call)
-        return paid, None
+        return paid, spent
 
     async def _record_cost(self, cost_usd: float | None) -> None:
         if cost_usd and self._env.ledger is not None:
             with trio.CancelScope(shield=True):  # it is spent
-                warnings = await self._env.ledger.add_cost(self._account, cost_usd)
+                warnings = await self._env.ledger.add_cost(self._account(), cost_usd)
                 await tell_warnings(self._log, self.id, warnings)
 
     @asynccontextmanager
@@ -364,6 +389,8 @@ class Turn:
                 self._room.release()
                 try:
                     yield
+                    while self._gate is not None:  # what was allowed does not begin in a paused session
+                        await self._gate.wait()
                 finally:
                     with trio.CancelScope(shield=True):  # a call that runs ends within its time
                         await self._room.acquire()
@@ -413,6 +440,10 @@ class Turn:
         (event,) = await self._log.append([Draft(ending.type, self.id, data)], turns=[ended], totals=totals)
         tell_turn_stop(self._env.bus, ended, data)
         return event
+
+    def _account(self) -> Account:
+        """Who pays, by the budget that the session has now: it may be changed while the turn runs."""
+        return account_of(self._log.record, self._record.id)
 
     def _whose(self) -> dict[str, str]:
         return {"session": self._log.record.id, "turn": self.id}

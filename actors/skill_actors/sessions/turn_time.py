@@ -16,11 +16,12 @@ __all__ = ["counted_time"]
 
 @asynccontextmanager
 async def counted_time(
-    ledger: Ledger, account: Account, rest: Rest, on_end: Callable[[BudgetExceeded], None]
+    ledger: Ledger, account: Callable[[], Account], rest: Rest, on_end: Callable[[BudgetExceeded], None]
 ) -> AsyncIterator[None]:
     """Count the time while this is open, but for rests. What the block raises comes out as it is, and not in a group.
 
     Args:
+        account: who pays, asked for each slice of it.
         on_end: called when a cap leaves no more.
 
     Raises:
@@ -44,7 +45,7 @@ async def counted_time(
 
 async def _count(
     ledger: Ledger,
-    account: Account,
+    account: Callable[[], Account],
     rest: Rest,
     on_end: Callable[[BudgetExceeded], None],
     faults: list[StoreError],

@@ -145,6 +145,8 @@ class LazyGroup(click.Group):
             raise Failure.of(error) from error
         except NotAName as error:
             raise Failure(str(error), EXIT.USAGE) from error
+        except UnicodeEncodeError as error:  # bytes of an argument that are no text, in what is sent
+            raise Failure("an argument is not valid UTF-8; convert it, for example with iconv", EXIT.USAGE) from error
 
     def main(
         self,

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from skilld.cli.inert import inert, inert_lines, pieces, suspects
 
-__all__ = ["Card", "card_of", "decided_line", "duration_text", "headline"]
+__all__ = ["BAR", "GOES_ON", "Card", "card_of", "decided_line", "duration_text", "headline"]
 
+BAR: Final = "| "  # before a line of a text
+GOES_ON: Final = ": "  # before what the terminal has no room for in one line
 _MAX_LINES: Final = 40
 _MAX_LINE_CHARS: Final = 1_000
 _MAX_FILES: Final = 20
@@ -103,7 +105,8 @@ class _Table:
 
     def block(self, label: str, text: str) -> None:
         """Line by line behind a bar, so that none of them can pass for another row."""
-        self._say(inert(label), [self._line(line) for line in self._some(inert_lines(text), _MAX_LINES, "lines")], "| ")
+        shown = [self._line(line) for line in self._some(inert_lines(text), _MAX_LINES, "lines")]
+        self._say(inert(label), shown, BAR, GOES_ON)
 
     def listed(self, label: str, values: Sequence[str], most: int) -> None:
         if values:
@@ -113,9 +116,13 @@ class _Table:
         if values:
             self._say(label, self._some(values, most, "files"))
 
-    def _say(self, label: str, lines: Sequence[str], bar: str = "") -> None:
+    def _say(self, label: str, lines: Sequence[str], bar: str = "", goes_on: str = "  ") -> None:
+        """What goes on behind the end of the terminal's line is told from what begins a line of its own."""
         indent = "    " if self._narrow else " " * (_LABEL + 2)
-        told = [f"{indent}{bar}{piece}" for line in lines for piece in self._pieces(line, len(indent) + len(bar))]
+        told = []
+        for line in lines:
+            first, *rest = self._pieces(line, len(indent) + len(goes_on))
+            told += [f"{indent}{bar}{first}", *(f"{indent}{goes_on}{piece}" for piece in rest)]
         if self._narrow or len(label) > _LABEL:
             self.lines += self._pieces(f"  {label}", 0)
         else:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from skilld.cli.failure import EXIT, Failure
+from skilld.cli.sent_file import content_of
 
 __all__ = ["artifact_of"]
 
@@ -24,15 +25,7 @@ def artifact_of(text: str) -> dict[str, str]:
 
 def _content(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            content = opened.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise Failure(f"--artifact: {file}: {error.strerror}", EXIT.USAGE) from error
-    if len(content) > _MAX_BYTES:
-        way = "put it into the workspace with 'skillctl files put', and name it"
-        raise Failure(f"--artifact: {file} holds more than {_MAX_BYTES} bytes; {way}", EXIT.USAGE)
-    try:
-        return content.decode("utf-8")
+        return content_of(file, _MAX_BYTES, "--artifact").decode("utf-8")
     except UnicodeDecodeError as error:
         raise Failure(
             f"--artifact: {file} is not UTF-8 at byte {error.start}; send it with --file", EXIT.USAGE

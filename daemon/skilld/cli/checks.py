@@ -43,6 +43,7 @@ def check_all(socket: str | None, config_file: Path | None, environ: Mapping[str
     yield from check_quarantine(config.daemon.state_dir / "quarantine")
     yield from check_skills(config, environ)
     yield check_model(config, environ)
+    yield from check_budget(config, environ)
     from skilld.cli.host_checks import check_host
 
     yield from check_host(config, config_file or find_config(environ, os.getuid()), environ)
@@ -208,3 +209,31 @@ def check_model(config: Config, environ: Mapping[str, str]) -> Check:
         return Check(name="model", level="ok", message="offline, as configured")
     remedy = "name a file with the key in model.api_key_file, or set ANTHROPIC_API_KEY for the daemon"
     return Check(name="model", level="warn", message="no credential: the offline model answers", remedy=remedy)
+
+
+def check_budget(config: Config, environ: Mapping[str, str]) -> Iterator[Check]:
+    """Whether something bounds what models may cost, and whether the default model can be called within it."""
+    from skill_actors.models.prices import PriceError, load_prices
+    from skilld.budget_caps import configured_caps
+    from skilld.config import ConfigError
+    from skilld.model_choice import ModelChoice
+
+    try:
+        choice = ModelChoice(config.model, environ)
+        prices = load_prices(config.model.price_file)
+    except ConfigError:
+        return  # the check of the model says so
+    except PriceError as error:
+        yield Check(name="budget", level="fail", message=str(error), remedy="correct model.price_file")
+        return
+    if choice.anthropic is None:
+        return
+    caps = [cap.name for cap in configured_caps(config.budget) if cap.limits.usd is not None]
+    if not caps:
+        message = "the configuration has no cap in dollars: nothing of it bounds what models may cost"
+        yield Check(name="budget", level="warn", message=message, remedy="[budget] month = { usd = 50.0 }, or others")
+    elif prices.has(choice.default):
+        yield Check(name="budget", level="ok", message=f"dollars are capped: {', '.join(caps)}")
+    else:
+        message = f"{choice.default} has no price, so that the cap {caps[0]} in dollars refuses each call of it"
+        yield Check(name="budget", level="fail", message=message, remedy="add it to a file that model.price_file names")

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from skilld.cli.aside import Aside
 from skilld.cli.failure import EXIT, Failure, exit_code_of
+from skilld.cli.holdup import holdup
 from skilld.cli.inquiry import Inquiry
 from skilld.cli.narrator import Narrator
 from skilld.cli.output import Console
@@ -111,11 +112,17 @@ class Exchange:
             else:
                 self._narrator.tell(event)
             self._position = event.position
+            if event.type == "turn.queued" and not self._made:
+                self._tell_holdup()
             if event.type == "approval.requested" and not self._settle(str(event.data.get("id"))):
                 return EXIT.WAITING_FOR_APPROVAL
             if event.is_ending:
                 return self._ended(event)
         raise Failure("the daemon ended the stream before the turn ended")
+
+    def _tell_holdup(self) -> None:
+        if why := holdup(self._client, self._session, self._turn):
+            self._console.warn(why)
 
     def _settle(self, approval: str) -> bool:
         """Whether the call waits no longer."""

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 import click
 
-from skilld.cli.approval_card import card_of
+from skilld.cli.approval_card import BAR, GOES_ON, card_of
 from skilld.cli.inert import inert, inert_lines, pieces
 from skilld.cli.output import Console, columns_of, is_terminal
 from skilld.client import Client, SkilldError
@@ -29,7 +29,7 @@ _QUESTION: Final = "[a]llow once, allow for the [s]ession, [e]dit, [d]eny, [l]ea
 _MORE: Final = ", [v]iew all of it"
 _WORDS: Final = ("allow", "session", "edit", "deny", "leave", "view", "yes", "no")
 _ANSWERS: Final[Mapping[str, str]] = {typed: word[0] for word in _WORDS for typed in (word, word[0])}
-_BAR: Final = "  | "
+_INDENT: Final = "  "
 _FINAL: Final = frozenset({"conflict", "not_found"})
 
 
@@ -133,8 +133,10 @@ class Inquiry:
         if changed is None:
             self._console.warn("that is no JSON object")
             return None
-        room = max((columns_of(sys.stderr) or 0) - len(_BAR), 1)
-        self._print([f"{_BAR}{piece}" for line in inert_lines(edited.rstrip("\n")) for piece in pieces(line, room)])
+        room = max((columns_of(sys.stderr) or 0) - len(_INDENT + BAR), 1)
+        for line in inert_lines(edited.rstrip("\n")):
+            first, *rest = pieces(line, room)
+            self._print([f"{_INDENT}{BAR}{first}", *(f"{_INDENT}{GOES_ON}{piece}" for piece in rest)])
         if self._answer("run this instead? [y]es, [n]o: ") != "y":
             return None
         return self._decide(view, "edit", input=changed)
@@ -145,14 +147,21 @@ class Inquiry:
         return None if line is None else _ANSWERS.get(line.lower(), "")
 
     def _line(self, question: str) -> str | None:
-        with suppress(termios.error):
-            termios.tcflush(sys.stdin, termios.TCIFLUSH)
-        print(question, end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            print(file=sys.stderr, flush=True)
-            return None
-        return line.strip()
+        """What is typed, without blanks around it; None at the end of the input. What is no text is asked for again."""
+        while True:
+            with suppress(termios.error):
+                termios.tcflush(sys.stdin, termios.TCIFLUSH)
+            print(question, end="", file=sys.stderr, flush=True)
+            try:
+                line = sys.stdin.readline()
+                line.encode()  # half a surrogate pair, where the locale is none of UTF-8
+            except UnicodeError:
+                self._console.warn("that is not valid UTF-8")
+                continue
+            if not line:
+                print(file=sys.stderr, flush=True)
+                return None
+            return line.strip()
 
     def _print(self, lines: Sequence[str]) -> None:
         self._console.end_line()

@@ -97,7 +97,7 @@ def _load(
     if not result.policy.preset:
         policy = result.policy.model_copy(update={"preset": _DEFAULT_PRESETS[result.daemon.mode]})
         result = result.model_copy(update={"policy": policy})
-    refuse_unsafe(result, layers, otherwise)
+    refuse_unsafe(result, layers, otherwise, uid)
     return Loaded(
         config=result, files=tuple(layer.path for layer in layers), origins=origins_of(layers, variables, flags)
     )

@@ -17,9 +17,9 @@ from skilld.loopback import is_local_host
 __all__ = ["refuse_bad_hook", "refuse_unsafe"]
 
 
-def refuse_unsafe(config: Config, layers: Sequence[Layer], otherwise: str) -> None:
-    """Raise ConfigError with all combinations that are unsafe, each with the way out."""
-    found = [f"{places(layers, key, otherwise)}: {key}: {why}" for key, why in _unsafe(config, layers)]
+def refuse_unsafe(config: Config, layers: Sequence[Layer], otherwise: str, uid: int) -> None:
+    """Raise ConfigError with all combinations that are unsafe for a daemon of this user, each with the way out."""
+    found = [f"{places(layers, key, otherwise)}: {key}: {why}" for key, why in _unsafe(config, layers, uid)]
     if found:
         raise ConfigError("; ".join(found))
 
@@ -37,7 +37,7 @@ def refuse_bad_hook(config: Config) -> None:
             raise ConfigError(f"hooks.exec: {program} can be written by everybody: chmod o-w it")
 
 
-def _unsafe(config: Config, layers: Sequence[Layer]) -> Iterator[tuple[str, str]]:
+def _unsafe(config: Config, layers: Sequence[Layer], uid: int) -> Iterator[tuple[str, str]]:
     """Key and reason."""
     if config.daemon.mode != "production":
         return
@@ -55,6 +55,8 @@ def _unsafe(config: Config, layers: Sequence[Layer]) -> Iterator[tuple[str, str]
             "in mode production not all native skills run in the daemon itself: "
             "name those that may in backends.native.inline",
         )
+    if "local" in backends.names and backends.local.sandbox == "none":
+        yield from _unsafe_on_host(config, uid)
     clear = (
         ("model.base_url", config.model.base_url or "", "the API key and all conversations"),
         ("files.endpoint", config.files.endpoint, "keys and files"),
@@ -64,3 +66,21 @@ def _unsafe(config: Config, layers: Sequence[Layer]) -> Iterator[tuple[str, str]
         parts = urlsplit(url)
         if parts.scheme in ("http", "tcp") and not is_local_host(parts.netloc.rpartition("@")[2]):
             yield key, f"in mode production {what} are not given to the network in the clear: use https or a tunnel"
+
+
+def _unsafe_on_host(config: Config, uid: int) -> Iterator[tuple[str, str]]:
+    """Where commands do what the daemon's own user may: who else relies on that user being the daemon alone."""
+    way = 'choose a sandbox, or take "local" out of backends.default and offered'
+    if config.policy.preset == "full" and config.roles.serve_others(uid):
+        yield (
+            "policy.preset",
+            "in mode production commands of others do not run unasked, without a sandbox, as the user who may read "
+            f'everybody\'s conversations: choose "workspace" or "guarded"; or {way}',
+        )
+    for role in ("approve", "admin"):
+        if uid != 0 and uid in getattr(config.roles, role).uids:
+            yield (
+                f"roles.{role}.uids",
+                f"in mode production {uid}, as whom commands run without a sandbox, does not decide about them nor "
+                f"about budgets: name another user; or {way}",
+            )

@@ -26,17 +26,21 @@ class Hooks:
     """Makes a notice of each event that is asked for, and puts it into the queue of each target.
 
     Args:
+        config: the section in force. Its events may change meanwhile; the targets are those of the start.
         workers: as `Program` has it.
         version: of the daemon, for receivers.
 
     """
 
-    def __init__(self, config: HooksConfig, bus: Bus, workers: Callable[[], WorkersRef], version: str) -> None:
-        self._config = config
+    def __init__(
+        self, config: Callable[[], HooksConfig], bus: Bus, workers: Callable[[], WorkersRef], version: str
+    ) -> None:
+        self._current = config
+        self._config = config()
         self._bus = bus
         self._workers = workers
         self._version = version
-        named = {"exec": bool(config.exec), "webhook": bool(config.url)}
+        named = {"exec": bool(self._config.exec), "webhook": bool(self._config.url)}
         self.queues = {name: self._queue(name) for name, is_named in named.items() if is_named}
         if self.queues:
             bus.attach("hooks", BUS_EVENTS, self._hear)
@@ -72,6 +76,6 @@ class Hooks:
     def _hear(self, name: str, facts: Measurements, meta: Metadata) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         notice = notice_of(name, facts, meta, now)
-        if notice.event in self._config.events:
+        if notice.event in self._current().events:
             for queue in self.queues.values():
                 queue.add(notice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import subprocess
@@ -334,3 +335,10 @@ def test_it_has_the_same_names(waiting: type, blocking: type, attributes: set[st
     constructors = {"local", "docker", "native", "anthropic", "hybrid"}
     names = {name for name in dir(waiting) if not name.startswith("_")} - constructors
     assert {name for name in dir(blocking) if not name.startswith("_")} == names | attributes
+
+
+@pytest.mark.parametrize("name", [name for name in sync.__all__ if name.startswith(("new_", "start_"))])
+def test_a_constructor_tells_of_itself_what_the_other_does(name: str) -> None:
+    blocking, other = getattr(sync, name), getattr(library, name)
+    assert (blocking.__name__, blocking.__doc__) == (name, other.__doc__)
+    assert list(inspect.signature(blocking).parameters) == list(inspect.signature(other).parameters)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 
-from anthropic_kit import KEY, ask, collect, connected, done, failing, text_of, user
+from anthropic_kit import KEY, ask, collect, connected, done, failing, text_of, user, without_authorities
 from conftest import require
 from skill_actors.models import (
     AnthropicModel,
@@ -46,10 +46,7 @@ from support import run
 TOOL = {"name": "bash_tool", "description": "Run it", "input_schema": {"type": "object"}}
 
 
-@pytest.fixture(autouse=True)
-def no_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading the machine's certificates for every client would be most of the time of these tests."""
-    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+_no_authorities = without_authorities
 
 
 def assistant(*content: dict[str, Any]) -> Message:

@@ -267,3 +267,17 @@ def test_a_history_with_gaps_is_mended_on_the_way_out() -> None:
     assert repr(messages) == before
     assert "system" not in body
     assert "tools" not in body
+
+
+def test_a_summary_of_the_api_without_a_word_is_not_sent_back() -> None:
+    """The API takes null, and a text."""
+    messages: list[Message] = [
+        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "compaction", "content": content} for content in ("", None, "they spoke")],
+        },
+        {"role": "user", "content": [{"type": "text", "text": "more"}]},
+    ]
+    body = request_body(ModelRequest(model="claude-sonnet-5-5", messages=messages))
+    assert [block["content"] for block in body["messages"][1]["content"]] == [None, "they spoke"]

@@ -12,7 +12,8 @@ import pytest
 import trio
 import trio.lowlevel
 
-from actor_kit import Add, Fail, Nap, Query, Worker, settle, spawner, worker
+from actor_kit import Add, Fail, Nap, Query, Worker, spawner, worker
+from runtime_kit import settle
 from skill_actors.runtime import (
     ActorDeadError,
     BlockingInTrioThread,

@@ -21,7 +21,7 @@ from skill_actors.sessions.notes import FORKED, IMPORTED
 from skill_actors.sessions.table import Viewer
 from skill_actors.sessions.uploads import remove_workspace
 from skill_actors.store import StorageFull
-from skill_actors.store.base import SessionMissing
+from skill_actors.store.base import SessionMissing, SessionRecord
 from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
 from support import run
 
@@ -394,7 +394,28 @@ def test_an_import_is_one_session_under_one_key_and_settings_are_checked(tmp_pat
                 await kit.manager.import_session(ME.uid, raw.replace(b'"settings":{', b'"settings":{"backends":["x"],'))
             with refused("bad_request", "unknown field"):
                 await kit.manager.import_session(ME.uid, raw.replace(b'"settings":{', b'"settings":{"colour":"x",'))
+            for forged in (b'"parents":["ses_a"],', b'"agent":"a",'):  # whose caps bind it, nobody chooses
+                with refused("bad_request", "unknown field"):
+                    await kit.manager.import_session(ME.uid, raw.replace(b'"settings":{', b'"settings":{' + forged))
             assert len((await kit.manager.list(ME))["items"]) == 2
+
+    run(main)
+
+
+def test_a_fork_is_bound_by_the_caps_that_bind_its_source(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_kit(tmp_path, echo(), caps=[]) as kit:
+            parent, child = await kit.session(budget={"usd": 0}), new_id("ses")
+            await kit.ask(parent, "the budget is known from here on")
+            time = "2026-01-01T00:00:00.000Z"
+            record = SessionRecord(
+                id=child, owner_uid=ME.uid, created=time, updated=time, settings={"parents": [parent]}
+            )
+            await kit.journal.create_session(record)
+            fork = (await kit.manager.fork(child, ME))["id"]
+            for session in (child, fork):
+                refused = (await kit.ask(session, "go"))["result"]["error"]
+                assert (refused["code"], parent in refused["message"]) == ("budget_exceeded", True)
 
     run(main)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from approval_kit import ANN, ASK_ALL, bash, conversation, defaults
 from session_kit import ME, open_kit
 from skill_actors.errors import Refused
+from skill_actors.sessions.ledger import Cap, Limits
 from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
 from support import run
 
@@ -323,5 +325,151 @@ def test_an_edit_is_judged_again_when_it_runs(tmp_path: Path) -> None:
             assert "denies" in (await again.results())[0]
             assert await again.started() == []
             assert not (again.folder / "a").exists()
+
+    run(main)
+
+
+@pytest.mark.parametrize("decided", ["denied", "pending", "allowed"])
+def test_what_somebody_was_asked_is_theirs_to_answer_though_the_policy_asks_no_more(
+    decided: str, tmp_path: Path
+) -> None:
+    """The rules may have become laxer while the daemon was down, with the answer on disk and not acted on."""
+
+    async def main() -> None:
+        async with conversation(tmp_path, [bash("touch a")], slots=1) as talk:
+            turn = await talk.send()
+            (asked,) = await talk.asked()
+            async with talk.kit.manager._env.slots.taken(1):  # the only one: the call cannot go on
+                if decided != "pending":
+                    kind = {"denied": "deny", "allowed": "allow"}[decided]
+                    await talk.desk.decide(asked["id"], ANN, {"decision": kind})
+                talk.kit.manager._env.slots.total = 0
+        async with conversation(tmp_path, session=talk.session, defaults=defaults([])) as again:
+            if decided == "pending":
+                assert (await again.asked())[0]["id"] == asked["id"]
+                await again.desk.decide(asked["id"], ANN, {"decision": "deny"})
+            assert (await again.end(turn))["status"] == "finished"
+            assert (again.folder / "a").exists() == (decided == "allowed")
+            assert len(await again.started()) == (decided == "allowed")
+
+    run(main)
+
+
+def test_what_the_policy_denies_after_a_restart_is_no_question_any_more(tmp_path: Path) -> None:
+    other = ToolUse("create_file", {"path": "b", "file_text": "x", "description": "d"})
+
+    async def main() -> None:
+        async with conversation(tmp_path, [bash("touch a"), other]) as talk:
+            turn = await talk.send()
+            await talk.asked(2)
+        stricter = defaults([{"effect": "deny", "tool": "bash_tool"}, *ASK_ALL])
+        async with conversation(tmp_path, session=talk.session, defaults=stricter) as again:
+            await again.until_finished(1)  # the other call waits, and the turn with it
+            (left,) = await again.asked()
+            assert left["tool"] == "create_file"
+            await again.desk.decide(left["id"], ANN, {"decision": "deny"})
+            await again.end(turn)
+            assert await again.started() == []
+            statuses = {item["status"] for item in (await again.desk.list(None, status=None))["items"]}
+            assert statuses == {"cancelled", "denied"}
+
+    run(main)
+
+
+def test_rules_that_become_stricter_while_a_call_waits_hold_for_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path, [bash("touch a")]) as talk:
+            turn = await talk.send()
+            (asked,) = await talk.asked()
+            stricter = [{"effect": "deny", "tool": "bash_tool", "reason": "closed"}, *ASK_ALL]
+            talk.kit.manager._env.defaults.take_over(defaults(stricter))
+            edit = {"command": "touch b", "description": "d"}
+            with pytest.raises(Refused) as refusal:
+                await talk.desk.decide(asked["id"], ANN, {"decision": "edit", "input": edit})
+            assert refusal.value.code == "forbidden"
+            await talk.allow(asked["id"])
+            await talk.end(turn)
+            assert "closed" in (await talk.results())[0]
+            assert await talk.started() == []
+            assert not (talk.folder / "a").exists()
+
+    run(main)
+
+
+def test_a_call_that_runs_while_others_wait_has_a_slot_and_the_time_of_the_turn(tmp_path: Path) -> None:
+    """Also one for which there was no room when the others began to wait."""
+    free = ToolUse("create_file", {"path": "f", "file_text": "x", "description": "d"})
+    calls = [*(bash(f"touch {number}") for number in range(3)), free]
+    rules = [{"effect": "ask", "tool": "bash_tool"}]
+
+    async def main() -> None:
+        async with conversation(tmp_path, calls, slots=1, defaults=defaults(rules, parallel_tools=1)) as talk:
+            slots = talk.kit.manager._env.slots
+            running: list[int] = []
+            talk.kit.bus.attach("slots", ["execute.start"], lambda *_: running.append(slots.running))
+            turn = await talk.send()
+            asked = await talk.asked(3)
+            await talk.until_finished(1)
+            for each in asked:
+                await talk.desk.decide(each["id"], ANN, {"decision": "deny"})
+            assert (await talk.end(turn))["status"] == "finished"
+            assert running == [1]
+
+    run(main)
+
+
+def test_what_is_allowed_in_a_paused_session_begins_when_it_goes_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path, [bash("touch a")], slots=1) as talk:
+            manager = talk.kit.manager
+            turn = await talk.send()
+            (asked,) = await talk.asked()
+            await manager.pause(talk.session, ME)
+            await talk.allow(asked["id"])
+            other = await talk.kit.session()
+            assert (await talk.kit.ask(other, "me too"))["status"] == "finished"  # it has the one slot
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert await talk.started() == []
+            await manager.resume(talk.session, ME)
+            assert (await talk.end(turn))["status"] == "finished"
+            assert len(await talk.started()) == 1
+            assert (talk.folder / "a").exists()
+
+    run(main)
+
+
+@pytest.mark.parametrize("parallel", [1, 8])
+def test_of_calls_with_one_id_the_first_runs_and_once(parallel: int, tmp_path: Path) -> None:
+    """An approval is for a call by its id: a second one would have run with the first one's."""
+    calls = [
+        ToolUse("bash_tool", {"command": f"echo {number} >> a", "description": "d"}, id="toolu_same")
+        for number in (1, 1, 2)
+    ]
+
+    async def main() -> None:
+        async with conversation(tmp_path, calls, defaults=defaults(parallel_tools=parallel)) as talk:
+            turn = await talk.send()
+            (asked,) = await talk.asked()
+            await talk.allow(asked["id"])
+            assert (await talk.end(turn))["result"]["error"]["code"] == "model_invalid_request"  # the API wants others
+            assert (talk.folder / "a").read_text() == "1\n"
+            assert len(await talk.started()) == 1
+
+    run(main)
+
+
+def test_calls_that_nobody_has_paid_for_are_not_free_after_a_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        calls = [bash("touch 1"), bash("touch 2"), *(ToolUse("view", {"path": ".", "description": "d"}),) * 2]
+        caps = [Cap(name="turn", limits=Limits(tool_calls=2), source="config")]
+        async with conversation(tmp_path, calls, caps=caps) as talk:
+            turn = await talk.send()
+            asked = await talk.asked(2)
+        async with conversation(tmp_path, session=talk.session, caps=caps) as again:
+            for each in asked:
+                await again.allow(each["id"])
+            ended = await again.end(turn)
+            assert ended["result"]["error"]["code"] == "budget_exceeded"
+            assert len(await again.started()) == 2
 
     run(main)

@@ -11,13 +11,14 @@ import trio
 
 from policy_kit import ruled
 from session_kit import ME, Kit, open_kit
+from skill_actors.errors import Refused
 from skill_actors.models.base import Usage
 from skill_actors.sessions.approvals import ApprovalDesk, Approver
 from skill_actors.sessions.compaction import CompactionSettings
 from skill_actors.sessions.events import Position
 from skill_actors.sessions.ledger import Account, Cap, Limits
 from skill_actors.sessions.surroundings import SessionDefaults
-from skill_actors.testing import HttpError, Reply, ScriptedModel, Text, ToolUse
+from skill_actors.testing import HttpError, Reply, ScriptedModel, ServerToolUse, Text, ToolUse
 from support import run
 
 ASKS = SessionDefaults(policy=ruled(ask=["bash_tool"]))
@@ -80,6 +81,7 @@ def test_a_call_that_a_cap_has_no_room_for_is_never_made_and_the_turn_says_which
             assert turn["result"]["stop_reason"] == "budget_exceeded"
             assert "session" in turn["result"]["error"]["message"]
             assert "skillctl budget set" in turn["result"]["error"]["message"]
+            assert turn["result"]["cost_usd"] == 0.0, "what was never sent has cost nothing, and that is known"
             assert model.requests == []
 
     run(main)
@@ -102,6 +104,55 @@ def test_the_budget_of_a_session_binds_its_turns_together_and_can_be_raised(tmp_
     run(main)
 
 
+def test_a_budget_is_refused_where_nothing_would_hold_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_kit(tmp_path, ScriptedModel()) as kit:
+            session = await kit.session()
+            for refused in (kit.session(budget={"usd": 1}), kit.manager.update(session, ME, {"budget": {"usd": 1}})):
+                with pytest.raises(Refused, match="budget: nothing is counted here"):
+                    await refused
+            await kit.manager.update(session, ME, {"budget": None})
+
+    run(main)
+
+
+def test_a_budget_that_is_lowered_while_a_turn_runs_binds_it(tmp_path: Path) -> None:
+    until_told = bash("t1", "while [ ! -e go ]; do sleep 0.02; done")
+
+    async def main() -> None:
+        model = ScriptedModel([Reply([until_told]), Reply([Text("never")])])
+        async with open_kit(tmp_path, model, caps=[]) as kit:
+            session = await kit.session(budget={"usd": 100})
+            accepted = await kit.manager.submit(session, ME, "go")
+
+            async def runs() -> bool:
+                return "tool.started" in await kit.types(session)
+
+            await until(runs)
+            await kit.manager.update(session, ME, {"budget": {"usd": 0.0001}})
+            (tmp_path / "workspaces" / session / "go").touch()
+            turn = await kit.manager.get_turn(accepted.turn, ME, wait_s=20)
+            assert turn["result"]["error"]["code"] == "budget_exceeded"
+            assert len(model.requests) == 1
+
+    run(main)
+
+
+def test_a_container_is_paid_for_code_that_only_the_answer_shows(tmp_path: Path) -> None:
+    """The API has not counted it; what the ledger has is no less than what the turn says it has cost."""
+    ran = ServerToolUse(id="srvtoolu_1", name="bash_code_execution", input={"command": "true"})
+    used = Usage(input_tokens=10, output_tokens=5)
+
+    async def main() -> None:
+        async with open_kit(tmp_path, ScriptedModel([Reply([ran, Text("done")], usage=used)]), caps=[]) as kit:
+            turn = await kit.ask(await kit.session(), "go")
+            cost_usd = turn["result"]["cost_usd"]
+            assert cost_usd > 0.05 / 60 * 5
+            assert await nanousd(kit) >= cost_usd * 1e9
+
+    run(main)
+
+
 def test_calls_of_tools_beyond_a_cap_never_run_and_those_within_it_do(tmp_path: Path) -> None:
     calls = [bash(f"t{number}", f"touch made{number}") for number in range(3)]
 
@@ -114,6 +165,19 @@ def test_calls_of_tools_beyond_a_cap_never_run_and_those_within_it_do(tmp_path: 
             assert made == ["made0", "made1"]
             started = [event for event in await kit.events(session) if event.type == "tool.started"]
             assert len(started) == 2
+
+    run(main)
+
+
+@pytest.mark.parametrize(("status", "costs"), [(500, False), (529, False), (502, True), (504, True)])
+def test_a_call_that_a_gateway_gave_up_may_have_been_answered_and_is_charged(
+    tmp_path: Path, status: int, costs: bool
+) -> None:
+    async def main() -> None:
+        model = ScriptedModel([HttpError(status), Reply([Text("at last")], usage=Usage(output_tokens=1))])
+        async with open_kit(tmp_path, model, caps=[]) as kit:
+            assert (await kit.ask(await kit.session(), "a"))["status"] == "finished"
+            assert (await nanousd(kit) > 8192 * 10_000) is costs
 
     run(main)
 

@@ -203,6 +203,18 @@ def test_an_entry_command_ends_with_its_output_and_never_calls_a_model() -> None
     assert (end.type, end.text, engine.iterations) == ("turn.finished", "hello\n", 0)
 
 
+def test_an_entry_command_that_is_not_permitted_has_failed_while_a_model_decides_what_follows() -> None:
+    engine = TurnEngine(TurnLimits())
+    engine.begin_command(ToolCall(id="t", name="bash_tool", input={}))
+    end = ending(engine.tools_finished({"t": "Not run: no."}, denied={"t"}))
+    assert (end.type, end.stop_reason, end.text) == ("turn.failed", "policy_denied", "")
+    assert end.error == {"code": "policy_denied", "message": "Not run: no."}
+    asking = TurnEngine(TurnLimits())
+    asking.begin()
+    asking.model_answered(answer("tool_use", use("t")))
+    assert asking.tools_finished({"t": "Not run: no."}, denied={"t"}).do == CallModel(2)
+
+
 def test_input_that_is_not_an_object_reaches_the_tools_schema_check() -> None:
     block = {"type": "tool_use", "id": "a", "name": "view", "input": "oops"}
     step = engine_in(State.CALLING_MODEL).model_answered(answer("tool_use", block))

@@ -31,6 +31,12 @@ def test_an_empty_output_is_said_in_words() -> None:
     assert script.messages()[-1]["content"] == [result("a", "(no output)")]
 
 
+def test_a_blank_output_is_said_in_words_as_the_api_takes_no_blank_text_beside_a_picture() -> None:
+    image = {"media_type": "image/png", "base64": "QUJD"}
+    script = Script().ask("go").say(use("a")).add("tool.finished", id="a", content=" \n", images=[image])
+    assert script.messages()[-1]["content"][0]["content"][0] == text("(no output)")
+
+
 def test_a_started_tool_without_a_result_is_ambiguous_and_one_never_started_is_not() -> None:
     script = Script().ask("go").say(use("a"), use("b")).add("tool.started", id="a").add("session.restarted", None)
     assert History(script.events).ambiguous() == ["a"]

@@ -6,15 +6,19 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from history_kit import Script, text, use
 from skill_actors.models.base import ModelRequest
+from skill_actors.models.context_management import COMPACTION_BETA
+from skill_actors.models.facts import facts_of
 from skill_actors.models.request import request_body
 from skill_actors.sessions.events import TURN_ENDINGS, Event
 from skill_actors.sessions.history import History
 from skill_actors.sessions.lineage import branch_of
+from skill_actors.testing.context_edits import check_context
 from skill_actors.testing.request_check import check_request
 
 TOOLS: list[dict[str, Any]] = [
@@ -26,6 +30,7 @@ STEPS = (
     *("no compaction", "pause", "partial", "tool starts", "tool ends", "loads", "skill changes", "skill gone", "steer"),
     *("steer with file", "compacted", "compacted late", "not compacted", "restarted", "forked", "imported", "upload"),
     *("upload gone", "container lost", "made", "reset", "compact turn"),
+    *("code runs", "code and tool", "code ends", "code ends, compacted", "summary only"),
 )
 
 
@@ -38,8 +43,15 @@ class Chaos:
         self.turn = "t0"
         self.open: list[str] = []
         self.paused: set[str] = set()
+        self.running_code: str | None = None  # a call of the API's own tool that may get its result in the next answer
 
     def step(self, name: str, number: int) -> None:
+        before = self.running_code
+        self.any_step(name, number)
+        if self.running_code == before and name not in ("tool starts", "tool ends", "upload", "compacted"):
+            self.running_code = None
+
+    def any_step(self, name: str, number: int) -> None:
         script, n = self.script, next(self.numbers)
         match name:
             case "ask" | "ask pinned" | "compact turn":
@@ -89,9 +101,22 @@ class Chaos:
                 self.open = [f"call_{n}"] if number % 2 else []
                 script.say(block, text("on"), *map(use, self.open), turn=self.turn)
             case "pause":
-                call = {"type": "server_tool_use", "id": f"srv_{n}", "name": "code_execution", "input": {}}
+                self.open, self.running_code = [], f"srv_{n}"
                 self.paused.add(f"srv_{n}")
-                script.add("model.message", self.turn, content=[call], stop_reason="pause_turn")
+                script.add("model.message", self.turn, content=[code(f"srv_{n}")], stop_reason="pause_turn")
+            case "code runs":
+                self.open = []
+                script.say(code(f"srv_{n}"), code_result(f"srv_{n}"), text("ran"), turn=self.turn)
+            case "code and tool":
+                self.open, self.running_code = [f"call_{n}"], f"srv_{n}"
+                script.say(code(f"srv_{n}"), use(f"call_{n}"), turn=self.turn)
+            case "code ends" | "code ends, compacted" if self.running_code is not None:
+                summary = [{"type": "compaction", "content": f"theirs {n}"}] if "compacted" in name else []
+                script.say(*summary, code_result(self.running_code), text("ran"), turn=self.turn)
+                self.open, self.running_code = [], None
+            case "summary only":
+                self.open = []
+                script.say({"type": "compaction", "content": ("theirs", "", None)[number % 3]}, turn=self.turn)
             case "tool starts" if self.open:
                 script.add("tool.started", self.turn, id=self.open[number % len(self.open)])
             case "tool ends" if self.open:
@@ -103,17 +128,36 @@ class Chaos:
                 pass
 
 
+def code(id: str) -> dict[str, Any]:
+    return {"type": "server_tool_use", "id": id, "name": "code_execution", "input": {}}
+
+
+def code_result(id: str) -> dict[str, Any]:
+    return {"type": "code_execution_tool_result", "tool_use_id": id, "content": {"type": "code_execution_result"}}
+
+
 def faults(events: list[Event], paused: set[str]) -> Iterator[tuple[int, str]]:
     """What the API would say at each point at which a model could be asked."""
     history = History()
     for event in events:
         history.add(event)
-        messages = history.messages()
-        if not messages or history.open_calls() or (history.paused and not history.is_open):
+        if not history.messages() or history.open_calls() or (history.paused and not history.is_open):
             continue
-        body = request_body(ModelRequest(model="claude-sonnet-5-5", messages=messages, tools=TOOLS))
-        if body["messages"] and (fault := check_request(body, paused)) is not None:
-            yield event.seq, fault
+        for model in ("claude-sonnet-5-5", "claude-haiku-4-5"):
+            fault = refusal(history, model, paused)
+            if fault is not None:
+                yield event.seq, fault
+
+
+def refusal(history: History, model: str, paused: set[str]) -> str | None:
+    """What the API would say to a request of this model; None if it would take it."""
+    compacts = facts_of(model).compaction
+    if history.paused and not compacts:  # no turn changes its model
+        return None
+    messages = history.messages(api_summaries=compacts)
+    body = request_body(ModelRequest(model=model, messages=messages, tools=TOOLS, cache=True))
+    betas = [COMPACTION_BETA] if compacts else []
+    return check_request(body, paused) or check_context(body, betas) if body["messages"] else None
 
 
 CHAOS = st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9)), max_size=60)
@@ -129,6 +173,14 @@ def made_of(steps: list[tuple[str, int]]) -> Chaos:
 @settings(max_examples=300, deadline=None)
 @given(CHAOS)
 def test_the_api_takes_every_prefix(steps: list[tuple[str, int]]) -> None:
+    chaos = made_of(steps)
+    assert list(faults(chaos.script.events, chaos.paused)) == []
+
+
+@pytest.mark.deep
+@settings(max_examples=1_000, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 9)), min_size=60, max_size=300))
+def test_the_api_takes_every_prefix_of_long_conversations(steps: list[tuple[str, int]]) -> None:
     chaos = made_of(steps)
     assert list(faults(chaos.script.events, chaos.paused)) == []
 

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 import trio
 
+from image_kit import png
 from session_kit import ME, Kit, open_kit
+from skill_actors.errors import Refused
 from skill_actors.models.base import ModelRequest
 from skill_actors.sessions.compaction import CompactionMode, CompactionSettings
 from skill_actors.sessions.history import History
+from skill_actors.sessions.shown_images import MAX_IMAGES
 from skill_actors.sessions.surroundings import SessionDefaults
-from skill_actors.testing import HttpError, Reply, ScriptedModel, Text, ToolUse
+from skill_actors.testing import HttpError, Meter, Reply, ScriptedModel, Text, ToolUse
 from support import run
 
 LONG = "the tide comes in at nine and goes out at three; " * 400  # 4,900 tokens
@@ -189,6 +192,81 @@ def test_a_window_that_stays_full_ends_the_turn_after_one_more_try(tmp_path: Pat
             turn = await kit.ask(session, "the task")
             assert turn["result"]["stop_reason"] == "model_context_window_exceeded"
             assert len(questions(model)) == 4
+
+    run(main)
+
+
+@pytest.mark.parametrize("after", [{"options": {"model": "claude-haiku-4-5"}}, {"mode": "off"}, {"mode": "own"}])
+def test_a_conversation_that_the_api_has_compacted_goes_on_where_it_does_not(
+    tmp_path: Path, after: dict[str, Any]
+) -> None:
+    """With a model that takes no such summary, and where the operator has chosen another way meanwhile."""
+
+    async def main() -> None:
+        model = ScriptedModel(respond=Talker(), meter=Meter(now=lambda: 0.0, summarise=lambda _: SUMMARY))
+        async with open_kit(tmp_path, model, defaults=settings(0.05, "auto")) as kit:
+            session = await kit.session()
+            for number in range(2):
+                await kit.ask(session, f"question {number} " + "word " * 30_000)
+            assert any(entry.summaries for entry in model.meter.bill)
+        mode: CompactionMode = after.get("mode", "auto")
+        async with open_kit(tmp_path, model, defaults=settings(0.8, mode)) as kit:
+            accepted = await kit.manager.submit(session, ME, "go on", options=after.get("options"))
+            turn = await kit.manager.get_turn(accepted.turn, ME, wait_s=20)
+            assert turn["status"] == "finished", turn
+            assert SUMMARY in str(model.requests[-1].messages)
+            assert "question 0" not in str(model.requests[-1].messages)
+            assert (await kit.ask(session, "and back"))["status"] == "finished"
+
+    run(main)
+
+
+def test_a_message_that_no_window_holds_ends_its_turn_and_no_later_one(tmp_path: Path) -> None:
+    async def main() -> None:
+        model = ScriptedModel(respond=Talker(), meter=Meter(now=lambda: 0.0))
+        async with open_kit(tmp_path, model, defaults=settings(0)) as kit:
+            session = await kit.session(model="claude-haiku-4-5")
+            turn = await kit.ask(session, "word " * 250_000)
+            assert turn["result"]["error"]["code"] == "model_context_exceeded"
+            assert len(model.requests) == 1
+            assert (await kit.ask(session, "and now?"))["status"] == "finished"
+            assert len(model.requests) == 4  # refused, summarised, answered
+            with pytest.raises(Refused, match="at most 100000 bytes can stay whole"):
+                await kit.manager.submit(session, ME, "x" * 100_001, pinned=True)
+
+    run(main)
+
+
+def test_in_a_turn_whose_question_fills_the_window_old_results_go_and_not_with_every_call(tmp_path: Path) -> None:
+    async def main() -> None:
+        look = ToolUse("bash_tool", {"command": "seq 1 1200", "description": "d"})
+        talker = Talker([*[Reply([Text("look"), look])] * 30, Reply([Text("done")])])
+        model = ScriptedModel(respond=talker, meter=Meter(now=lambda: 0.0))
+        async with open_kit(tmp_path, model, defaults=settings(0.8)) as kit:
+            session = await kit.session(model="claude-haiku-4-5", limits={"iterations": 40})
+            turn = await kit.ask(session, "word " * 150_000)
+            assert (turn["status"], turn["result"]["text"]) == ("finished", "done")
+            assert 0 < talker.summaries <= 5
+
+    run(main)
+
+
+def test_many_pictures_do_not_spoil_the_cache(tmp_path: Path) -> None:
+    def look(body: Mapping[str, Any]) -> Reply:
+        results = [block for block in body["messages"][-1]["content"] if block["type"] == "tool_result"]
+        return Reply([Text("seen")]) if results else Reply([ToolUse("view", {"path": "a.png"})])
+
+    async def main() -> None:
+        model = ScriptedModel(respond=look, meter=Meter(now=lambda: 0.0))
+        async with open_kit(tmp_path, model, defaults=settings(0, "off")) as kit:
+            session = await kit.session()
+            accepted = await kit.manager.submit(session, ME, "first", [("a.png", png(300, 300))])
+            await kit.manager.get_turn(accepted.turn, ME, wait_s=20)
+            for number in range(40):
+                assert (await kit.ask(session, f"question {number}"))["status"] == "finished"
+            usages = [entry.usage for entry in model.meter.bill[2 * MAX_IMAGES :]]
+            read = sum(usage.cache_read_tokens for usage in usages)
+            assert read > 0.85 * sum(usage.prompt_tokens for usage in usages)
 
     run(main)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from base64 import b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from skill_actors.sessions.message_files import (
     shown_files,
 )
 from skill_actors.sessions.shown_images import MAX_DOCUMENTS, document_block, image_block, with_few_images
-from skill_actors.testing import Reply, ScriptedModel, Text
+from skill_actors.testing import Answer, HttpError, Reply, ScriptedModel, Text
 from support import run
 
 
@@ -78,6 +80,18 @@ def test_a_bomb_of_packed_objects_is_not_unpacked_whole() -> None:
     assert pdf_pages(b"%PDF-1.5\n" + (head + bomb + b"\nendstream\n") * 20) is None
 
 
+@pytest.mark.parametrize("node", [b"/Type /Pages /Count 1 ", b"/Type /Page ", b"/Type /ObjStm >>\nstream\n"])
+def test_counting_pages_of_a_trap_ends_soon(node: bytes) -> None:
+    """Of each kind of thing only so many are looked at; all of these took from two to twenty seconds."""
+    packed = zlib.compress(node * ((16 << 20) // len(node)))
+    head = b"1 0 obj\n<< /Type /ObjStm /Filter /FlateDecode >>\nstream\n"
+    traps = [node * (MAX_PDF_BYTES // len(node)), head + packed + b"\nendstream\n"]
+    began_s = time.process_time()
+    for trap in traps:
+        assert (pdf_pages(b"%PDF-1.5\n" + trap) or MAX_PDF_PAGES + 1) > MAX_PDF_PAGES
+    assert time.process_time() - began_s < 5
+
+
 def test_a_document_in_a_file_of_a_conversation_is_checked_again() -> None:
     good = {"name": "a.pdf", "media_type": "application/pdf", "base64": b64(pdf())}
     assert is_document(good)
@@ -98,7 +112,7 @@ def test_the_model_sees_them_with_their_message_and_they_live_with_the_conversat
             files = [("a.png", png()), ("b.pdf", pdf()), ("c.csv", b"1,2")]
             accepted = await kit.manager.submit(session, ME, "what is it?", files)
             turn = await kit.manager.get_turn(accepted.turn, ME, wait_s=20)
-            assert turn["status"] == "finished", turn
+            assert turn["status"] == "finished", turn["result"]
             note, name, image, document, said = model.requests[0].messages[0]["content"]
             assert note["text"] == "[Files put into the workspace: a.png, b.pdf, c.csv]"
             assert name["text"] == "[a.png:]"
@@ -137,3 +151,37 @@ def test_of_many_documents_the_latest_are_sent_and_a_text_names_the_others() -> 
     (message,) = with_few_images([{"role": "user", "content": sent}])
     assert [block["type"] for block in message["content"]] == ["text"] + ["document"] * MAX_DOCUMENTS
     assert "'0.pdf'" in message["content"][0]["text"]
+
+
+def test_a_picture_that_the_api_refuses_ends_no_turn(tmp_path: Path) -> None:
+    """It has a good beginning and a good end, and is damaged between."""
+
+    def refuse(body: Mapping[str, Any]) -> Answer:
+        if "base64" in str(body["messages"]):
+            return HttpError(400, "invalid_request_error", "messages.0.content.2.image.source: Could not process image")
+        return Reply([Text("a picture that I cannot see")])
+
+    async def main() -> None:
+        model = ScriptedModel(respond=refuse)
+        async with open_kit(tmp_path, model) as kit:
+            session = await kit.session()
+            accepted = await kit.manager.submit(session, ME, "what is it?", [("a.png", png())])
+            turn = await kit.manager.get_turn(accepted.turn, ME, wait_s=20)
+            assert turn["status"] == "finished", turn["result"]
+            assert "a picture was shown here" in str(model.requests[-1].messages)
+            assert (await kit.ask(session, "and now?"))["status"] == "finished"
+            assert len(model.requests) == 4
+
+    run(main)
+
+
+def test_what_else_the_api_refuses_is_not_tried_again_without_pictures(tmp_path: Path) -> None:
+    async def main() -> None:
+        model = ScriptedModel(respond=lambda _: HttpError(400, "invalid_request_error", "no such effort"))
+        async with open_kit(tmp_path, model) as kit:
+            session = await kit.session()
+            accepted = await kit.manager.submit(session, ME, "what is it?", [("a.png", png())])
+            assert (await kit.manager.get_turn(accepted.turn, ME, wait_s=20))["status"] == "failed"
+            assert len(model.requests) == 1
+
+    run(main)

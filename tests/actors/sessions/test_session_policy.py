@@ -70,7 +70,7 @@ def test_a_session_cannot_widen_what_the_operator_permits(tmp_path: Path) -> Non
         rules = [{"effect": "allow", "command": "touch **"}]
         session = await kit.session(policy={"preset": "full", "rules": rules, "on_ask": "deny"})
         said = await play(kit, model, session, bash("touch made"), bash("env touch made"), bash("echo $(touch made)"))
-        assert all("The policy of this daemon denies bash_tool" in each for each in said)
+        assert ["The policy of this daemon denies bash_tool" in each for each in said] == [True] * 3
         assert not (tmp_path / "workspaces" / session / "made").exists()
 
     story(tmp_path, tell, defaults=SessionDefaults(policy=ruled({"effect": "deny", "command": "touch **"})))

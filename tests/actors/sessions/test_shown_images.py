@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from image_kit import png
 from session_kit import open_kit
-from skill_actors.models.base import Message
-from skill_actors.sessions.shown_images import MAX_IMAGES, MAX_IMAGES_CHARS, image_block, is_image, with_few_images
+from skill_actors.models.base import Block, Message
+from skill_actors.sessions.shown_images import (
+    MAX_DOCUMENTS,
+    MAX_IMAGES,
+    MAX_IMAGES_CHARS,
+    document_block,
+    image_block,
+    is_image,
+    is_shown,
+    not_sent,
+    with_few_images,
+)
 from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
 from support import run
 
@@ -55,12 +68,51 @@ def kinds(messages: list[Message]) -> list[str]:
 
 
 def test_of_many_pictures_the_latest_are_sent_and_a_text_says_where_others_were() -> None:
-    before = conversation(MAX_IMAGES + 3, 10)
-    assert kinds(with_few_images(before)) == ["text"] * 3 + ["image"] * MAX_IMAGES
-    assert kinds(before) == ["image"] * (MAX_IMAGES + 3)
+    before = conversation(MAX_IMAGES + 1, 10)
+    assert kinds(with_few_images(before)) == ["text"] * (MAX_IMAGES // 2 + 1) + ["image"] * (MAX_IMAGES // 2)
+    assert kinds(before) == ["image"] * (MAX_IMAGES + 1)
     assert with_few_images(before)[0]["content"][1]["content"][1]["text"].startswith("[a picture was shown here")
-    large = conversation(5, MAX_IMAGES_CHARS // 3)
-    assert kinds(with_few_images(large)) == ["text", "text", "image", "image", "image"]
+    large = conversation(4, MAX_IMAGES_CHARS // 3)
+    assert kinds(with_few_images(large)) == ["text", "text", "text", "image"]
+
+
+def _both(data: str) -> list[Block]:
+    return [image_block("image/png", data), document_block("d", data)]
+
+
+def test_a_further_picture_seldom_changes_what_was_sent_before_it() -> None:
+    """Else nothing of a conversation with many pictures would be read from the cache."""
+    whole = conversation(200, 10)
+    changes = 0
+    for count in range(1, len(whole)):
+        before, now = with_few_images(whole[:count]), with_few_images(whole[: count + 1])
+        changes += now[:count] != before
+        assert kinds(now)[-1] == "image"
+        assert MAX_IMAGES // 2 <= kinds(now).count("image") <= MAX_IMAGES or count < MAX_IMAGES // 2
+    assert 0 < changes < 20
+
+
+EIGHTHS = [block for size in range(1, 9) for block in _both("x" * (MAX_IMAGES_CHARS // 8 * size))]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(EIGHTHS), max_size=25), max_size=15))
+def test_what_is_sent_is_never_more_than_is_allowed_and_the_last_message_goes_last(
+    shown: list[list[Block]],
+) -> None:
+    messages: list[Message] = [{"role": "user", "content": blocks} for blocks in shown]
+    sent = with_few_images(messages)
+    assert [len(message["content"]) for message in sent] == [len(message["content"]) for message in messages]
+    left = [block for message in sent for block in message["content"] if is_shown(block)]
+    counts = Counter(block["type"] for block in left)
+    assert counts["image"] <= MAX_IMAGES
+    assert counts["document"] <= MAX_DOCUMENTS
+    assert sum(len(block["source"]["data"]) for block in left) <= MAX_IMAGES_CHARS
+    if shown and shown[-1]:
+        assert sent[-1]["content"][-1] == messages[-1]["content"][-1]
+    assert with_few_images(messages, sees=False) == [
+        {"role": "user", "content": [not_sent(block) for block in message["content"]]} for message in messages
+    ]
 
 
 def test_few_pictures_stay_as_they_are() -> None:

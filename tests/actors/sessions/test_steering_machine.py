@@ -1,4 +1,5 @@
-"""Random histories of a conversation that is steered, interrupted, paused, cancelled and killed at any commit.
+"""Random histories of a conversation that is steered, interrupted, paused, cancelled and killed at any commit, while
+somebody may have to be asked about its tools.
 
 Whatever happened: each text that was acknowledged has reached the model exactly once, in the order in which it was said
 within its kind, unless its turn was cancelled before it began; and each turn has exactly one ending.
@@ -8,8 +9,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from policy_kit import ruled
 from session_kit import ME, Kit, open_kit
 from skill_actors.errors import Refused
+from skill_actors.sessions.approvals import ApprovalDesk, Approver
 from skill_actors.sessions.events import TURN_ENDINGS, Event
 from skill_actors.sessions.intake import Mode
+from skill_actors.sessions.surroundings import SessionDefaults
 from skill_actors.store import Append, JournalClosed, SqliteJournal
 from skill_actors.testing import Reply, ScriptedModel, Text
 from steering_kit import bash, ended, said
@@ -58,12 +62,12 @@ class Mortal:
 
 
 @contextmanager
-def dying() -> Iterator[None]:
+def dying(*codes: str) -> Iterator[None]:
     """The process may be dead by now: then whoever asked hears that it is stopping, and nothing else."""
     try:
         yield
     except Refused as error:
-        if error.code != "draining":
+        if error.code not in ("draining", *codes):
             raise
 
 
@@ -79,6 +83,7 @@ class Said:
 class World:
     """One conversation, and what was said in it."""
 
+    asks: bool = False  # somebody is asked about each call of a tool
     session: str = ""
     texts: list[Said] = field(default_factory=list)
     gate: trio.Event = field(default_factory=trio.Event)
@@ -104,7 +109,7 @@ class World:
                 mortals.append(Mortal(journal))
                 return mortals[-1]
 
-            async with open_kit(folder, model, wrap=wrap) as kit:
+            async with self.open(folder, model, wrap) as kit:
                 self.session = self.session or await kit.session()
                 while left and not mortals[0].dead:
                     step = left.pop(0)
@@ -113,8 +118,28 @@ class World:
                     else:
                         await self.do(kit, step)
                 mortals[0].dead = True
-        async with open_kit(folder, model) as kit:
+        async with self.open(folder, model) as kit, trio.open_nursery() as nursery:
+            nursery.start_soon(self.keep_deciding, kit)
             await self.check(kit, model)
+            nursery.cancel_scope.cancel()
+
+    def open(
+        self, folder: Path, model: ScriptedModel, wrap: Callable[[SqliteJournal], Any] = lambda journal: journal
+    ) -> AbstractAsyncContextManager[Kit]:
+        defaults = SessionDefaults(policy=ruled(ask=["bash_tool"] if self.asks else []))
+        return open_kit(folder, model, wrap=wrap, desk=ApprovalDesk, defaults=defaults)
+
+    async def keep_deciding(self, kit: Kit) -> None:
+        while True:
+            await self.decide(kit, "allow")
+            await trio.sleep(0.01)
+
+    async def decide(self, kit: Kit, decision: str) -> None:
+        desk = kit.manager.approvals
+        assert desk is not None
+        for asked in (await desk.list(None))["items"]:
+            with dying("conflict"):
+                await desk.decide(asked["id"], Approver(uid=0), {"decision": decision})
 
     async def do(self, kit: Kit, step: Step) -> None:
         match step:
@@ -128,6 +153,8 @@ class World:
             case ("let",):
                 gate, self.gate = self.gate, trio.Event()
                 gate.set()
+            case ("decide", decision):
+                await self.decide(kit, decision)
             case ("rest",):
                 await trio.testing.wait_all_tasks_blocked(0.002)
             case ("pause",) | ("resume",) | ("cancel", _):
@@ -195,6 +222,7 @@ others = st.one_of(
     st.just(("resume",)),
     st.tuples(st.just("cancel"), st.booleans()),
     *[st.just(("let",))] * 2,
+    st.tuples(st.just("decide"), st.sampled_from(["allow", "allow", "deny"])),
     *[st.just(("rest",))] * 3,
 )
 single = st.one_of(says, says, others)
@@ -207,22 +235,22 @@ step = st.one_of(
 )
 
 
-def play(history: list[Step]) -> None:
+def play(history: list[Step], *, asks: bool) -> None:
     async def main() -> None:
-        await World().play(Path(folder), history)
+        await World(asks).play(Path(folder), history)
 
     with tempfile.TemporaryDirectory() as folder:
         run(main)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(step, min_size=4, max_size=14))
-def test_every_text_reaches_the_model_once_and_every_turn_ends_once(history: list[Step]) -> None:
-    play([("say", "follow_up"), ("rest",), *history])
+@given(st.lists(step, min_size=4, max_size=14), st.booleans())
+def test_every_text_reaches_the_model_once_and_every_turn_ends_once(history: list[Step], asks: bool) -> None:
+    play([("say", "follow_up"), ("rest",), *history], asks=asks)
 
 
 @pytest.mark.deep
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(step, min_size=8, max_size=24))
-def test_the_same_over_long_histories(history: list[Step]) -> None:
-    play([("say", "follow_up"), ("rest",), *history])
+@given(st.lists(step, min_size=8, max_size=24), st.booleans())
+def test_the_same_over_long_histories(history: list[Step], asks: bool) -> None:
+    play([("say", "follow_up"), ("rest",), *history], asks=asks)

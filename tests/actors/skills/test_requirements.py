@@ -132,4 +132,5 @@ def test_skill_cannot_put_options_or_code_into_the_question(tmp_path: Path) -> N
     host = fake_python(tmp_path, f'echo "$#" > {tmp_path}/count; cat > {tmp_path}/stdin; echo "{{}}"')
     unmet(host, skill(packages='--help "; import os'))
     asked = tmp_path / "stdin"
-    assert not asked.exists() or asked.read_text() == '["import", "os"]'
+    assert asked.read_text() == '["import", "os"]'
+    assert (tmp_path / "count").read_text() == "2\n", "-c and the program, which is always the same"

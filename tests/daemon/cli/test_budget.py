@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,20 @@ def test_usage_is_a_table_with_a_total_and_says_where_a_price_is_missing(daemon:
     assert run("usage", "--by", "colour").exit_code == 2
 
 
+def test_days_of_usage_are_checked_here_and_may_be_so_long_ago(daemon: FakeDaemon, run: Run) -> None:
+    item = spent("x", 0.0, 0.0)
+    daemon.on_json("GET", "/v1/usage", {"by": "day", "since": None, "until": None, "items": [], "total": item})
+    before = datetime.now(UTC).date()
+    assert run("usage", "--since", "7d", "--until", "0d").exit_code == 0
+    asked = {name: date.fromisoformat(daemon.seen[-1].query[name]) for name in ("since", "until")}
+    assert asked["until"] - asked["since"] == timedelta(days=7)
+    assert before <= asked["until"] <= datetime.now(UTC).date()
+    for wrong in ("yesterday", "2026-13-01", "99999d999", "-1d", "", "3h"):
+        refused = run("usage", f"--since={wrong}")
+        assert (refused.exit_code, "expected a day such as 2026-01-15, or 7d" in refused.stderr) == (2, True), wrong
+    assert len(daemon.seen) == 1
+
+
 def test_a_single_row_has_no_total_below_it(daemon: FakeDaemon, run: Run) -> None:
     item = spent("2026-01-15", 0.0, 0.0)
     daemon.on_json("GET", "/v1/usage", {"by": "day", "since": None, "until": None, "items": [item], "total": item})
@@ -117,10 +132,32 @@ def test_what_is_no_limit_is_not_sent(daemon: FakeDaemon, run: Run, given: list[
 
 def test_unset_names_the_cap_in_the_path(daemon: FakeDaemon, run: Run) -> None:
     daemon.on("DELETE", "/v1/budgets/user/1000/day", lambda exchange: exchange.answer(204, b"", "text/plain"))
+    daemon.on_json("GET", "/v1/budgets", {"items": [], "next": None})
     done = run("budget", "unset", "user/1000/day")
-    assert (done.exit_code, done.stdout) == (0, "")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "no cap 'user/1000/day' is left\n")
     assert run("budget", "unset", "../status").exit_code == 2
-    assert len(daemon.seen) == 1
+    assert [exchange.method for exchange in daemon.seen] == ["DELETE", "GET"]
+
+
+def test_unset_shows_the_cap_of_the_configuration_that_holds_again(daemon: FakeDaemon, run: Run) -> None:
+    daemon.on("DELETE", "/v1/budgets/turn", lambda exchange: exchange.answer(204, b"", "text/plain"))
+    daemon.on_json("GET", "/v1/budgets", {"items": [EACH], "next": None})
+    assert run("budget", "unset", "turn").stdout.splitlines()[1].split()[:3] == ["turn", "seconds", "60.0"]
+    assert daemon.seen[-1].query == {"name": "turn"}
+    assert json.loads(run("budget", "unset", "turn", "--json").stdout) == {"items": [EACH]}
+
+
+def test_a_cap_without_limits_is_seen(daemon: FakeDaemon, run: Run) -> None:
+    daemon.on_json("POST", "/v1/budgets", {**DAY, "limits": NOTHING})
+    lines = run("budget", "set", "day", "--usd", "none").stdout.splitlines()
+    assert lines[1].split() == ["global/day", "-", "no", "limit", "-", "-", "-", "set"]
+
+
+@pytest.mark.parametrize(("given", "said"), [("5,00", "expected a number of at least 0"), ("-1", "of at least 0")])
+def test_what_is_no_number_is_said_in_words(run: Run, given: str, said: str) -> None:
+    refused = run("budget", "set", "day", "--usd", given)
+    assert refused.exit_code == 2
+    assert said in refused.stderr
 
 
 def test_a_turn_that_a_budget_refuses_ends_with_5_and_the_way_out(daemon: FakeDaemon, run: Run) -> None:

@@ -117,3 +117,16 @@ def test_bash_completes_a_message_that_begins_with_a_slash(tmp_path: Path) -> No
         ["bash", "--norc", "-c", script], capture_output=True, text=True, env=env, timeout=60, check=False
     )
     assert (done.stdout, done.stderr) == ("/echo\n/echo-twice\n", "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_caps_and_backends_are_completed(daemon: FakeDaemon, tmp_path: Path, shell: str) -> None:
+    caps = [{"name": name} for name in ("global/day", "user/1000/month", "agent/a b", "user/$(id)")]
+    daemon.on_json("GET", "/v1/budgets", {"items": caps, "next": None})
+    assert completed(tmp_path, shell, "skillctl budget set u") == ["user", "user/day", "user/month", "user/1000/month"]
+    assert completed(tmp_path, shell, "skillctl budget unset ag") == ["agent"]
+    daemon.on_error("GET", "/v1/budgets", 403, "forbidden", "no")
+    assert completed(tmp_path, shell, "skillctl budget show d") == ["day"]
+    daemon.on_json("GET", "/v1/backends", {"items": [{"name": name} for name in ("local", "docker", "$(id)")]})
+    assert completed(tmp_path, shell, "skillctl send --backend ") == ["local", "docker"]
+    assert completed(tmp_path, shell, "skillctl chat --backend d") == ["docker"]

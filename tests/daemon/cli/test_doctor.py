@@ -49,6 +49,27 @@ def test_doctor_finds_a_good_place_good(tmp_path: Path) -> None:
     assert here == {**expected, "skills": "ok", "model": "warn", "clock": "ok", "watches": "ok"}
 
 
+@pytest.mark.parametrize(
+    ("text", "level", "says"),
+    [
+        ("", "warn", "no cap in dollars"),
+        ("[budget]\nday = { tokens = 5 }", "warn", "no cap in dollars"),
+        ("[budget]\nday = { usd = 5.0 }\nturn = { usd = 1.0 }", "ok", "capped: turn, global/day"),
+        ("[model]\nname = 'ours'\n[budget]\nday = { usd = 5.0 }", "fail", "ours has no price"),
+        ("[model]\nname = 'ours'\n[budget]\nday = { tokens = 5 }", "warn", "no cap in dollars"),
+        ("[model]\nprice_file = 'gone.toml'", "fail", "gone.toml"),
+        ("[model]\nprovider = 'offline'", None, ""),
+    ],
+)
+def test_doctor_says_whether_dollars_are_capped_and_the_model_has_a_price(
+    tmp_path: Path, text: str, level: str | None, says: str
+) -> None:
+    result = run(tmp_path, "doctor", "--config", written(tmp_path, text), "--json", ANTHROPIC_API_KEY=KEY)
+    checks = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "budget"]
+    assert [check["level"] for check in checks] == ([] if level is None else [level])
+    assert all(says in check["message"] for check in checks)
+
+
 def test_doctor_mends_modes_when_asked_to_and_says_what_it_did(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("no-key")

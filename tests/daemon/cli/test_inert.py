@@ -6,12 +6,13 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from approval_fakes import approval
 from skilld.cli.approval_card import card_of, decided_line, duration_text
-from skilld.cli.inert import inert, inert_lines, suspects
+from skilld.cli.inert import inert, inert_lines, pieces, suspects
 
 NOW = datetime(2026, 1, 15, 3, 30, 0, tzinfo=UTC)
 HOSTILE = "a\x1b[2J\x1b]0;t\x07b\x9b31m\rc\x00\x7f\u202ed\u2066\u200be\ufefff\u3164\ufe0f\U000e0041\u2028\ud800g"
@@ -154,3 +155,36 @@ def test_what_became_of_it_is_one_line() -> None:
 def test_durations_are_told_in_the_unit_that_fits() -> None:
     told = [duration_text(seconds) for seconds in (-5, 99, 100, 5_999, 7_200, 864_000)]
     assert told == ["0 s", "99 s", "2 min", "100 min", "2 h", "10 days"]
+
+
+@pytest.mark.parametrize("columns", [20, 49, 50, 80])
+def test_what_a_terminal_would_break_off_passes_for_no_row(columns: int) -> None:
+    fake = "  folder      /harmless"
+    spoof = "".join(f"{'x' * (columns - taken)}{fake}" for taken in (6, 16, 0))
+    view = approval(command=spoof, input={"command": spoof, "wide": "日本" * 60}, cwd=spoof, reason=spoof, rule=None)
+    view["files"] = [{"path": spoof, "sha256": None, "note": spoof}]
+    card = card_of(view, NOW, columns=columns)
+    assert card.whole
+    lines = [line for line in card.lines if line.startswith("  folder")]
+    assert len(lines) == 1
+    for line in card.lines:
+        wide = sum(unicodedata.east_asian_width(char) in "WF" for char in line)
+        assert len(line) + wide <= columns, line
+    said = "".join(line.strip().removeprefix("| ").removeprefix(": ") for line in card.lines)
+    assert spoof.replace(" ", "") in said.replace(" ", "")
+
+
+def test_a_line_that_goes_on_is_told_from_one_that_begins() -> None:
+    """Else what stands behind a comment could pass for a part of it."""
+    comment = f"# {'x' * 62}"
+    one, two = ([*card_of(approval(command=f"{comment}{end}rm -r /"), NOW, columns=80).lines] for end in ("", "\n"))
+    assert [line[14:] for line in one if "rm -r" in line] == [": rm -r /"]
+    assert [line[14:] for line in two if "rm -r" in line] == ["| rm -r /"]
+
+
+@given(st.text(), st.integers(min_value=2, max_value=30))
+def test_pieces_leave_nothing_out_and_fit(text: str, columns: int) -> None:
+    line = inert(text)
+    found = pieces(line, columns)
+    assert "".join(found) == line
+    assert all(len(piece) <= columns for piece in found)

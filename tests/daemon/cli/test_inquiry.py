@@ -76,10 +76,12 @@ def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
 
 
 @contextmanager
-def terminal(daemon: FakeDaemon, *args: str, **env: str) -> Iterator[Terminal]:
+def terminal(daemon: FakeDaemon, *args: str, columns: int = 0, **env: str) -> Iterator[Terminal]:
     command = [sys.executable, "-m", "skilld.cli", *args]
     kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "EDITOR", "VISUAL")}
-    with at_terminal(command, {**kept, "SKILLD_SOCKET": str(daemon.path), "TERM": "xterm", **env}) as at:
+    with at_terminal(
+        command, {**kept, "SKILLD_SOCKET": str(daemon.path), "TERM": "xterm", **env}, columns=columns
+    ) as at:
         yield at
 
 
@@ -89,6 +91,7 @@ def terminal(daemon: FakeDaemon, *args: str, **env: str) -> Iterator[Terminal]:
         ("a\n", {"decision": "allow", "scope": "once"}),
         ("Session\n", {"decision": "allow", "scope": "session"}),
         ("\nwhat?\na\n", {"decision": "allow", "scope": "once"}),
+        ("stop\nabort\nsudo\nallow it not\nALLOW\n", {"decision": "allow", "scope": "once"}),
     ],
 )
 def test_send_asks_and_goes_on_with_the_answer(daemon: FakeDaemon, typed: str, said: dict[str, Any]) -> None:
@@ -111,6 +114,24 @@ def test_a_denial_takes_a_reason(daemon: FakeDaemon) -> None:
         at.type("not on this host\n")
         at.until(r"Done\.")
     assert asked.said == [{"decision": "deny", "scope": "once", "reason": "not on this host"}]
+
+
+def test_bytes_that_are_no_text_are_no_answer_and_no_reason(daemon: FakeDaemon) -> None:
+    asked = Asked(daemon)
+    with terminal(daemon, "send", "hi", PYTHONUTF8="1") as at:
+        for before, typed in (
+            (QUESTION, b"\xff\n"),
+            (QUESTION, b"d\n"),
+            ("why, for", b"\xff\xfe\n"),
+            ("why, for", b"no\n"),
+        ):
+            at.until(before)
+            at.type_bytes(typed)
+        at.until(r"Done\.")
+    assert asked.said == [{"decision": "deny", "scope": "once", "reason": "no"}]
+    with terminal(daemon, "deny", asked.id, "--reason", "\udcff") as at:
+        at.until("not valid UTF-8")
+        assert at.end() == 2
 
 
 @pytest.mark.parametrize("typed", ["l\n", "\x04"])
@@ -239,6 +260,17 @@ def test_what_was_typed_before_the_question_answers_nothing(daemon: FakeDaemon) 
         at.type("l\n")
         assert at.end() == 3
     assert asked.said == []
+
+
+@pytest.mark.parametrize(("columns", "pad"), [(20, 14), (80, 64)])
+def test_no_row_is_made_up_of_what_the_terminal_breaks_off(daemon: FakeDaemon, columns: int, pad: int) -> None:
+    """At its end a terminal goes on in the first column of the next line, where the labels stand."""
+    Asked(daemon, command=f"{'#' * pad}  folder  /harmless", files=[], cwd="/srv/real")
+    with terminal(daemon, "approvals", columns=columns) as at:
+        assert at.end() == 0
+        screen = at.screen(columns)
+    assert [line for line in screen if line.startswith("  folder")] != []
+    assert not any(re.match(r"  folder +/harmless", line) for line in screen), screen
 
 
 @pytest.mark.parametrize("command", ["send", "chat", "attach", "approvals", "watch", "wait", "complete"])

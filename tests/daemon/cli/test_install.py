@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,15 @@ from click.testing import CliRunner, Result
 
 from skilld.cli.app import skillctl
 from skilld.cli.failure import EXIT
+from skilld.cli.help_pages import help_pages
+from skilld.installation import Layout
 
 ROOT = Path(__file__).parents[3]
+COMPLETIONS = {
+    "bash": "bash-completion/completions/skillctl",
+    "zsh": "zsh/site-functions/_skillctl",
+    "fish": "fish/vendor_completions.d/skillctl.fish",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -78,13 +87,60 @@ def test_what_was_edited_is_named_and_kept(tmp_path: Path) -> None:
 def test_for_a_package_nothing_is_run_and_no_record_is_kept(tmp_path: Path) -> None:
     told = json.loads(run("install", "--root", str(tmp_path), "--bin-dir", "/usr/lib/x/bin", "--json").stdout)
     assert told["commands"] == []
-    assert files_below(tmp_path) == [
+    assert [path for path in files_below(tmp_path) if not path.startswith("usr/share/")] == [
         "etc/skilld/skilld.toml",
         "usr/lib/systemd/system/skilld.service",
         "usr/lib/systemd/system/skilld.socket",
         "usr/lib/sysusers.d/skilld.conf",
     ]
     assert "ExecStart=/usr/lib/x/bin/skilld " in (tmp_path / "usr/lib/systemd/system/skilld.service").read_text()
+
+
+def test_manual_pages_and_completions_come_with_the_systems_service(tmp_path: Path) -> None:
+    run("install", "--root", str(tmp_path), "--bin-dir", "/usr/lib/x/bin")
+    run("man", "--all", str(tmp_path / "pages"))
+    share = tmp_path / "usr/share"
+    pages = {path.name: path.read_text() for path in (share / "man/man1").iterdir()}
+    assert pages == {path.name: path.read_text() for path in (tmp_path / "pages").iterdir()}
+    for shell, place in COMPLETIONS.items():
+        assert (share / place).read_text() == run("completion", shell).stdout
+    assert "usr/share" not in run("install", "--user", "--dry-run").stdout
+
+
+def test_a_folder_full_of_files_is_one_line_and_with_json_each_is_named(tmp_path: Path) -> None:
+    arguments = ["install", "--dry-run", "--root", str(tmp_path), "--bin-dir", "/usr/lib/x/bin"]
+    pages = len(list(help_pages(skillctl, ("skillctl",))))
+    lines = run(*arguments).stdout.splitlines()
+    assert f"would create {pages} files in {tmp_path}/usr/share/man/man1" in lines
+    assert {f"would create {tmp_path}/usr/share/{place}" for place in COMPLETIONS.values()} <= set(lines)
+    assert len(lines) == 1 + len(COMPLETIONS) + 4
+    assert len(actions(run(*arguments, "--json"))) == pages + len(COMPLETIONS) + 4
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_takes_what_was_installed(tmp_path: Path) -> None:
+    run("install", "--root", str(tmp_path), "--bin-dir", "/usr/lib/x/bin")
+    script = tmp_path / "usr/share" / COMPLETIONS["bash"]
+    done = subprocess.run(
+        ["bash", "--norc", "-c", 'source "$1" && complete -p skillctl', "-", str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith(" skillctl\n")
+
+
+def test_pages_go_with_the_rest_unless_they_were_edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place = Layout(units=tmp_path / "u", config=tmp_path / "etc/skilld", sysusers=None, share=tmp_path / "share")
+    monkeypatch.setattr("skilld.cli.commands.install._layout", lambda for_user, root: place)
+    run("install", "--user")
+    edited = tmp_path / "share/man/man1/skillctl-send.1"
+    edited.write_text("mine")
+    said = run("uninstall", "--user").stdout.splitlines()
+    pages = len(list(help_pages(skillctl, ("skillctl",))))
+    assert f"remove {pages - 1} files in {edited.parent}" in said
+    assert f"keep, it was edited: {edited}" in said
+    assert files_below(tmp_path) == ["share/man/man1/skillctl-send.1"]
 
 
 def test_the_broker_comes_with_its_profile_only(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ COMMANDS = (
     "backup DIR/b.tar",
     "budget set session/SESSION --usd 5",
     "budget show session/SESSION",
+    "budget unset session/SESSION",
     "cancel SESSION",
     "deny DENIAL",
     "cancel TURN",

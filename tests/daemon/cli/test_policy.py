@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from fake_daemon import SESSION, FakeDaemon, fake_daemon
 from skilld.cli.app import skillctl
 
 
@@ -30,11 +31,12 @@ def test_the_verdict_is_printed_and_is_the_exit_code(tmp_path: Path) -> None:
     )
     found = {line: check(tmp_path, "--rules", file, line) for line in ("ls -l", "id", "env rm x > y")}
     assert [result.exit_code for result in found.values()] == [0, 3, 5]
-    assert found["ls -l"].output == "verdict: allow\nrule:    policy.rules[1]\nruns:    ls -l\n"
+    assert found["ls -l"].output == f"verdict: allow\nrule:    policy.rules[1]\nby:      {file}\nruns:    ls -l\n"
     assert "rule:    policy.ask\n" in found["id"].output
     assert found["env rm x > y"].output.splitlines() == [
         "verdict: deny",
         "rule:    policy.rules[0]",
+        f"by:      {file}",
         "why:     no",
         "runs:    env rm x  [opens y]",
         "runs:    rm x  [opens y]",
@@ -71,7 +73,10 @@ def test_the_configuration_in_force_is_asked_where_nothing_else_is_named(
     monkeypatch.setattr("skilld.paths.find_host_config", lambda uid: None)
     monkeypatch.setattr("skilld.paths.find_config", lambda env, uid: file)
     result = check(tmp_path, "touch x")
-    assert (result.exit_code, result.output.splitlines()[1]) == (5, "rule:    read-only[3]")
+    assert result.exit_code == 5
+    assert result.output.splitlines()[1:3] == ["rule:    read-only[3]", f"by:      {file}; mode development"]
+    monkeypatch.setattr("skilld.paths.find_config", lambda env, uid: None)
+    assert json.loads(check(tmp_path, "--json", "ls").output)["by"] == "no configuration file; mode development"
 
 
 def test_what_is_printed_is_inert(tmp_path: Path) -> None:
@@ -79,7 +84,7 @@ def test_what_is_printed_is_inert(tmp_path: Path) -> None:
         output = check(tmp_path, "--preset", "read-only", line).output
         assert not set(output) & set("\x1b\x9b\u202e")
         assert all(
-            text.partition(":")[0] in ("verdict", "rule", "why", "opaque", "runs") for text in output.splitlines()
+            text.partition(":")[0] in ("verdict", "rule", "by", "why", "opaque", "runs") for text in output.splitlines()
         )
 
 
@@ -112,3 +117,12 @@ def test_rules_that_are_wrong_are_named(tmp_path: Path) -> None:
 def test_no_daemon_is_asked_but_for_a_session(tmp_path: Path) -> None:
     assert check(tmp_path, "ls").exit_code == 0
     assert check(tmp_path, "--session", "ses_" + "a" * 26, "ls").exit_code == 4
+
+
+def test_the_policy_of_a_session_is_judged_by_too(tmp_path: Path) -> None:
+    with fake_daemon(tmp_path, FakeDaemon(tmp_path / "none")) as daemon:
+        daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"id": SESSION, "policy": {"preset": "guarded"}})
+        result = check(tmp_path, "--preset", "full", "--session", SESSION, "make test")
+        assert (result.exit_code, result.output.splitlines()[1]) == (3, "rule:    guarded[4]")
+        daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"id": SESSION, "policy": None})
+        assert check(tmp_path, "--preset", "full", "--session", SESSION, "make test").exit_code == 0

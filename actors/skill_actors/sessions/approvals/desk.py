@@ -15,12 +15,11 @@ It belongs to the trio thread and has no task of its own.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -56,6 +55,7 @@ _MAX_REQUEST_BYTES: Final = 2 << 20
 
 OpenLog = Callable[[str], AbstractAsyncContextManager[SessionLog]]
 Edit = Callable[[Mapping[str, Any]], Awaitable[ApprovalRequest]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +110,6 @@ class ApprovalDesk:
         self._loading = trio.Lock()
         self._waiters: dict[str, _Waiter] = {}
         self._standing = Standing(journal)
-        self._working: Counter[str] = Counter()
-        self._asking: Counter[str] = Counter()
 
     # -- calls that need an approval -----------------------------------------------------------------------------
 
@@ -138,17 +136,17 @@ class ApprovalDesk:
         """
         await self.load()
         log.approvals = self
-        standing = (await self._standing_of(log)).get(standing_key(request))
-        if standing is not None:
-            return Answer(allowed=True, digest=request.digest, by=by_of(standing), record=standing, standing=True)
         record = await self._asked_before(log, request)
         if record is None:
+            standing = (await self._standing_of(log)).get(standing_key(request))
+            if standing is not None:
+                return Answer(allowed=True, digest=request.digest, by=by_of(standing), record=standing, standing=True)
             refusal = self._refusal(log, request)
             if refusal is not None:
                 return Answer(allowed=False, reason=refusal)
             record = await self._write(log, turn, request, timeout_s)
         if record.status == "pending":
-            record = await self._wait(log, turn, record, _Waiter(log, edit), resting)
+            record = await self._wait(log, record, _Waiter(log, edit), resting)
         return answer_of(record)
 
     def used(self, answer: Answer) -> Sequence[ApprovalRecord]:
@@ -158,20 +156,13 @@ class ApprovalDesk:
         decision = {**(answer.record.decision or {}), "used": True}
         return (replace(answer.record, decision=decision, updated=utc_now()),)
 
-    @contextmanager
-    def working(self, turn: str) -> Iterator[None]:
-        """For as long as the block lasts, one more call of the turn is in hand."""
-        with _counted(self._working, turn):
-            yield
+    async def withdraw(self, log: SessionLog, turn: str, call: str, why: str) -> None:
+        """Resolve what is pending about a call, since it does not run whatever anybody says.
 
-    def is_waiting(self, turn: str) -> bool:
-        """Whether every call of the turn that is in hand waits for an approval, and there is one."""
-        return 0 < self._asking[turn] >= self._working[turn]
-
-    @property
-    def waiting_turns(self) -> Sequence[str]:
-        """Turns that wait for nothing but approvals."""
-        return [turn for turn in self._asking if self.is_waiting(turn)]
+        Raises: what `SessionLog.append` raises.
+        """
+        for record in [record for record in self._pending.values() if (record.turn, record.call) == (turn, call)]:
+            await self._resolve(log, record.id, lambda now: cancelled(now, why))
 
     # -- who decides ---------------------------------------------------------------------------------------------
 
@@ -226,7 +217,8 @@ class ApprovalDesk:
             if said.scope == "session" and len(await self._standing_of(log)) >= self._limits.standing:
                 why = f"scope: {self._limits.standing} answers hold for this session already; take some back first"
                 raise Refused("bad_request", why)
-            resolved = await self._resolve(log, id, lambda now: decided(now, said, by, edited, log.record.last_seq + 1))
+            resolving = self._resolve(log, id, lambda now: decided(now, said, by, edited, log.record.last_seq + 1))
+            resolved = await _stored(resolving)
         if resolved is None or (resolved.decision or {}).get("by_uid") is None:
             raise conflict(await self._stored_record(id))
         return view_of(resolved)
@@ -287,17 +279,6 @@ class ApprovalDesk:
             except Refused as refused:
                 _log.warning("approval %s stays pending: %s", record.id, refused.message)
         await self._expire_overdue()
-
-    async def cancel_turn(self, log: SessionLog, turn: str, why: str) -> None:
-        """Resolve what the turn waits for, since it ends. Raises what `SessionLog.append` raises."""
-        waiting = [record for record in self._pending.values() if record.turn == turn]
-
-        def change() -> Change:
-            ended = [cancelled(now, why) for now in waiting if self._pending.get(now.id) is not None]
-            return Change([Draft("approval.resolved", turn, resolved_data(record)) for record in ended], ended)
-
-        if waiting:
-            await log.change(change)
 
     def forget(self, session: str) -> None:
         """The session was deleted, and its approvals with it."""
@@ -400,7 +381,6 @@ class ApprovalDesk:
     async def _wait(
         self,
         log: SessionLog,
-        turn: str,
         record: ApprovalRecord,
         waiter: _Waiter,
         resting: Callable[[], AbstractAsyncContextManager[None]],
@@ -409,12 +389,11 @@ class ApprovalDesk:
             return await self._stored_record(record.id)
         self._waiters[record.id] = waiter
         try:
-            with _counted(self._asking, turn):
-                async with resting():
-                    with trio.move_on_after(max(0.0, self._left_s(record))):
-                        await waiter.resolved.wait()
-                if waiter.record is None:
-                    await self._resolve(log, record.id, expired)
+            async with resting():
+                with trio.move_on_after(max(0.0, self._left_s(record))):
+                    await waiter.resolved.wait()
+            if waiter.record is None:
+                await self._resolve(log, record.id, expired)
         finally:
             if self._waiters.get(record.id) is waiter:
                 del self._waiters[record.id]
@@ -425,7 +404,7 @@ class ApprovalDesk:
     ) -> ApprovalRecord | None:
         """Resolve an approval if it is pending still; None if it is not. What is overdue is expired instead.
 
-        Raises: Refused: storage_full, draining; what `how` raises.
+        Raises: what `SessionLog.append` and `how` raise.
         """
         done: ApprovalRecord | None = None
 
@@ -437,7 +416,7 @@ class ApprovalDesk:
             done = expired(now) if self._left_s(now) <= 0 else how(now)
             return Change((Draft("approval.resolved", done.turn, resolved_data(done)),), (done,))
 
-        await _stored(log.change(change))
+        await log.change(change)
         return done
 
     async def _edited(self, id: str, said: Decision) -> ApprovalRequest:
@@ -465,7 +444,7 @@ class ApprovalDesk:
         self, record: ApprovalRecord, how: Callable[[ApprovalRecord], ApprovalRecord]
     ) -> None:
         async with self._log_of(record) as log:
-            await self._resolve(log, record.id, how)
+            await _stored(self._resolve(log, record.id, how))
 
     @asynccontextmanager
     async def _log_of(self, record: ApprovalRecord) -> AsyncIterator[SessionLog]:
@@ -480,9 +459,9 @@ class ApprovalDesk:
                 log.approvals = self
                 yield log
 
-    async def _standing_of(self, log: SessionLog, *, all: bool = False) -> Mapping[str, ApprovalRecord]:
-        """Answers that hold for the session since it was last reset; with `all`, also older ones."""
-        return await self._standing.of(log.record.id, after_seq=-1 if all else log.reset_seq)
+    async def _standing_of(self, log: SessionLog) -> Mapping[str, ApprovalRecord]:
+        """Answers that hold for the session since it was last reset."""
+        return await self._standing.of(log.record.id, after_seq=log.reset_seq)
 
     async def _stored_record(self, id: str) -> ApprovalRecord:
         record = self._pending.get(id)
@@ -517,24 +496,13 @@ class ApprovalDesk:
         self._bus.emit(event, {"count": 1}, meta)
 
 
-async def _stored(writing: Awaitable[object]) -> None:
-    """Wait for it; errors of the store are the caller's to try again."""
+async def _stored(writing: Awaitable[T]) -> T:
+    """What is awaited; errors of the store are the client's to try again. Raises Refused."""
     try:
-        await writing
+        return await writing
     except StorageFull as error:
         raise Refused("storage_full", "the disk that holds the state is full", retry_after_s=10) from error
     except JournalClosed as error:
         raise Refused("draining", "the daemon is stopping; try again in a moment", retry_after_s=5) from error
     except SessionMissing as error:
         raise Refused("not_found", str(error)) from error
-
-
-@contextmanager
-def _counted(counts: Counter[str], name: str) -> Iterator[None]:
-    counts[name] += 1
-    try:
-        yield
-    finally:
-        counts[name] -= 1
-        if not counts[name]:
-            del counts[name]

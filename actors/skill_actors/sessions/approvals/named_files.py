@@ -125,14 +125,13 @@ def named_files(words: Sequence[str], roots: Roots, limits: FileLimits) -> tuple
         raise NotBound(f"it has {len(words)} words that could name files; at most {limits.words} are looked at")
     look = _Look(roots, limits)
     for word in words:
-        look.at(word)
-    folders = tuple(look.folders)
-    if len(words) * len(folders) > limits.looks:
-        raise NotBound(f"it has {len(words)} words and {len(folders)} folders that could name files")
-    for folder in folders:
+        look.at("", word)
+    for number, folder in enumerate(look.folders, 1):  # which grows: a folder may hold another that is named
+        if len(words) * number > limits.looks:
+            raise NotBound(f"it has {len(words)} words and {number} folders that could name files")
         for word in words:
             if not word.startswith("/"):
-                look.at(posixpath.join(folder, word))
+                look.at(folder, word)
     return tuple(look.found[path] for path in sorted(look.found))
 
 
@@ -144,31 +143,68 @@ class _Look:
         self._limits = limits
         self._left_bytes = limits.total_bytes
         self._tried: set[tuple[Path, str, str]] = set()
+        self._led: dict[tuple[Path, str], tuple[str, bool]] = {}
+        self._bases: dict[str, str] = {}
         self.found: dict[str, NamedFile] = {}
-        self.folders: dict[str, None] = {}
+        self.folders: list[str] = []  # each once, under the name it was found by first
+        self._inside: set[str] = set()
 
-    def at(self, path: str) -> None:
-        where = self._roots.on_host(path)
+    def at(self, below: str, word: str) -> None:
+        """Look at a name, and in a folder that the call names too, unless that is ""."""
+        where = self._roots.on_host(posixpath.join(below, word))
         if where is None or where in self._tried:
             return
         self._tried.add(where)
         folder, name, path = where
         try:
-            os.lstat(folder / name)
+            os.lstat(os.path.join(folder, name))
         except (OSError, ValueError):
-            return
-        named = self._named(path, folder, name)
+            named = self._absent(path, folder, name, below)
+        else:
+            named = self._named(path, folder, name)
         if named is None:
             return
         if len(self.found) >= self._limits.files:
             raise NotBound(f"it names more than {self._limits.files} files")
         self.found[path] = named
 
-    def _folder(self, path: str) -> None:
+    def _absent(self, path: str, folder: Path, name: str, below: str) -> NamedFile | None:
+        """What is not there, if a link on the way decides where it would come to be. That of `below` is known."""
+        base = self._base(below)
+        rest = name[len(base) + 1 :] if base else name
+        if not self._leads(folder, posixpath.join(base, rest.partition("/")[0]))[1]:
+            return None
+        straight = posixpath.normpath(posixpath.join(self._leads(folder, base)[0], posixpath.dirname(rest)))
+        leads, _ = self._leads(folder, posixpath.dirname(name))
+        return None if leads == straight else NamedFile(path=path, note=f"would be in {leads}")
+
+    def _base(self, below: str) -> str:
+        """The folder that a name is looked for in, as `on_host` writes it."""
+        if below not in self._bases:
+            where = self._roots.on_host(posixpath.join(below, ".")) if below else None
+            self._bases[below] = "" if where is None or where[1] == "." else where[1].removesuffix("/.")
+        return self._bases[below]
+
+    def _leads(self, folder: Path, name: str) -> tuple[str, bool]:
+        """Where a name is once every link is followed, and whether there is anything."""
+        found = self._led.get((folder, name))
+        if found is None:
+            here = os.path.join(folder, name)
+            try:
+                found = os.path.realpath(here), os.path.lexists(here)
+            except ValueError:  # no name that a file can have
+                found = here, False
+            self._led[folder, name] = found
+        return found
+
+    def _folder(self, path: str, real: str) -> None:
         """Names are tried in it as well."""
+        if real in self._inside:
+            return
         if len(self.folders) >= self._limits.folders:
             raise NotBound(f"it names more than {self._limits.folders} folders")
-        self.folders.setdefault(path)
+        self._inside.add(real)
+        self.folders.append(path)
 
     def _named(self, path: str, folder: Path, name: str) -> NamedFile | None:
         root = os.path.realpath(folder)
@@ -184,7 +220,7 @@ class _Look:
             with opened(where) as fd:
                 mode = os.fstat(fd).st_mode
                 if stat.S_ISDIR(mode):
-                    self._folder(path)
+                    self._folder(path, _whole(where))
                     return NamedFile(path=path, note=f"the folder {'/'.join(where.parts)}") if linked else None
                 if not stat.S_ISREG(mode):
                     return NamedFile(path=path, note="not a regular file")

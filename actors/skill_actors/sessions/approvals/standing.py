@@ -31,7 +31,8 @@ def standing_key(request: ApprovalRequest) -> str:
     what: dict[str, Any]
     path = request.input.get("path")
     if request.argv is None and request.tool in _FILE_TOOLS and isinstance(path, str):
-        what = {"path": posixpath.normpath(path), "links": [file.note for file in request.files]}
+        links = [file.to_dict() for file in request.files if file.note]  # a file that is there by now is no link
+        what = {"path": posixpath.normpath(path), "links": links}
     else:
         words = request.input if request.command is None else request.command
         what = {

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Literal
 
+import trio
+
 from skill_actors.models.base import MessageDone, ModelError, ModelRequest
-from skill_actors.models.facts import facts_of
+from skill_actors.models.facts import ModelFacts, facts_of
 from skill_actors.models.offline import OFFLINE_MODEL
-from skill_actors.sessions.compaction.plan import Plan, plan_compaction
+from skill_actors.sessions.compaction.plan import MIN_TOKENS, Plan, plan_compaction
 from skill_actors.sessions.compaction.prompt import summary_request
 from skill_actors.sessions.compaction.rendering import rendered
 from skill_actors.sessions.compaction.sizes import CHARS_PER_TOKEN, tokens_of, tokens_of_text
@@ -37,6 +40,9 @@ _RECORD_SHARE: Final = 3  # of the window, for what is summarised
 _MAX_RECORD_CHARS: Final = 400_000  # what is said beyond is shortened: the summary would not hold it anyway
 _MAX_TOKENS: Final = 8_192
 _PATIENCE: Final = 20  # pieces that have to come after a failure before it is tried again by itself
+_WORTH_PART: Final = 10  # of the conversation
+_TRIES: Final = 3
+_SHORTER: Final = 4  # times, each record than the one before
 _TRIM: Final = ("<summary>", "</summary>")
 
 
@@ -105,18 +111,11 @@ async def _summary(
         raise _Nothing("the offline model is no language model, and writes no summaries", asked=False)
     limits = facts_of(model)
     window = limits.context_tokens
-    plan = plan_compaction(
-        history.pieces,
-        running=history.running,
-        open_answer=history.is_open,
-        keep_tokens=min(_KEEP_TOKENS[why], window // _KEEP_SHARE, facts["tokens_before"] // _KEEP_PART),
-    )
+    plan = _planned(history, why, min(_KEEP_TOKENS[why], window // _KEEP_SHARE, facts["tokens_before"] // _KEEP_PART))
     if plan is None:
         raise _Nothing("there is nothing in it that a summary could stand for", asked=False)
-    record = rendered(plan.replaced, min(_MAX_RECORD_CHARS, window // _RECORD_SHARE * CHARS_PER_TOKEN))
-    request = summary_request(model, record, max_tokens=min(_MAX_TOKENS, limits.max_output_tokens))
     try:
-        answer = await ask(request)
+        answer = await _asked(ask, plan, model, limits)
     except ModelError as error:
         raise _Nothing(f"the model gave no summary: {error}") from error
     except BudgetExceeded as error:
@@ -131,6 +130,32 @@ async def _summary(
         "replaced": len(plan.replaced),
         **({} if plan.kept_from_seq is None else {"kept_from_seq": plan.kept_from_seq}),
     }
+
+
+def _planned(history: History, why: CompactionReason, keep_tokens: int) -> Plan | None:
+    """What goes. By itself nothing that is only a little of the whole, or each call would pay for a summary more."""
+    plan = partial(plan_compaction, history.pieces, running=history.running, open_answer=history.is_open)
+    if why == "threshold":
+        return plan(keep_tokens=keep_tokens, min_tokens=max(MIN_TOKENS, tokens_of(history.pieces) // _WORTH_PART))
+    found = plan(keep_tokens=keep_tokens)
+    return plan(keep_tokens=0) if found is None and why == "window" else found  # else the turn cannot go on
+
+
+async def _asked(
+    ask: Callable[[ModelRequest], Awaitable[MessageDone]], plan: Plan, model: str, limits: ModelFacts
+) -> MessageDone:
+    """The model's answer. Where it has no room for the record, which was measured roughly, it gets a shorter one."""
+    max_chars = min(_MAX_RECORD_CHARS, limits.context_tokens // _RECORD_SHARE * CHARS_PER_TOKEN)
+    tries = 0
+    while True:
+        record = await trio.to_thread.run_sync(rendered, plan.replaced, max_chars // _SHORTER**tries)
+        request = summary_request(model, record, max_tokens=min(_MAX_TOKENS, limits.max_output_tokens))
+        tries += 1
+        try:
+            return await ask(request)
+        except ModelError as error:
+            if error.code != "context_exceeded" or tries == _TRIES:
+                raise
 
 
 def _judged(answer: MessageDone, plan: Plan) -> str:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from skill_actors.sessions.compaction.sizes import tokens_of
-from skill_actors.sessions.dialogue import Piece, first_to_keep, stays
+from skill_actors.sessions.dialogue import Piece, first_to_keep, parted
 
-__all__ = ["Plan", "plan_compaction"]
+__all__ = ["MIN_TOKENS", "Plan", "plan_compaction"]
 
-_MIN_TOKENS: Final = 100  # less is not worth a summary
+MIN_TOKENS: Final = 100  # less is never worth a summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Plan:
 
 
 def plan_compaction(
-    pieces: Sequence[Piece], *, running: str | None, open_answer: bool, keep_tokens: int
+    pieces: Sequence[Piece], *, running: str | None, open_answer: bool, keep_tokens: int, min_tokens: int = MIN_TOKENS
 ) -> Plan | None:
     """What is to go; None if there is too little of it.
 
@@ -43,6 +43,7 @@ def plan_compaction(
         running: the turn that runs.
         open_answer: see `first_to_keep`.
         keep_tokens: how much stays, roughly.
+        min_tokens: how much has to go, besides an earlier summary, to be worth a further one.
 
     """
     if not pieces:
@@ -50,9 +51,9 @@ def plan_compaction(
     first = min(_first_that_fits(pieces, keep_tokens), _first_unread(pieces))
     from_seq = pieces[first].seq if first < len(pieces) else pieces[-1].seq + 1
     first = first_to_keep(pieces, from_seq, open_answer=open_answer)
-    replaced = [piece for piece in pieces[:first] if not stays(piece, running)]
+    replaced, _ = parted(pieces[:first], running)
     fresh = tokens_of(piece for piece in replaced if piece.kind != "summary")
-    if fresh < _MIN_TOKENS:
+    if fresh < min_tokens:
         return None
     kept_from_seq = pieces[first].seq if first < len(pieces) else None
     return Plan(replaced=replaced, kept_from_seq=kept_from_seq, tokens=tokens_of(replaced))

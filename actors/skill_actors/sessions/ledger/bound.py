@@ -1,12 +1,18 @@
 """The most that a model call can use, from its request alone. Pure; docs/design/ledger.md has the reasons.
 
-A token of text stands for at least one byte of UTF-8, so a text's bytes bound its tokens, and the JSON around it bounds
-what the API puts between messages and blocks. Pictures and documents are no text: there the documented maxima hold.
+A token of text stands for at least one byte of UTF-8, as the text is or in the form NFKC that tokenizers may bring it
+into first (where a ligature of three bytes may become a phrase of thirty-three). So its bytes and those that this adds
+bound its tokens, and the JSON around it bounds what the API puts between messages and blocks. Pictures and documents
+are no text: there the documented maxima hold.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -26,6 +32,12 @@ _REQUEST_TOKENS: Final = 500
 _IMAGE: Final = '"type": "image"'
 _DOCUMENT: Final = '"type": "document"'
 _BYTES: Final = ("base64", "url", "file")
+# Has all that NFKC makes longer, and is sought one by one: to normalise a hostile text takes seconds.
+_GROWING: Final = re.compile(
+    "[\u00a8-\u00be\u013f-\u0149\u01c4-\u01c6\u02d8-\u02dd\u0344\u037a\u0384\u0385\u0587\u0675-\u0678\u0958-\u095f"
+    "\u09dc-\u09df\u0a33-\u0a5e\u0b5c\u0b5d\u0e33\u0eb3\u0edc\u0edd\u0f43-\u0fb9\u1fc1-\u1fee\u2033-\u2057\u2150-\u2230"
+    "\u247d-\u2487\u2a0c-\u2adc\u309b-\u309f\u30ff-\u33fe\ufa6c-\ufefc\U0001d15e-\U0001d1c0\U0001f12a-\U0001f248]"
+)
 _COUNT_SLACK: Final = (1.05, 500)  # the endpoint's answer is an estimate
 
 
@@ -35,6 +47,7 @@ class CallBound:
 
     Args:
         prompt_tokens: of the first sampling.
+        uncounted_tokens: of these, what the API's endpoint does not count.
         answer_tokens: of the output of one sampling.
         window_tokens: nothing sampled can read more; None where it is not known.
         work: what the API's own tools can add to it.
@@ -44,6 +57,7 @@ class CallBound:
     """
 
     prompt_tokens: int = 0
+    uncounted_tokens: int = 0
     answer_tokens: int = 0
     window_tokens: int | None = None
     work: ServerWork = field(default_factory=ServerWork)
@@ -67,7 +81,9 @@ class CallBound:
     def counted(self, prompt_tokens: int) -> CallBound:
         """The same with the prompt as the API's endpoint counted it, where that is less."""
         factor, more = _COUNT_SLACK
-        return replace(self, prompt_tokens=min(self.prompt_tokens, int(prompt_tokens * factor) + more))
+        return replace(
+            self, prompt_tokens=min(self.prompt_tokens, int(prompt_tokens * factor) + more + self.uncounted_tokens)
+        )
 
 
 def bound_of(request: ModelRequest, facts: ModelFacts) -> CallBound:
@@ -82,15 +98,13 @@ def bound_of(request: ModelRequest, facts: ModelFacts) -> CallBound:
     container = request.extra.get("container")
     skills = container.get("skills", ()) if isinstance(container, Mapping) else ()
     typed = sum(tool.get("type", "custom") != "custom" for tool in request.tools)
+    uncounted = CONTAINER_SKILL_TOKENS * len(skills)
     prompt = (
-        size.tokens
-        + _REQUEST_TOKENS
-        + (TOOLS_TOKENS if request.tools else 0)
-        + TYPED_TOOL_TOKENS * typed
-        + CONTAINER_SKILL_TOKENS * len(skills)
+        size.tokens + _REQUEST_TOKENS + (TOOLS_TOKENS if request.tools else 0) + TYPED_TOOL_TOKENS * typed + uncounted
     )
     return CallBound(
         prompt_tokens=prompt if facts.known is False else min(prompt, facts.context_tokens),
+        uncounted_tokens=uncounted,
         answer_tokens=request.max_tokens,
         window_tokens=facts.context_tokens if facts.known else None,
         work=server_work(request, facts),
@@ -108,8 +122,12 @@ class _Size:
         self.long_cache = False
 
     def add_text(self, text: str) -> None:
+        if text.isascii():
+            self.tokens += len(text)
+            return
         # Half a surrogate pair is sent as U+FFFD, which takes three bytes as well.
-        self.tokens += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        self.tokens += len(text.encode("utf-8", "surrogatepass"))
+        self.tokens += sum(_growth(char) * times for char, times in Counter(_GROWING.findall(text)).items())
 
     def add(self, value: Mapping[str, Any], times: int = 1) -> None:
         """A part of the request, by the bytes of its JSON. What may be a picture or document counts as that, too."""
@@ -155,6 +173,12 @@ class _Size:
             self.add_text(content)
         else:
             self._add_blocks(content)
+
+
+@functools.cache
+def _growth(char: str) -> int:
+    """How many bytes of UTF-8 its form NFKC has more."""
+    return max(0, len(unicodedata.normalize("NFKC", char).encode()) - len(char.encode()))
 
 
 def _without(block: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

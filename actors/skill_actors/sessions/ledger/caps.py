@@ -16,7 +16,7 @@ __all__ = ["Binding", "Cap", "CapState", "bindings", "cap_name", "in_force", "su
 _ALIASES: Final[Mapping[str, str]] = {"day": "global/day", "month": "global/month", "total": "global"}
 _NAME: Final = re.compile(
     r"global(/day|/month)?|turn(/trn_[a-z2-7]{26})?|session(/ses_[a-z2-7]{26})?|agent(/[^\x00-\x1f\x7f]{1,100})?"
-    r"|user(/\d{1,10})?(/day|/month)?"
+    r"|user(/(0|[1-9][0-9]{0,9}))?(/day|/month)?"
 )
 
 

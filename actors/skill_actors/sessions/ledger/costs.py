@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from skill_actors.models.base import FAST, US, Usage
 from skill_actors.models.prices import PriceTable
@@ -12,7 +13,17 @@ from skill_actors.sessions.ledger.hold import Hold
 from skill_actors.sessions.ledger.limits import amount_of
 from skill_actors.store.ledger.base import Amounts
 
-__all__ = ["CallCosts"]
+__all__ = ["CallCosts", "within_reason"]
+
+# A call that claims more is a mistake, and sums of millions of such still fit what is stored: 64 bits.
+_LARGEST_NANOUSD: Final = 10**15
+_LARGEST_TOKENS: Final = 10**12
+
+
+def within_reason(amounts: Amounts) -> Amounts:
+    """The same, or the most that one call may add to a sum."""
+    nanousd, tokens = min(amounts.nanousd, _LARGEST_NANOUSD), min(amounts.tokens, _LARGEST_TOKENS)
+    return replace(amounts, nanousd=nanousd, tokens=tokens)
 
 
 class CallCosts:

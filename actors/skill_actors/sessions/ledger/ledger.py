@@ -15,14 +15,15 @@ from typing import Any, Final
 
 import trio
 
-from skill_actors.models.base import ModelRequest, Usage
+from skill_actors.errors import Refused
+from skill_actors.models.base import ModelError, ModelRequest, Usage
 from skill_actors.models.facts import facts_of
 from skill_actors.models.prices import PriceTable
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.ledger.account import Account
 from skill_actors.sessions.ledger.bound import bound_of
 from skill_actors.sessions.ledger.caps import Cap, CapState, bindings, cap_name, in_force, sum_key
-from skill_actors.sessions.ledger.costs import CallCosts
+from skill_actors.sessions.ledger.costs import CallCosts, within_reason
 from skill_actors.sessions.ledger.exceeded import BudgetExceeded, CapUse
 from skill_actors.sessions.ledger.hold import Hold
 from skill_actors.sessions.ledger.judging import left_of, over, reached
@@ -106,23 +107,25 @@ class Ledger:
 
         Raises:
             BudgetExceeded: a cap leaves less, or bounds money and the model has no price; nothing was reserved.
+            ModelError: from `count_tokens`, if it may succeed later.
+            Refused: bad_request, if the call might use more than anybody could mean.
 
         """
         day = self._clock()[:10]
         if provider == _FREE:
             return Hold(id=None, account=account, day=day, model=request.model)
         bound = await trio.to_thread.run_sync(bound_of, request, facts_of(request.model))
-        hold = Hold(
-            id=None, account=account, day=day, model=request.model, bound=bound,
-            amounts=self._costs.worst(request.model, bound),
-        )  # fmt: skip
+        worst = self._costs.worst(request.model, bound)
+        if worst != within_reason(worst):
+            raise Refused("bad_request", f"max_tokens: no call of {request.model} is accounted that may use {worst}")
+        hold = Hold(id=None, account=account, day=day, model=request.model, bound=bound, amounts=worst)
         try:
             return self._opened(await self._hold(hold))
         except BudgetExceeded as error:
             tight = error
         tokens = None
         if count_tokens is not None and self._costs.might_fit(hold, tight):
-            tokens = await count_tokens()
+            tokens = await _counted(count_tokens)
         if tokens is None:
             self._tell_exceeded(account, tight)
             raise tight
@@ -150,6 +153,7 @@ class Ledger:
         if hold.id is None:
             return ()
         used = self._costs.cut(hold, usage) if cut else self._costs.used(hold, model, usage, seconds)
+        used = within_reason(used)
         data = {"usage": usage.to_dict(), "cut": cut}
         return await self._close(hold, "settle", used, model=model or hold.model, data=data)
 
@@ -174,13 +178,24 @@ class Ledger:
             raise ValueError(f"{cost_usd!r} is not what something costs in US dollars")
         return await self._charge(account, Amounts(nanousd=nanousd_of(cost_usd)), bounded=False)
 
-    def clock(self, account: Account, on_end: Callable[[BudgetExceeded], None]) -> AbstractAsyncContextManager[None]:
-        """Count the seconds while it is open, set aside a slice at a time.
+    def clock(
+        self, account: Callable[[], Account], on_end: Callable[[BudgetExceeded], None]
+    ) -> AbstractAsyncContextManager[None]:
+        """Count the seconds while it is open; where a cap bounds them, a slice at a time is set aside.
 
-        A slice that was begun when the process died stays charged. `on_end` is called once, in a task of its own, when
-        a cap leaves no more; what it stops must leave the context by itself.
+        A slice that was set aside when the process died stays charged.
+
+        Args:
+            account: who pays, asked for each slice.
+            on_end: called once, in a task of its own, when a cap leaves no more; what it stops must leave the context
+                by itself.
+
         """
-        return passing_time(partial(self._hold_time, account), self._settle_time, partial(self._ended, account, on_end))
+        return passing_time(
+            lambda millis: self._hold_time(account(), millis),
+            lambda hold, millis: self._settle_time(hold, account(), millis),
+            lambda error: self._ended(account(), on_end, error),
+        )
 
     # -- what is left --------------------------------------------------------------------------------------------
 
@@ -225,10 +240,19 @@ class Ledger:
         return True
 
     async def usage(
-        self, by: UsageBy = "day", *, since: str | None = None, until: str | None = None, owner_uid: int | None = None
+        self,
+        by: UsageBy = "day",
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        owner_uid: int | None = None,
+        limit: int = 10_000,
     ) -> Sequence[UsageRow]:
-        """Usage by session, user, model or day of the days since..until (UTC, both included), of one owner or all."""
-        return await self._store.usage(by, since=since, until=until, owner_uid=owner_uid)
+        """Usage by session, user, model or day of the days since..until (UTC, both included), of one owner or all.
+
+        At most `limit` rows: those that cost most, and of days the first.
+        """
+        return await self._store.usage(by, since=since, until=until, owner_uid=owner_uid, limit=limit)
 
     async def open_holds(self) -> Sequence[OpenHold]:
         """What is reserved now."""
@@ -344,16 +368,33 @@ class Ledger:
         measured = {"used": error.used, "held": error.held, "limit": error.limit, "wanted": error.wanted or 0}
         self._bus.emit("budget.exceeded", measured, {"cap": error.cap, "unit": error.unit, **_whose(account)})
 
-    async def _hold_time(self, account: Account, millis: int) -> Hold:
-        slice_ = Hold(id=None, account=account, day=self._clock()[:10], model="", amounts=Amounts(millis=millis))
-        return await self._hold(slice_)
+    async def _hold_time(self, account: Account, millis: int) -> Hold | None:
+        day = self._clock()[:10]
+        stored = await self._store.caps(_names(account, day))
+        bound = bindings(account, day, in_force(self._caps(), stored))
+        if all(binding.cap.limits.seconds is None for binding in bound):
+            return None  # and the two commits of a reservation are saved
+        return await self._hold(Hold(id=None, account=account, day=day, model="", amounts=Amounts(millis=millis)))
 
-    async def _settle_time(self, hold: Hold, millis: int) -> None:
-        await self._close(hold, "settle", Amounts(millis=millis))
+    async def _settle_time(self, hold: Hold | None, account: Account, millis: int) -> None:
+        if hold is not None:
+            await self._close(hold, "settle", Amounts(millis=millis))
+        elif millis:
+            await self._charge(account, Amounts(millis=millis), bounded=False)
 
     def _ended(self, account: Account, on_end: Callable[[BudgetExceeded], None], error: BudgetExceeded) -> None:
         self._tell_exceeded(account, error)
         on_end(error)
+
+
+async def _counted(count_tokens: Callable[[], Awaitable[int | None]]) -> int | None:
+    """What the API counts; None where it says that it does not count such a request."""
+    try:
+        return await count_tokens()
+    except ModelError as error:
+        if error.code != "invalid_request":
+            raise
+        return None
 
 
 def _judge(what: Hold, config: Sequence[Cap], stored: Sequence[StoredCap], sums: Any) -> Exception | None:

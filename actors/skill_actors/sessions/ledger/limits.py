@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -19,6 +18,7 @@ _WHOLE: Final[Mapping[str, bool]] = {"usd": False, "tokens": True, "seconds": Fa
 _SCALE: Final[Mapping[Unit, int]] = {"usd": 10**9, "tokens": 1, "seconds": 1000, "tool_calls": 1}
 _LARGEST: Final = 10**9  # of any unit but tokens: a sum of a thousand million limits still fits what is stored
 _LARGEST_TOKENS: Final = 10**15
+_MAX_QUOTED: Final = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +58,18 @@ def _checked(name: str, number: object) -> Any:
     largest = _LARGEST_TOKENS if name == "tokens" else _LARGEST
     expected = "a whole number" if _WHOLE[name] else "a number"
     whole = _WHOLE[name]
-    if (
-        isinstance(number, bool)
-        or not isinstance(number, int if whole else int | float)
-        or not (math.isfinite(number) and 0 <= number <= largest)
-    ):
-        raise ValueError(f"budget {name} must be {expected} from 0 to {largest}, not {number!r}")
+    # A comparison with NaN is false, and one with a whole number of a thousand digits is no trouble.
+    if isinstance(number, bool) or not isinstance(number, int if whole else int | float) or not 0 <= number <= largest:
+        raise ValueError(f"budget {name} must be {expected} from 0 to {largest}, not {_quoted(number)}")
     return number
+
+
+def _quoted(value: object) -> str:
+    """For a message: a whole number may have more digits than Python writes."""
+    try:
+        return repr(value)[:_MAX_QUOTED]
+    except ValueError:
+        return "one of thousands of digits"
 
 
 def amount_of(amounts: Amounts, unit: Unit) -> int:

@@ -1,9 +1,12 @@
-"""Time that passes, set aside a slice ahead: what a cap leaves is never passed, also when the process dies in it."""
+"""Time that passes. Where a cap bounds it, it is set aside a slice ahead: what the cap leaves is never passed, also
+when the process dies in it. Where none does it is only written down, when a slice is over or the block is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
@@ -16,13 +19,24 @@ from skill_actors.store.base import StoreError
 __all__ = ["passing_time"]
 
 _FIRST_SLICE_MS: Final = 10_000
-_LARGEST_SLICE_MS: Final = 60_000  # what a crash charges too much, at most
+_LARGEST_SLICE_MS: Final = 60_000  # what a crash charges too much, at most; or too little, where no cap bounds time
+
+Reserve = Callable[[int], Awaitable[Hold | None]]
+Settle = Callable[[Hold | None, int], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Slice:
+    """Time to come. `hold`: what sets it aside; None where no cap bounds it."""
+
+    hold: Hold | None
+    millis: int
 
 
 @asynccontextmanager
 async def passing_time(
-    reserve: Callable[[int], Awaitable[Hold]],
-    settle: Callable[[Hold, int], Awaitable[object]],
+    reserve: Reserve,
+    settle: Settle,
     on_end: Callable[[BudgetExceeded], None],
 ) -> AsyncIterator[None]:
     """Count the time while this is open.
@@ -30,8 +44,8 @@ async def passing_time(
     What the block raises comes out as it is, and not in a group.
 
     Args:
-        reserve: so many milliseconds; raises BudgetExceeded.
-        settle: so many of them have passed.
+        reserve: so many milliseconds; None if no cap bounds them. Raises BudgetExceeded.
+        settle: so many have passed of what was reserved, or where nothing had to be.
         on_end: called once, when there are no more to be had.
 
     Raises:
@@ -54,51 +68,52 @@ async def passing_time(
 
 
 async def _count(
-    reserve: Callable[[int], Awaitable[Hold]],
-    settle: Callable[[Hold, int], Awaitable[object]],
+    reserve: Reserve,
+    settle: Settle,
     on_end: Callable[[BudgetExceeded], None],
     faults: list[StoreError],
     block: trio.CancelScope,
 ) -> None:
-    hold: Hold | None = None
+    slice_: _Slice | None = None
     began_s = ends_s = trio.current_time()
-    slice_ms = _FIRST_SLICE_MS
+    next_ms = _FIRST_SLICE_MS
     try:
         while True:
-            following = await _reserved(reserve, slice_ms)
-            if hold is not None:
-                done, hold = hold, None
-                await settle(done, done.amounts.millis)
+            if slice_ is not None and slice_.hold is None:  # a cap that was set meanwhile has to see it
+                done, slice_ = slice_, None
+                await settle(None, done.millis)
+            following = await _reserved(reserve, next_ms)
+            if slice_ is not None:
+                done, slice_ = slice_, None
+                await settle(done.hold, done.millis)
             if isinstance(following, BudgetExceeded):
                 on_end(following)
                 return
-            hold, began_s = following, ends_s
-            ends_s += following.amounts.millis / 1000
-            slice_ms = min(slice_ms * 2, _LARGEST_SLICE_MS)
+            slice_, began_s = following, ends_s
+            ends_s += following.millis / 1000
+            next_ms = min(next_ms * 2, _LARGEST_SLICE_MS)
             await trio.sleep_until(ends_s)
     except StoreError as error:
         faults.append(error)
         block.cancel()
     finally:
-        if hold is not None:
+        if slice_ is not None:
             passed_ms = ceil((trio.current_time() - began_s) * 1000)
-            await _settle_last(settle, hold, min(max(passed_ms, 0), hold.amounts.millis), faults)
+            await _settle_last(settle, slice_.hold, min(max(passed_ms, 0), slice_.millis), faults)
 
 
-async def _reserved(reserve: Callable[[int], Awaitable[Hold]], slice_ms: int) -> Hold | BudgetExceeded:
+async def _reserved(reserve: Reserve, millis: int) -> _Slice | BudgetExceeded:
     """A slice, or the rest that a cap leaves, or the refusal if it leaves none."""
     while True:
         try:
-            return await reserve(slice_ms)
+            return _Slice(hold=await reserve(millis), millis=millis)
         except BudgetExceeded as error:
-            if not 0 < error.left < slice_ms:
+            if not 0 < error.left < millis:
                 return error
-            slice_ms = error.left
+            millis = error.left
 
 
-async def _settle_last(
-    settle: Callable[[Hold, int], Awaitable[object]], hold: Hold, passed_ms: int, faults: list[StoreError]
-) -> None:
+async def _settle_last(settle: Settle, hold: Hold | None, passed_ms: int, faults: list[StoreError]) -> None:
     with trio.CancelScope(shield=True):
         try:
             await settle(hold, passed_ms)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from skill_actors.sessions.policy.lexer import Opaque, Redirect, SimpleCommand, Word, split_line, sure_words
-from skill_actors.sessions.policy.programs import MOVES, Doubt, doubt_of, effects_of, program_of
+from skill_actors.sessions.policy.programs import Doubt, doubt_of, effects_of, moves, program_of
 from skill_actors.sessions.policy.wrappers import HARMLESS_VARIABLES, Unclear, Wrapped, unwrap
 
 __all__ = ["Analysis", "Command", "analyse_argv", "analyse_line", "opaque"]
@@ -86,7 +86,7 @@ def _analysed(simple: Sequence[SimpleCommand]) -> Analysis:
     if len(simple) > _MAX_COMMANDS or sum(len(each.words) for each in simple) > _MAX_WORDS:
         raise Opaque(f"it has more than {_MAX_COMMANDS} commands, or {_MAX_WORDS} words")
     commands = tuple(command for each in simple for command in _resolved(each))
-    return Analysis(commands=commands, moves=any(command.program in MOVES for command in commands))
+    return Analysis(commands=commands, moves=any(moves(command.program, command.words) for command in commands))
 
 
 def _resolved(simple: SimpleCommand) -> Iterator[Command]:
@@ -107,6 +107,8 @@ def _layers(words: tuple[Word, ...], redirects: tuple[Redirect, ...], depth: int
     if depth > _MAX_DEPTH:
         raise Opaque("it has too many wrappers in wrappers")
     program = program_of(words[0])
+    if program == "time" and redirects and len(words) > 1 and words[1].may_be_option:
+        raise Opaque("time has options behind a redirection, where bash takes them for a program")
     try:
         wrapped = unwrap(program, words)
     except Unclear as found:

@@ -27,6 +27,7 @@ _GLOB: Final = frozenset("*?[")
 _ESCAPED_IN_QUOTES: Final = frozenset('$`"\\')
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(\+?)=")
 _DESCRIPTOR: Final = re.compile(r"[0-9]+-?|-")
+_MAX_DESCRIPTOR_DIGITS: Final = 9  # of more, bash makes a word if the number is too large
 _NO_FILES: Final = frozenset({"/dev/null", "/dev/stdout", "/dev/stderr", "/dev/stdin"})
 _NETWORK: Final = ("/dev/tcp", "/dev/udp")
 
@@ -144,7 +145,11 @@ def _tokens(line: str) -> Iterator[Word | _Operator | _Redirection]:
 def _is_descriptor(word: Word) -> bool:
     if "{" in word.text[: word.quoted_from]:
         raise Opaque("it lets the shell choose a descriptor ({name}>)")
-    return word.text.isascii() and word.text.isdigit() and word.quoted_from == len(word.text)
+    if not (word.text.isascii() and word.text.isdigit() and word.quoted_from == len(word.text)):
+        return False
+    if len(word.text) > _MAX_DESCRIPTOR_DIGITS:
+        raise Opaque("it has a descriptor with very many digits")
+    return True
 
 
 class _WordReader:

@@ -7,6 +7,7 @@ length of the pattern times that of the text, whatever either holds.
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,8 @@ __all__ = ["CommandPattern", "PathPattern", "command_pattern", "fits", "path_par
 
 _FURTHER: Final = "**"
 _MAX_FOLDERS: Final = 4
+_MAX_STARS: Final = 8
+_BETWEEN_NAMES: Final = re.compile(r"[/=:,@]")
 
 
 def fits(pattern: str, text: str) -> bool:
@@ -49,23 +52,26 @@ class CommandPattern:
         """Whether it says which program it is about."""
         return bool(self.words) and "*" not in self.words[0]
 
-    def surely(self, program: str, words: Sequence[Word]) -> bool:
-        """Whether the command is meant, whatever the shell puts in the place of words. So says what permits one."""
+    def surely(self, program: str, words: Sequence[Word], *, moved: bool = False) -> bool:
+        """Whether the command is meant, whatever the shell puts in the place of words. So says what permits one.
+
+        With `moved` it does not run in the workspace, where relative paths of the pattern are.
+        """
         if len(words) < len(self.words) or (len(words) > len(self.words) and not self.further):
             return False
         if not self.words:
             return bool(words)
         first, *others = self.words
-        return fits(first, program) and all(
-            word.sure and fits(pattern, word.text) for pattern, word in zip(others, words[1:], strict=False)
+        return _same(first, program, moved) and all(
+            word.sure and _same(pattern, word.text, moved) for pattern, word in zip(others, words[1:], strict=False)
         )
 
     def maybe(self, program: str, words: Sequence[Word]) -> bool:
         """Whether the command, or one that begins like it, may be meant. So says what denies one, or asks."""
-        if not words:
-            return False
         if not self.words:
             return True
+        if not words:
+            return False
         first, *others = self.words
         if others and others[-1] == "*":
             others.pop()  # whoever denies `rm *` means `rm a b` as well
@@ -79,6 +85,17 @@ class CommandPattern:
             if not fits(pattern, words[place].text):
                 return False
         return True
+
+
+def _same(pattern: str, text: str, moved: bool) -> bool:
+    """Whether a word is meant, and is no path that leads elsewhere by `..`, or from another folder."""
+    if not fits(pattern, text):
+        return False
+    if pattern == "*":
+        return True
+    if "*" in pattern and ".." in _BETWEEN_NAMES.split(text) and ".." not in _BETWEEN_NAMES.split(pattern):
+        return False
+    return not (moved and ("/" in text or "." in text) and not text.startswith("/"))
 
 
 def command_pattern(text: str) -> CommandPattern:
@@ -102,6 +119,8 @@ def command_pattern(text: str) -> CommandPattern:
         raise ValueError("an empty pattern; ** stands for every command")
     if any(_FURTHER in word for word in words):
         raise ValueError(f"{text!r}: ** stands for further words, and only at the end")
+    if any(word.count("*") > _MAX_STARS for word in words):
+        raise ValueError(f"{text!r:.60}: a word of a pattern has at most {_MAX_STARS} times *")
     return CommandPattern(tuple([_normal(words[0]), *words[1:]] if words else []), further)
 
 
@@ -119,6 +138,11 @@ class PathPattern:
 
     parts: tuple[str, ...]
     absolute: bool
+
+    @property
+    def weight(self) -> int:
+        """How much it costs to compare it with one name, as a number of plain comparisons."""
+        return len(self.parts) + sum(part.count("*") for part in self.parts)
 
     def matches(self, parts: Sequence[str], workspace: Sequence[str]) -> bool:
         """Whether a path is meant. `folder/**` means the folder itself as well.

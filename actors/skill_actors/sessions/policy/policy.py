@@ -10,6 +10,7 @@ from typing import Final, Literal
 from skill_actors.backends.base import ToolCall
 from skill_actors.backends.routing import HAND_OVER, HOSTED_NAMES
 from skill_actors.sessions.policy.analysis import Analysis, analyse_argv, analyse_line, opaque
+from skill_actors.sessions.policy.mentions import mentioned
 from skill_actors.sessions.policy.rules import Facts, Finding, RuleSet, Where, strictest
 from skill_actors.sessions.policy.shown import shown
 from skill_actors.skills.activation import LOAD_SKILL
@@ -165,7 +166,7 @@ class Policy:
             source=bare.source,
             uid=bare.uid,
             skills=frozenset(self._runs_code_of(call, analysis)) if by_skill else frozenset(),
-            mentioned=frozenset(self._mentioned(call)) if by_skill else frozenset(),
+            mentioned=frozenset(self._mentioned(call, analysis)) if by_skill else frozenset(),
             secret=self.gets_secret is not None and self.gets_secret(call),
             confined=bare.confined,
             analysis=analysis,
@@ -209,12 +210,13 @@ class Policy:
         file = posixpath.normpath(file) if file and ".." not in file else ""
         return {name for root, name in self._names_of_skills().items() if file.startswith(f"{root}/")}
 
-    def _mentioned(self, call: ToolCall) -> Collection[str]:
-        """Skills whose folder a command names, in whatever way, or whose instructions are asked for."""
+    def _mentioned(self, call: ToolCall, analysis: Analysis | None) -> Collection[str]:
+        """Skills whose folder a command may name, or whose instructions are asked for."""
         if call.name == LOAD_SKILL:
             return {str(call.input.get("name"))}
-        text = str(call.input.get("command", "")) if call.name == _BASH else ""
-        return {name for root, name in self._names_of_skills().items() if root in text}
+        if analysis is None or call.name in HOSTED_NAMES:
+            return ()
+        return mentioned(analysis, self._names_of_skills(), self.workspace)
 
     # Skills
 

@@ -32,7 +32,7 @@ PRESETS: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
     "guarded": (
         *_LOOKING,
         {"effect": "allow", "tool": ["create_file", "str_replace"], "path": "**"},
-        {"effect": "ask"},
+        {"effect": "ask", "reason": "it may do more than read, or write files in the workspace"},
     ),
     "workspace": (
         {

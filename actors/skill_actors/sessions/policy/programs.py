@@ -13,12 +13,13 @@ from typing import Final, Literal
 
 from skill_actors.sessions.policy.lexer import Opaque, Word
 
-__all__ = ["MOVES", "Doubt", "always_in_doubt", "doubt_of", "effects_of", "program_of"]
+__all__ = ["Doubt", "always_in_doubt", "doubt_of", "effects_of", "moves", "program_of"]
 
 STANDARD_FOLDERS: Final = frozenset(
     {"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"},
 )
-MOVES: Final = frozenset({"cd", "popd", "pushd"})  # afterwards a relative path means another file
+_MOVES: Final = frozenset({"cd", "popd", "pushd"})
+_RUNS_ELSEWHERE: Final = frozenset({"-execdir", "-okdir"})  # of find: in the folder of each file
 
 
 def _words(*lines: str) -> frozenset[str]:
@@ -45,7 +46,7 @@ _KNOWN: Final = _words(
     "sum base64 base32 numfmt tsort rev shuf factor jq tty logname printenv lsof find dig host",
     # what writes
     "tee touch mkdir rmdir cp mv rm ln link unlink chmod chown chgrp mktemp dd truncate csplit shred sync mkfifo",
-    "mknod xxd gzip gunzip bzip2 bunzip2 xz unxz tree hostname pkill killall file ping curl",
+    "mknod xxd gzip gunzip bzip2 bunzip2 xz unxz tree hostname pkill killall file ping",
 )
 _RUNS_CODE: Final = _words(
     "sh bash dash ash zsh ksh mksh fish csh tcsh rbash python python2 python3 pypy pypy3 perl ruby node nodejs deno",
@@ -53,7 +54,15 @@ _RUNS_CODE: Final = _words(
     "watch flock su runuser pkexec chroot unshare nsenter systemd-run at batch crontab screen tmux gdb strace ltrace",
     "ed ex vi vim nvim emacs nano less more man git npm npx yarn pnpm pip pip3 uv uvx pipx cargo go java javac docker",
     "podman kubectl sqlite3 psql mysql tar zip unzip m4 osascript taskset chrt setarch linux32 linux64",
+    "bundle rake gem irb tsx ts-node poetry hatch tox nox pytest Rscript R julia octave ghci runghc groovy scala",
+    "jshell dotnet pwsh elvish nu gcc g++ cc clang ld openssl gpg wget nc ncat netcat socat telnet ftp run-parts",
+    "setpriv capsh prlimit runcon bwrap firejail proot fakeroot split dpkg apt apt-get rpm dnf yum snap flatpak",
+    "systemctl service start-stop-daemon logrotate rpmbuild go-task just bazel gradle mvn ant scons meson hg svn",
+    "bzr helm terraform ansible ansible-playbook vagrant gnuplot tex latex pdflatex xelatex lualatex gs",
+    # which reads what to load from a file in the home of commands, the workspace
+    "curl",
 )
+_VERSION: Final = re.compile(r"-?[0-9][0-9.]*$")  # python3.11, gcc-12
 _SAFE_SED: Final = re.compile(r"(?:[0-9]+|\$)?(?:,(?:\+?[0-9]+|\$))?[pdq=]")
 
 
@@ -93,7 +102,16 @@ def program_of(word: Word) -> str:
 
 def always_in_doubt(program: str) -> bool:
     """Whether no arguments make it certain what the program runs, since it is there to run other code."""
-    return "/" in program or program in _RUNS_CODE
+    return "/" in program or _runs_code(program)
+
+
+def moves(program: str, words: Sequence[Word]) -> bool:
+    """Whether a relative path means another file for what is run by this command, or after it."""
+    return program in _MOVES or (program == "find" and any(word.text in _RUNS_ELSEWHERE for word in words))
+
+
+def _runs_code(program: str) -> bool:
+    return program in _RUNS_CODE or _VERSION.sub("", program) in _RUNS_CODE
 
 
 def doubt_of(program: str, words: Sequence[Word]) -> Doubt | None:
@@ -106,7 +124,7 @@ def doubt_of(program: str, words: Sequence[Word]) -> Doubt | None:
     """
     if "/" in program:
         return Doubt("code", f"{program[:60]} is a program outside of the system's folders")
-    if program in _RUNS_CODE:
+    if _runs_code(program):
         return Doubt("code", f"{program} runs other code")
     if program not in _KNOWN:
         return Doubt("unknown", f"it is not known what {program[:60]} runs")
@@ -128,10 +146,12 @@ def _judge_test(words: Sequence[Word]) -> str | None:
     return "a test of a variable" if risky else None
 
 
-def _judge_first(option: str) -> Callable[[Sequence[Word]], str | None]:
+def _judge_letter(letter: str, effect: str) -> Callable[[Sequence[Word]], str | None]:
+    """An option, wherever it stands among others: `wait -np NAME`."""
+
     def judge(words: Sequence[Word]) -> str | None:
-        risky = any(word.text.startswith(option) or (word.may_be_option and not word.sure) for word in words)
-        return f"{option}, which sets a variable" if risky else None
+        risky = any(word.may_be_option and (letter in word.text or not word.sure) for word in words)
+        return f"-{letter}, which {effect}" if risky else None
 
     return judge
 
@@ -165,8 +185,9 @@ def _judge_options(words: Sequence[Word]) -> str | None:
 _JUDGED: Final[Mapping[str, Callable[[Sequence[Word]], str | None]]] = {
     "[": _judge_test,
     "test": _judge_test,
-    "printf": _judge_first("-v"),
-    "wait": _judge_first("-p"),
+    "printf": _judge_letter("v", "sets a variable"),
+    "wait": _judge_letter("p", "sets a variable"),
+    "tree": _judge_letter("R", "has a shell read the names of folders"),
     "sort": _judge_sort,
     "sed": _judge_sed,
     "find": _judge_options,
@@ -184,25 +205,34 @@ def _effects_of_find(words: Sequence[Word]) -> Iterator[tuple[Word, ...]]:
         yield _WRITES
 
 
-def _effects_of_sort(words: Sequence[Word]) -> Iterator[tuple[Word, ...]]:
-    if any(_writes_by_option(word.text) for word in words):
-        yield _WRITES
+def _effects_of_option(letter: str, long: str) -> Callable[[Sequence[Word]], Iterator[tuple[Word, ...]]]:
+    """An option that names a file to write, alone or behind others: `-uo FILE`, `--out=FILE`."""
 
+    def effects(words: Sequence[Word]) -> Iterator[tuple[Word, ...]]:
+        for word in words:
+            begins = long if word.text.startswith("--") else letter
+            if word.may_be_option and (begins in word.text or not word.sure):
+                yield _WRITES
+                return
 
-def _writes_by_option(text: str) -> bool:
-    if text.startswith("--"):
-        return text.startswith("--o")
-    return text.startswith("-") and "o" in text
+    return effects
 
 
 def _effects_of_uniq(words: Sequence[Word]) -> Iterator[tuple[Word, ...]]:
     """Its second file is written; what is taken for one too many is but asked about once too often."""
-    if sum(not word.text.startswith("-") for word in words) > 1 or not all(word.sure for word in words):
+    texts = [word.text for word in words]
+    options = texts[: texts.index("--")] if "--" in texts else texts
+    files = sum(text == "-" or not text.startswith("-") for text in options) + len(texts[len(options) + 1 :])
+    if files > 1 or not all(word.sure for word in words):
         yield _WRITES
 
 
 _EFFECTS: Final[Mapping[str, Callable[[Sequence[Word]], Iterator[tuple[Word, ...]]]]] = {
     "find": _effects_of_find,
-    "sort": _effects_of_sort,
+    "file": _effects_of_option("C", "--c"),
+    "shuf": _effects_of_option("o", "--o"),
+    "sort": _effects_of_option("o", "--o"),
+    "tree": _effects_of_option("o", "--o"),
     "uniq": _effects_of_uniq,
+    "xxd": _effects_of_uniq,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Final, Literal, TypeVar
 
@@ -62,12 +62,16 @@ def parse_policy(value: object) -> SessionPolicy:
         raise ValueError(f"policy.on_ask: expected wait or deny, got {on_ask!r:.60}")
     rules = parse_rules(given.get("rules", ()), "policy.rules")
     if _count(rules) > _MAX_OF_SESSION:
-        raise ValueError(f"policy.rules: expected at most {_MAX_OF_SESSION} patterns of commands and paths in all")
+        raise ValueError(
+            f"policy.rules: expected at most {_MAX_OF_SESSION} patterns of commands, paths and skills in all"
+        )
     if any(rule.users for rule in rules):
         raise ValueError("policy.rules: a conversation belongs to one user; rules with user are for [policy]")
     preset = given.get("preset")
     last = () if preset is None else preset_set(preset, "policy.preset")
-    return SessionPolicy(RuleSet("conversation", (*rules, *last)), "deny" if on_ask == "deny" else "wait")
+    # Whoever is asked looks a rule up where its label says, and the operator's [policy] is another place.
+    named = (replace(rule, label=f"session.{rule.label}") for rule in rules)
+    return SessionPolicy(RuleSet("conversation", (*named, *last)), "deny" if on_ask == "deny" else "wait")
 
 
 def preset_set(name: object, where: str = "policy.preset") -> tuple[Rule, ...]:
@@ -100,12 +104,12 @@ def parse_rules(value: object, where: str = "policy.rules", users: Users | None 
         raise ValueError(f"{where}: expected at most {_MAX_RULES} rules, got {len(value)}")
     rules = tuple(_rule(raw, f"{where}[{number}]", users) for number, raw in enumerate(value))
     if _count(rules) > _MAX_TOTAL:
-        raise ValueError(f"{where}: expected at most {_MAX_TOTAL} patterns of commands and paths in all")
+        raise ValueError(f"{where}: expected at most {_MAX_TOTAL} patterns of commands, paths and skills in all")
     return rules
 
 
 def _count(rules: Sequence[Rule]) -> int:
-    return sum(len(rule.commands) + len(rule.paths) for rule in rules)
+    return sum(len(rule.commands) + len(rule.paths) + len(rule.skills) for rule in rules)
 
 
 def _rule(raw: object, where: str, users: Users | None) -> Rule:
@@ -144,8 +148,8 @@ def _check_opaque(rule: Rule, where: str) -> None:
                     'add opaque = "allow" to permit it with whatever it runs'
                 )
         return
-    if not (rule.commands or rule.paths):
-        raise ValueError(f"{where}.opaque: it is about command and path, and the rule has neither")
+    if not (rule.commands or rule.paths or rule.skills):
+        raise ValueError(f"{where}.opaque: it is about command, path and skill, and the rule has none of them")
     if rule.effect == "allow" and rule.opaque != "allow":
         raise ValueError(f"{where}.opaque: a rule that allows has opaque = allow, or none")
 
@@ -155,7 +159,7 @@ def _object(value: object, where: str, fields: Sequence[str]) -> Mapping[str, An
         raise ValueError(f"{where}: expected an object with {', '.join(fields)}")
     for name in value:
         if name not in fields:
-            near = get_close_matches(str(name), fields, n=1)
+            near = get_close_matches(str(name)[:60], fields, n=1)
             raise ValueError(f"{where}: unknown field {str(name)[:60]!r}; {near[0] if near else ', '.join(fields)}?")
     return {name: given for name, given in value.items() if given is not None}
 

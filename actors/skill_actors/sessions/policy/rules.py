@@ -6,12 +6,13 @@ of several commands is judged command by command, and the strictest verdict is t
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal
 
 from skill_actors.sessions.policy.analysis import Analysis, Command
+from skill_actors.sessions.policy.named import Name, opened_by, path_name, steps, words_of
 from skill_actors.sessions.policy.patterns import CommandPattern, PathPattern, fits, path_parts
 
 __all__ = ["Effect", "Facts", "Finding", "Rule", "RuleSet", "Where", "strictest"]
@@ -19,6 +20,7 @@ __all__ = ["Effect", "Facts", "Finding", "Rule", "RuleSet", "Where", "strictest"
 Effect = Literal["allow", "ask", "deny"]
 
 _STRICTNESS: Final = ("allow", "ask", "deny")
+_MAX_STEPS: Final = 500_000  # of comparisons of paths for one call, some tenths of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,11 @@ class Rule:
         return not (self.skills or self.commands or self.paths) and self.secret is None
 
     def verdict(self, facts: Facts, unit: _Unit) -> Finding | None:
-        """What it says of one command of a call; None if it does not hold."""
-        if not self._fits_call(facts):
-            return None
+        """What it says of one command of a call that `fits_call`; None if it does not hold."""
         return self._allows(facts, unit) if self.effect == "allow" else self._restricts(facts, unit)
 
-    def _fits_call(self, facts: Facts) -> bool:
+    def fits_call(self, facts: Facts) -> bool:
+        """Whether it is about such calls, whatever they run."""
         if self.tools and not any(fits(pattern, name) for pattern in self.tools for name in facts.names):
             return False
         if self.users and facts.uid not in self.users:
@@ -133,16 +134,18 @@ class Rule:
             return None
         if self.commands and not self._permits(unit):
             return None
-        if self.paths and not self._covers_files(facts, unit):
+        if self.paths and not self._covers_files(unit):
             return None
         return Finding("allow", self)
 
-    def _covers_files(self, facts: Facts, unit: _Unit) -> bool:
+    def _covers_files(self, unit: _Unit) -> bool:
         """Whether there are files, and all are named. What a command does besides opening some, they do not say."""
-        if facts.analysis is not None and not self.commands:
+        if unit.facts.analysis is not None and not self.commands:
             return False
-        files = unit.files(facts)
-        return bool(files) and all(path is not None and _meant(path, self.paths, facts) for path in files)
+        workspace, files = path_parts(unit.facts.workspace), unit.opened
+        return bool(files) and all(
+            file is not None and any(pattern.matches(file, workspace) for pattern in self.paths) for file in files
+        )
 
     def _permits(self, unit: _Unit) -> bool:
         """Whether the command is one that the patterns surely mean. It opens no files but those that `paths` mean."""
@@ -150,7 +153,7 @@ class Rule:
         if command is None or (command.redirects and not self.paths):
             return False
         for pattern in self.commands:
-            if pattern.surely(command.program, command.words) and self._trusts(command, pattern):
+            if pattern.surely(command.program, command.words, moved=unit.moved) and self._trusts(command, pattern):
                 return True
         return False
 
@@ -178,10 +181,12 @@ class Rule:
     def _sure(self, facts: Facts, unit: _Unit) -> bool | None:
         """True where it holds, False where it may hold, None where it does not."""
         found: list[bool | None] = []
+        if self.skills and facts.analysis is not None and facts.analysis.opaque:
+            found.append(False)
         if self.commands:
             found.append(unit.runs(self.commands))
         if self.paths:
-            found.append(unit.touches(self.paths, facts))
+            found.append(unit.touches(self.paths))
         if None in found:
             return None
         return False not in found
@@ -212,19 +217,19 @@ class RuleSet:
     def judge(self, facts: Facts) -> Finding:
         """The verdict over a whole call."""
         found = Finding("allow")
-        for unit in self._units(facts):
-            found = strictest(found, self._first(facts, unit))
+        rules = [rule for rule in self.rules if rule.fits_call(facts)]
+        for unit in _comparable(_units(facts), rules):
+            found = strictest(found, _first(rules, facts, unit))
         return found
 
     def denies_tool(self, facts: Facts) -> bool:
         """Whether every call of a tool is denied, whatever stands in it."""
-        unit = _Unit(facts)
         for rule in self.rules:
+            if not rule.fits_call(facts):
+                continue
             if rule.about_all_calls:
-                finding = rule.verdict(facts, unit)
-                if finding is not None:
-                    return finding.effect == "deny"
-            elif rule.effect != "deny" and rule._fits_call(facts):
+                return rule.effect == "deny"
+            if rule.effect != "deny":
                 return False
         return False
 
@@ -238,21 +243,31 @@ class RuleSet:
         """Whether a rule is about the skill whose code runs."""
         return any(rule.skills for rule in self.rules)
 
-    def _units(self, facts: Facts) -> Sequence[_Unit]:
-        analysis = facts.analysis
-        if analysis is None or analysis.opaque or not analysis.commands:
-            return [_Unit(facts)]
-        return [_Unit(facts, command) for command in analysis.commands]
 
-    def _first(self, facts: Facts, unit: _Unit) -> Finding:
-        """By the first rule that holds. Of a wrapper that only runs what comes next, only by those that restrict it."""
-        for rule in self.rules:
-            if not unit.counts and not (rule.commands and rule.effect != "allow"):
-                continue
-            finding = rule.verdict(facts, unit)
-            if finding is not None:
-                return finding
-        return Finding("allow")
+def _units(facts: Facts) -> Sequence[_Unit]:
+    analysis = facts.analysis
+    if analysis is None or analysis.opaque or not analysis.commands:
+        return [_Unit(facts)]
+    return [_Unit(facts, command) for command in analysis.commands]
+
+
+def _comparable(units: Sequence[_Unit], rules: Sequence[Rule]) -> Sequence[_Unit]:
+    """The same, without the files if there are so many that all other conversations would wait."""
+    patterns = [pattern for rule in rules for pattern in rule.paths]
+    if not patterns or sum(steps(unit.named, patterns) for unit in units) <= _MAX_STEPS:
+        return units
+    return [replace(unit, vague=True) for unit in units]
+
+
+def _first(rules: Sequence[Rule], facts: Facts, unit: _Unit) -> Finding:
+    """By the first rule that holds. Of a wrapper that only runs what comes next, only by those that restrict it."""
+    for rule in rules:
+        if not unit.counts and not (rule.commands and rule.effect != "allow"):
+            continue
+        finding = rule.verdict(facts, unit)
+        if finding is not None:
+            return finding
+    return Finding("allow")
 
 
 def strictest(one: Finding, other: Finding) -> Finding:
@@ -261,16 +276,25 @@ def strictest(one: Finding, other: Finding) -> Finding:
     return other if ranks[1] > ranks[0] else one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Unit:
-    """One command of a call, or the whole of a call that runs none or is opaque."""
+    """One command of a call, or the whole of a call that runs none or is opaque.
+
+    `vague` says that its files are not told: it names too many.
+    """
 
     facts: Facts
     command: Command | None = None
+    vague: bool = False
 
     @property
     def counts(self) -> bool:
         return self.command is None or self.command.counts
+
+    @property
+    def moved(self) -> bool:
+        """Whether it may run in another folder than the workspace."""
+        return self.facts.analysis is not None and self.facts.analysis.moves
 
     @property
     def doubt(self) -> str:
@@ -295,65 +319,35 @@ class _Unit:
             return True
         return False if self.doubt else None
 
-    def files(self, facts: Facts) -> Sequence[str | None]:
-        """Those that it surely opens; None for one that cannot be known."""
+    @cached_property
+    def opened(self) -> Sequence[tuple[str, ...] | None]:
+        """Files that it surely opens; None for one that cannot be known."""
+        facts = self.facts
+        if self.vague:
+            return [None]
         if facts.analysis is None:
-            return facts.paths
+            return [path_name(path, facts.workspace) for path in facts.paths]
         if self.command is None:
             return [None]
-        moved = facts.analysis.moves
-        paths = (redirect.path for redirect in self.command.redirects)
-        return [None if path is None or (moved and not path.startswith("/")) else path for path in paths]
+        return opened_by(self.command, facts.analysis.moves, facts.workspace)
 
-    def touches(self, patterns: Sequence[PathPattern], facts: Facts) -> bool | None:
+    @cached_property
+    def named(self) -> Sequence[Name]:
+        """All that it may name."""
+        facts = self.facts
+        if self.vague or facts.analysis is None or self.command is None:
+            return self.opened
+        return [*self.opened, *words_of(self.command, facts.analysis.moves, facts.workspace)]
+
+    def touches(self, patterns: Sequence[PathPattern]) -> bool | None:
         """Whether it names one of these files; likewise."""
-        if facts.analysis is None:
-            return True if any(_meant(path, patterns, facts) for path in facts.paths) else None
-        if self.command is None:
+        if self.facts.analysis is not None and self.command is None:
             return False if self.doubt else None
-        named = list(_named(self.command, facts.analysis.moves))
-        if any(isinstance(path, str) and _meant(path, patterns, facts) for path in named):
-            return True
-        unsure = any(_may_be(path, patterns, facts) for path in named if not isinstance(path, str))
-        return False if unsure or self.doubt else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Begins:
-    """A path of which only the beginning is known, since the shell puts in the rest."""
-
-    text: str
-
-
-def _named(command: Command, moved: bool) -> Iterator[str | _Begins | None]:
-    """What of the command may be paths; None for one of which nothing is known."""
-    for redirect in command.redirects:
-        yield None if redirect.path is None or (moved and not redirect.path.startswith("/")) else redirect.path
-    for word in command.words[1:]:
-        texts = {word.text, word.text.partition("=")[2]}
-        if word.text.startswith("-"):
-            texts |= {word.text[2:]}
-        for text in texts if word.sure else {word.text}:
-            if not word.sure:
-                yield _begins(text, moved)
-            elif text:
-                relative = not text.startswith(("/", "-"))
-                yield None if moved and relative else text
-
-
-def _begins(text: str, moved: bool) -> _Begins | None:
-    """Of a word that is not sure. With braces, or .. in it, it may become any path."""
-    if not text or ".." in text or "=" in text or text[0] in "-~" or "{" in text:
-        return None
-    if moved and not text.startswith("/"):
-        return None
-    return _Begins(re.split(r"[*?\[]", text, maxsplit=1)[0])
-
-
-def _may_be(path: _Begins | None, patterns: Sequence[PathPattern], facts: Facts) -> bool:
-    return path is None or any(pattern.may_match(path.text, facts.workspace) for pattern in patterns)
-
-
-def _meant(path: str, patterns: Sequence[PathPattern], facts: Facts) -> bool:
-    parts, workspace = path_parts(path, facts.workspace), path_parts(facts.workspace)
-    return any(pattern.matches(parts, workspace) for pattern in patterns)
+        workspace, unsure = path_parts(self.facts.workspace), bool(self.doubt)
+        for name in self.named:
+            if isinstance(name, tuple):
+                if any(pattern.matches(name, workspace) for pattern in patterns):
+                    return True
+            elif not unsure:
+                unsure = name is None or any(p.may_match(name.text, self.facts.workspace) for p in patterns)
+        return False if unsure else None

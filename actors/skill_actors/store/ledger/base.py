@@ -210,7 +210,7 @@ class LedgerStore(Protocol):
         """
 
     async def forget_turns(self, before: str) -> int:
-        """Remove the sums of single turns that were last changed before this time; how many. Entries stay."""
+        """Remove the sums of turns that have ended and were last charged before this time; how many. Entries stay."""
 
     async def verify(self) -> Sequence[str]:
         """Read everything and compare entries with sums; what is wrong, in words. Sums that are wrong are made anew."""

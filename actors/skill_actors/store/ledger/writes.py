@@ -186,7 +186,7 @@ class UncapWrite(_LedgerWrite):
 
 
 class ForgetTurnsWrite(_LedgerWrite):
-    """Sums of turns that nothing will be entered for any more; `removed` says how many this step took."""
+    """Sums of turns that have ended, which a paused one has not; `removed` says how many this step took."""
 
     __slots__ = ("_before", "removed")
 
@@ -197,8 +197,10 @@ class ForgetTurnsWrite(_LedgerWrite):
     def apply(self, db: apsw.Connection, now: str) -> Outcome:
         db.execute(
             "DELETE FROM ledger_sum WHERE key IN (SELECT key FROM ledger_sum WHERE key >= ?1 AND key < ?2"
-            " AND updated < ?3 AND held_nanousd = 0 AND held_tokens = 0 AND held_millis = 0 LIMIT ?4)",
-            (*_TURN_RANGE, self._before, _TURNS_AT_ONCE),
+            " AND updated < ?3 AND held_nanousd = 0 AND held_tokens = 0 AND held_millis = 0"
+            " AND NOT EXISTS (SELECT 1 FROM turn WHERE id = substr(key, ?5) AND status IN ('queued', 'running'))"
+            " LIMIT ?4)",
+            (*_TURN_RANGE, self._before, _TURNS_AT_ONCE, len(TURN_PREFIX) + 1),
         )
         self.removed = db.changes()
         return self.removed > 0

@@ -8,9 +8,9 @@ from typing import Any, Final
 import click
 
 from skilld.cli.app import App
-from skilld.cli.commands.options import json_option, pass_app
+from skilld.cli.commands.options import complete_caps, json_option, pass_app
 from skilld.cli.narrator import cost_text
-from skilld.cli.output import print_json, print_table
+from skilld.cli.output import Console, print_json, print_table
 
 __all__ = ["budget_command"]
 
@@ -18,13 +18,17 @@ _NONE: Final = "none"
 _UNITS: Final = ("usd", "tokens", "seconds", "tool_calls")
 
 
-def _number(kind: click.ParamType[Any, Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+def _number(kind: click.ParamType[Any, Any], what: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
     """Reads a limit: a finite number of at least 0, or "none", which takes the limit away."""
 
     def read(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
         if value is None or value == _NONE:
             return value
-        number = kind.convert(value, param, ctx)
+        try:
+            number = kind.convert(value, param, ctx)
+        except click.BadParameter as error:  # click says "is not a valid float range"
+            said = f"{value!a}: expected a {what} of at least 0, or {_NONE}"
+            raise click.BadParameter(said, ctx, param) from error
         if not number < float("inf"):
             raise click.BadParameter(f"{value} is no limit; 'none' takes it away", ctx, param)
         return number
@@ -32,8 +36,8 @@ def _number(kind: click.ParamType[Any, Any]) -> Callable[[click.Context, click.P
     return read
 
 
-_AMOUNT: Final = _number(click.FloatRange(min=0))
-_COUNT: Final = _number(click.IntRange(min=0))
+_AMOUNT: Final = _number(click.FloatRange(min=0), "number")
+_COUNT: Final = _number(click.IntRange(min=0), "whole number")
 
 
 @click.group("budget")
@@ -53,7 +57,7 @@ def budget_command() -> None:
 
 
 @budget_command.command("show")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_caps)
 @json_option()
 @pass_app
 def show_budget(app: App, name: str | None, as_json: bool) -> None:
@@ -75,7 +79,7 @@ def show_budget(app: App, name: str | None, as_json: bool) -> None:
 
 
 @budget_command.command("set")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_caps)
 @click.option("--usd", metavar="N|none", callback=_AMOUNT, help="At most so many dollars; none: no limit in dollars.")
 @click.option(
     "--tokens",
@@ -120,10 +124,11 @@ def set_budget(
 
 
 @budget_command.command("unset")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_caps)
+@json_option()
 @pass_app
-def unset_budget(app: App, name: str) -> None:
-    """Take away the cap called NAME that was set before. Those of the configuration stay.
+def unset_budget(app: App, name: str, as_json: bool) -> None:
+    """Take away the cap called NAME that was set before. Those of the configuration stay, and are printed.
 
     \b
     Example:
@@ -131,6 +136,13 @@ def unset_budget(app: App, name: str) -> None:
     """
     with app.client() as client:
         client.unset_budget(name)
+        found = client.budgets(name)
+    if as_json:
+        print_json({"items": found})
+    elif found:
+        _print(found)
+    else:
+        Console().warn(f"no cap {name!a} is left")
 
 
 def _print(found: Sequence[Mapping[str, Any]]) -> None:
@@ -139,9 +151,14 @@ def _print(found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _rows(cap: Mapping[str, Any]) -> Iterator[list[str]]:
-    """A row for each limit of a cap. Of a cap of each turn, for one, nothing is used: it is none in particular."""
-    for unit in _UNITS:
-        limit = cap["limits"].get(unit)
+    """A row for each limit of a cap. Of a cap of each turn, for one, nothing is used: it is none in particular.
+
+    One without any limit is shown too: where the configuration has a cap of this name, it has taken its place.
+    """
+    limits = {unit: cap["limits"].get(unit) for unit in _UNITS}
+    if all(limit is None for limit in limits.values()):
+        yield [cap["name"], "-", "no limit", "-", "-", "-", cap["source"]]
+    for unit, limit in limits.items():
         if limit is None:
             continue
         of = [_amount(unit, (cap[what] or {}).get(unit)) for what in ("used", "held", "left")]

@@ -10,7 +10,7 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.aside import Aside
-from skilld.cli.commands.options import complete_sessions, complete_skills, pass_app
+from skilld.cli.commands.options import complete_backends, complete_sessions, complete_skills, pass_app
 from skilld.cli.context_gauge import context_text
 from skilld.cli.exchange import Exchange
 from skilld.cli.failure import EXIT, Failure
@@ -43,7 +43,14 @@ Ctrl-D leaves.
 @click.command("chat")
 @click.option("-s", "--session", metavar="SESSION", help="Go on with this session.", shell_complete=complete_sessions)
 @click.option("-c", "--continue", "latest", is_flag=True, help="Go on with your latest session.")
-@click.option("--backend", "backends", multiple=True, metavar="B", help="Where its tools run; as for send.")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    metavar="B",
+    help="Where its tools run; as for send.",
+    shell_complete=complete_backends,
+)
 @click.option(
     "--skill",
     "skills",

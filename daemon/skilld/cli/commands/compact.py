@@ -9,6 +9,7 @@ import click
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app, session_argument
 from skilld.cli.failure import EXIT, Failure, exit_code_of
+from skilld.cli.holdup import holdup
 from skilld.cli.output import Console, print_json
 from skilld.client import Client
 
@@ -46,6 +47,8 @@ def compact_command(app: App, session: str, no_wait: bool, key: str | None, as_j
             else:
                 print(accepted.turn, flush=True)
             return EXIT.DONE
+        if why := holdup(client, session, accepted.turn):
+            Console().warn(why)
         return _told(client, accepted.turn, as_json)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+
+from skilld.cli.manual_files import SHELLS, completion_script
 
 __all__ = ["completion_command"]
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion_command(ctx: click.Context, shell: str) -> None:
     """Print the completion script for a shell.
@@ -20,8 +21,4 @@ def completion_command(ctx: click.Context, shell: str) -> None:
       skillctl completion zsh > "${fpath[1]}/_skillctl"
       skillctl completion fish > ~/.config/fish/completions/skillctl.fish
     """
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise click.UsageError(f"no completion for {shell!r}; bash, zsh and fish have one")
-    script = kind(ctx.find_root().command, {}, "skillctl", "_SKILLCTL_COMPLETE")
-    print(script.source_template % script.source_vars())
+    print(completion_script(ctx.find_root().command, shell), end="")

@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sysconfig
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,15 +16,17 @@ import click
 from skilld import installation
 from skilld.cli.commands.options import json_option
 from skilld.cli.failure import EXIT, Failure
+from skilld.cli.manual_files import manual_files
 from skilld.cli.output import one_line, print_json
-from skilld.installation import Change, InstallError, Layout, Record
+from skilld.installation import Change, InstallError, Layout, Record, Verdict
 from skilld.paths import data_dir, home
 
 __all__ = ["install_command", "uninstall_command"]
 
 _COMMAND_S: Final = 120.0
+_MANY: Final = 8  # lines about one folder
 _BOOTED: Final = Path("/run/systemd/system")  # sd_booted(3)
-_SAID: Final = {
+_SAID: Final[Mapping[Verdict, str]] = {
     "create": "create",
     "update": "update",
     "same": "leave, it is there",
@@ -53,7 +55,9 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done,
 )
 @click.option("--bin-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where skilld and skillctl will be.")
 @json_option()
+@click.pass_context
 def install_command(
+    ctx: click.Context,
     for_user: bool,
     dry_run: bool,
     now: bool,
@@ -64,6 +68,8 @@ def install_command(
     as_json: bool,
 ) -> int:
     """Install skilld as a service of systemd: its units, its account and its configuration.
+
+    Without --user the manual pages and the completions for bash, zsh and fish come along.
 
     Run again, it brings up to date what it installed. What you have edited is never overwritten: it is named, and kept.
 
@@ -80,6 +86,8 @@ def install_command(
         files = installation.unit_files(layout, _data("systemd"), _data("etc"), bin_dir or _scripts(), chosen)
     except (InstallError, OSError) as error:
         raise Failure(str(error)) from error
+    if layout.share is not None:
+        files |= manual_files(ctx.find_root().command, layout.share)
     if root is None and chosen in installation.DOCKER_PROFILES and not _has_group("docker"):
         raise Failure(f"there is no group docker here, and the profile {chosen} needs it: install the engine first")
     changes = installation.plan_install(files, record, force=force)
@@ -212,10 +220,22 @@ def _tell(changes: Sequence[Change], commands: Sequence[Sequence[str]], *, dry_r
         print_json({"dry_run": dry_run, "files": files, "commands": [list(command) for command in commands]})
         return
     would = "would " if dry_run else ""
-    for change in changes:
-        print(one_line(f"{would}{_SAID[change.verdict]} {change.path}"))
+    for line in _lines(changes):
+        print(one_line(f"{would}{line}"))
     for command in commands:
         print(one_line(f"{would}run {shlex.join(command)}"))
+
+
+def _lines(changes: Sequence[Change]) -> Iterator[str]:
+    """A line for each file; one for all where a folder is full of the same, but for what was edited."""
+    groups: dict[tuple[Verdict, Path], list[Change]] = {}
+    for change in changes:
+        groups.setdefault((change.verdict, change.path.parent), []).append(change)
+    for (verdict, folder), alike in groups.items():
+        if len(alike) > _MANY and verdict != "keep":
+            yield f"{_SAID[verdict]} {len(alike)} files in {folder}"
+        else:
+            yield from (f"{_SAID[verdict]} {change.path}" for change in alike)
 
 
 def _run(commands: Sequence[Sequence[str]], *, quiet: bool) -> None:

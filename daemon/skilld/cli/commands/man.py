@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from skill_actors import __version__
 from skilld.cli.failure import Failure
-from skilld.cli.help_pages import HelpPage, help_pages
-from skilld.cli.man_pages import file_name, man_page
+from skilld.cli.help_pages import help_pages
+from skilld.cli.man_pages import man_page
+from skilld.cli.manual_files import manual_pages
 from skilld.cli.output import is_terminal
 
 __all__ = ["man_command"]
@@ -39,27 +40,25 @@ def man_command(ctx: click.Context, command: tuple[str, ...], folder: Path | Non
       skillctl man --all ~/.local/share/man/man1
     """
     root = ctx.find_root().command
-    exit_codes = root.epilog or ""
-    pages = {page.words[1:]: page for page in help_pages(root, ("skillctl",))}
     if folder is not None:
         if command:
             raise click.UsageError("--all writes the pages of all commands; leave out the names")
-        _write_all(folder, pages.values(), exit_codes)
+        _write_all(folder, manual_pages(root))
         return
-    page = pages.get(command)
+    page = next((page for page in help_pages(root, ("skillctl",)) if page.words[1:] == command), None)
     if page is None:
         raise click.UsageError(f"there is no command {' '.join(command)!r}")
-    source = man_page(page, __version__, exit_codes)
+    source = man_page(page, __version__, root.epilog or "")
     if is_terminal(sys.stdout) and shutil.which("man"):
         subprocess.run(["man", "-l", "-"], input=source, text=True, check=False)
     else:
         print(source, end="")
 
 
-def _write_all(folder: Path, pages: Iterable[HelpPage], exit_codes: str) -> None:
+def _write_all(folder: Path, pages: Mapping[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for page in pages:
-            (folder / file_name(page)).write_text(man_page(page, __version__, exit_codes), encoding="utf-8")
+        for name, source in pages.items():
+            (folder / name).write_text(source, encoding="utf-8")
     except OSError as error:
         raise Failure(f"cannot write to {folder}: {error.strerror}") from error

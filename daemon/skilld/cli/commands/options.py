@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "approval_argument",
     "complete_approvals",
+    "complete_backends",
+    "complete_caps",
     "complete_message",
     "complete_sessions",
     "complete_skills",
@@ -31,6 +33,8 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SAFE: Final = re.compile(r"(?![-.])[\w.\-\u0080-\U0010ffff]+")
+_SAFE_PATH: Final = re.compile(r"(?![-.])[\w./-]+", re.ASCII)
+_CAPS: Final = ("turn", "session", "agent", "user", "user/day", "user/month", "total", "day", "month")
 
 pass_app = click.make_pass_decorator(App)
 
@@ -93,6 +97,33 @@ def complete_approvals(ctx: click.Context, param: click.Parameter, incomplete: s
     ]
 
 
+def complete_caps(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of caps: those of each kind, and what is in force, if the daemon can be asked."""
+    from click.shell_completion import CompletionItem
+
+    app = ctx.find_object(App) or App(ctx.find_root().params.get("socket"))
+    try:
+        with app.client() as client:
+            there = [str(cap["name"]) for cap in client.budgets()]
+    except (SkilldError, click.UsageError):
+        there = []
+    names = dict.fromkeys((*_CAPS, *there))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and _SAFE_PATH.fullmatch(name)]
+
+
+def complete_backends(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of the backends that a session may have; nothing if the daemon cannot be asked."""
+    from click.shell_completion import CompletionItem
+
+    app = ctx.find_object(App) or App(ctx.find_root().params.get("socket"))
+    try:
+        with app.client() as client:
+            names = [str(item["name"]) for item in client.backends()]
+    except (SkilldError, click.UsageError):
+        return []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and _SAFE.fullmatch(name)]
+
+
 def complete_skills(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of skills; nothing if the daemon cannot be asked.
 
@@ -127,7 +158,8 @@ def _skills(ctx: click.Context, incomplete: str, before: str, *, runnable: bool)
 
 def approval_argument(*, required: bool = True) -> Callable[[F], F]:
     """ID of an approval, passed as `approval`."""
-    return click.argument("approval", metavar="ID", required=required, shell_complete=complete_approvals)
+    metavar = "ID" if required else "[ID]"
+    return click.argument("approval", metavar=metavar, required=required, shell_complete=complete_approvals)
 
 
 def session_argument(*, many: bool = False) -> Callable[[F], F]:

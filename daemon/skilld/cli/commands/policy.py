@@ -79,7 +79,8 @@ def check_policy(
     from skill_actors.sessions.policy import Policy
 
     call = _call(command, tool, path)
-    sets = [_operators(preset, rules), *([] if session is None else [_sessions(app, session)])]
+    operators, by = _operators(preset, rules)
+    sets = [operators, *([] if session is None else [_sessions(app, session)])]
     confined = where["backend"] in _CONFINED if where["confined"] is None else where["confined"]
     policy = Policy(
         tools=[call.name],
@@ -91,7 +92,7 @@ def check_policy(
         workspace="/workspace",
     )
     decision = policy.decide(call)
-    found = {"verdict": decision.verdict, "rule": decision.rule, "why": decision.why, **_analysis(call)}
+    found = {"verdict": decision.verdict, "rule": decision.rule, "why": decision.why, "by": by, **_analysis(call)}
     if as_json:
         print_json(found)
     else:
@@ -114,8 +115,8 @@ def _call(command: Sequence[str], tool: str | None, path: str | None) -> ToolCal
     return ToolCall(id="", name=name, input={} if path is None else {"path": path})
 
 
-def _operators(preset: str | None, file: Path | None) -> RuleSet:
-    """Of the file, of the preset, or of the configuration that a daemon would use."""
+def _operators(preset: str | None, file: Path | None) -> tuple[RuleSet, str]:
+    """Of the file, of the preset, or of the configuration that a daemon started here would use; and which it was."""
     from pydantic import ValidationError
 
     from skilld.config import ConfigError, PolicyConfig, find_and_load
@@ -123,9 +124,15 @@ def _operators(preset: str | None, file: Path | None) -> RuleSet:
 
     try:
         if preset is None and file is None:
-            return policy_rules(find_and_load(None, os.environ).config.policy)
+            loaded = find_and_load(None, os.environ)
+            # Flags and variables of the running daemon are not known here: whoever reads this sees what was assumed.
+            where = ", ".join(map(str, loaded.files)) or "no configuration file"
+            return policy_rules(loaded.config.policy), f"{where}; mode {loaded.config.daemon.mode}"
         config = PolicyConfig.model_validate({} if file is None else _read(file))
-        return policy_rules(config if preset is None else config.model_copy(update={"preset": preset}))
+        named = [] if file is None else [str(file)]
+        if preset is not None:
+            config, named = config.model_copy(update={"preset": preset}), [*named, f"preset {preset}"]
+        return policy_rules(config), ", ".join(named)
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
         raise Failure(f"{file}: {'; '.join(wrong)}", EXIT.USAGE) from error
@@ -176,6 +183,7 @@ def _print(decision: Decision, found: Mapping[str, Any]) -> None:
 
     print(f"verdict: {decision.verdict}")
     print(f"rule:    {decision.rule or 'none holds'}")
+    print(f"by:      {shown(found['by'])}")
     if decision.why:
         print(f"why:     {decision.why}")
     if found["opaque"]:

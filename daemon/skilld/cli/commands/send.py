@@ -13,10 +13,18 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.artifact_argument import artifact_of
-from skilld.cli.commands.options import complete_message, complete_sessions, complete_skills, json_option, pass_app
+from skilld.cli.commands.options import (
+    complete_backends,
+    complete_message,
+    complete_sessions,
+    complete_skills,
+    json_option,
+    pass_app,
+)
 from skilld.cli.exchange import Exchange
 from skilld.cli.failure import EXIT, Failure
 from skilld.cli.output import Console, print_json
+from skilld.cli.sent_file import content_of
 from skilld.cli.target import Target
 from skilld.client import Client
 
@@ -38,6 +46,7 @@ _MAX_FILE_BYTES: Final = 6 * 1024 * 1024  # with base64 as much as a request may
     multiple=True,
     metavar="B",
     help="Where the new session's tools run: NAME, or with options NAME:KEY=VALUE,... such as docker:memory=512m.",
+    shell_complete=complete_backends,
 )
 @click.option(
     "--skill",
@@ -207,15 +216,7 @@ def _not_empty(text: str) -> str:
 
 def _file(path: Path) -> tuple[str, bytes]:
     """A file for the message: its name and what it holds."""
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise Failure(f"--file: {path}: {error.strerror}", EXIT.USAGE) from error
-    if len(content) > _MAX_FILE_BYTES:
-        way = "put it into the workspace with 'skillctl files put', and name it"
-        raise Failure(f"--file: {path} holds more than {_MAX_FILE_BYTES} bytes; {way}", EXIT.USAGE)
-    return path.name, content
+    return path.name, content_of(path, _MAX_FILE_BYTES, "--file")
 
 
 def _schema(file: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from click.exceptions import Exit
 from skilld.cli.app import App
 from skilld.cli.commands.options import complete_sessions, json_option, pass_app
 from skilld.cli.failure import EXIT, Failure, exit_code_of
+from skilld.cli.holdup import holdup
 from skilld.cli.inquiry import Inquiry
 from skilld.cli.output import Console, print_json
 from skilld.client import Client
@@ -71,9 +72,9 @@ def wait_command(app: App, id: str, timeout_s: float | None, as_json: bool) -> i
     """
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     with app.client() as client:
-        inquiry = Inquiry(client, Console())
+        onlooker = _Onlooker(client, ask=not as_json)
         wait = _at_rest if id.startswith("ses_") else _ended
-        found = wait(client, id, deadline_s, lambda session: _ask(client, session, inquiry, ask=not as_json))
+        found = wait(client, id, deadline_s, onlooker.look)
     if found is None:
         if as_json:
             print_json(None)
@@ -91,11 +92,30 @@ def wait_command(app: App, id: str, timeout_s: float | None, as_json: bool) -> i
     return _exit(found, result)
 
 
-def _ask(client: Client, session: str, inquiry: Inquiry, *, ask: bool) -> None:
-    """Ask about what waits for an approval in the session. Raises Exit where something waits on."""
-    for view in list(client.approvals(session=session)):
-        if not inquiry.settle(str(view["id"]), ask=ask):
-            raise Exit(EXIT.WAITING_FOR_APPROVAL)
+class _Onlooker:
+    """Looks now and then at what keeps a session from going on.
+
+    Args:
+        ask: whether to ask about approvals, where somebody sits at a terminal.
+
+    """
+
+    def __init__(self, client: Client, *, ask: bool) -> None:
+        self._client = client
+        self._console = Console()
+        self._inquiry = Inquiry(client, self._console)
+        self._asks = ask
+        self._told: str | None = None
+
+    def look(self, session: str) -> None:
+        """Ask about what waits for an approval, say what else holds it. Raises Exit where an approval waits on."""
+        for view in list(self._client.approvals(session=session)):
+            if not self._inquiry.settle(str(view["id"]), ask=self._asks):
+                raise Exit(EXIT.WAITING_FOR_APPROVAL)
+        why = holdup(self._client, session, None)
+        if why is not None and why != self._told:
+            self._console.warn(why)
+        self._told = why
 
 
 def _at_rest(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import click
@@ -15,6 +17,18 @@ from skilld.cli.output import print_json, print_table
 __all__ = ["usage_command"]
 
 
+def _day(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A day as it is, or the one so many days ago, in UTC as the ledger counts them."""
+    if value is None:
+        return None
+    ago = re.fullmatch(r"(\d{1,5})d", value, re.ASCII)
+    try:
+        day = datetime.now(UTC).date() - timedelta(days=int(ago[1])) if ago else date.fromisoformat(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!a}: expected a day such as 2026-01-15, or 7d", ctx, param) from error
+    return day.isoformat()
+
+
 @click.command("usage")
 @click.option(
     "--by",
@@ -23,8 +37,13 @@ __all__ = ["usage_command"]
     show_default=True,
     help="What it is added up by.",
 )
-@click.option("--since", metavar="DATE", help="The first day that counts, in UTC, such as 2026-01-15.")
-@click.option("--until", metavar="DATE", help="The last day that counts.")
+@click.option(
+    "--since",
+    metavar="DAY",
+    callback=_day,
+    help="The first day that counts, in UTC: 2026-01-15, or so long ago: 7d.",
+)
+@click.option("--until", metavar="DAY", callback=_day, help="The last day that counts.")
 @json_option()
 @pass_app
 def usage_command(app: App, by: Any, since: str | None, until: str | None, as_json: bool) -> None:
@@ -36,6 +55,7 @@ def usage_command(app: App, by: Any, since: str | None, until: str | None, as_js
     \b
     Examples:
       skillctl usage --by model --since 2026-01-01
+      skillctl usage --by user --since 7d
       skillctl usage --by session --json | jq '.items[0]'
     """
     with app.client() as client:

@@ -12,44 +12,12 @@ import pytest
 import trio
 import trio.testing
 
-from approval_kit import Clock, Desk, open_desk
+from approval_kit import Clock, open_desk
+from approval_questions import ALLOW, ANN, Asked, refused
 from skill_actors.errors import Refused
-from skill_actors.sessions.approvals import Answer, ApprovalRequest, Approver, DeskLimits
+from skill_actors.sessions.approvals import ApprovalRequest, Approver, DeskLimits
 from skill_actors.sessions.log import Draft
 from support import run
-
-ANN, BEN = Approver(1001, "ann"), Approver(1002, "ben")
-ALLOW: Mapping[str, Any] = {"decision": "allow"}
-
-
-def refused(code: str, says: str = "") -> Any:
-    return pytest.raises(Refused, match=f"(?s).*{re.escape(says)}", check=lambda error: error.code == code)
-
-
-class Asked:
-    """A question under way."""
-
-    def __init__(self, desk: Desk, request: ApprovalRequest, timeout_s: float = 3600.0, **more: Any) -> None:
-        self.desk = desk
-        self.request = request
-        self.timeout_s = timeout_s
-        self.more = more
-        self.answer: Answer | None = None
-        self.scope = trio.CancelScope()
-        self.done = trio.Event()
-
-    @property
-    def said(self) -> Answer:
-        """The answer, which has come."""
-        assert self.answer is not None
-        return self.answer
-
-    async def run(self) -> None:
-        with self.scope:
-            self.answer = await self.desk.desk.ask(
-                self.desk.log, self.request.turn, self.request, timeout_s=self.timeout_s, **self.more
-            )
-        self.done.set()
 
 
 def test_a_question_is_durable_before_anybody_waits_and_the_answer_before_anything_goes_on(tmp_path: Path) -> None:
@@ -424,140 +392,18 @@ def test_a_call_is_rested_only_while_it_waits(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
             turn = await desk.begin()
-            with desk.desk.working(turn):
-                asked = Asked(desk, desk.request(turn), resting=resting)
-                nursery.start_soon(asked.run)
-                (id,) = await desk.waiting()
-                await trio.testing.wait_all_tasks_blocked()
-                assert desk.desk.is_waiting(turn)
-                assert desk.desk.waiting_turns == [turn]
-                with desk.desk.working(turn):
-                    assert not desk.desk.is_waiting(turn)  # another call of it runs
-                await desk.desk.decide(id, ANN, {"decision": "allow", "scope": "session"})
-                await asked.done.wait()
-                assert not desk.desk.is_waiting(turn)
+            asked = Asked(desk, desk.request(turn), resting=resting)
+            nursery.start_soon(asked.run)
+            (id,) = await desk.waiting()
+            await trio.testing.wait_all_tasks_blocked()
+            assert rested == ["in"]
+            await desk.desk.decide(id, ANN, {"decision": "allow", "scope": "session"})
+            await asked.done.wait()
             assert rested == ["in", "out"]
             at_once = Asked(desk, desk.request(turn, "toolu_2"), resting=resting)
             await at_once.run()
             assert at_once.said.standing
             assert rested == ["in", "out"]
-
-    run(main)
-
-
-# -- answers for the session --------------------------------------------------------------------------------------
-
-
-async def allowed_for_session(desk: Desk, turn: str, **request: Any) -> str:
-    asked = Asked(desk, desk.request(turn, **request))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(asked.run)
-        (id,) = await desk.waiting()
-        await desk.desk.decide(id, ANN, {"decision": "allow", "scope": "session"})
-    return id
-
-
-async def is_asked(desk: Desk, request: ApprovalRequest) -> bool:
-    """Whether somebody is asked; the question is left."""
-    asked = Asked(desk, request)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(asked.run)
-
-        async def asks() -> None:
-            await desk.waiting()
-            asked.scope.cancel()
-
-        nursery.start_soon(asks)
-        await asked.done.wait()
-        nursery.cancel_scope.cancel()
-    if asked.answer is None:
-        await desk.log.append([Draft("turn.finished", request.turn, {})])
-    return asked.answer is None
-
-
-def test_what_is_allowed_for_the_session_is_found_again_after_a_restart_listed_and_can_be_taken_back(
-    tmp_path: Path,
-) -> None:
-    async def main() -> None:
-        async with open_desk(tmp_path) as desk:
-            id = await allowed_for_session(desk, await desk.begin())
-        async with open_desk(tmp_path) as desk:
-            turn = await desk.begin()
-            assert not await is_asked(desk, desk.request(turn, "toolu_9"))
-            listed = (await desk.desk.list(None, status="allowed"))["items"]
-            assert [(item["id"], item["decision"]["scope"]) for item in listed] == [(id, "session")]
-            taken = await desk.desk.revoke(id, BEN)
-            assert (taken["status"], taken["decision"]["revoked"]["by_uid"]) == ("cancelled", 1002)
-            assert await is_asked(desk, desk.request(turn, "toolu_10"))
-            with refused("conflict", "not one that holds"):
-                await desk.desk.revoke(id, BEN)
-        async with open_desk(tmp_path) as desk:
-            assert await is_asked(desk, desk.request(await desk.begin(), "toolu_11"))
-
-    run(main)
-
-
-SAME = [{"input": {"command": "rm -r build", "description": "another description"}}, {"reason": "x", "rule": "y"}]
-OTHER = [
-    {"input": {"command": "rm -r build ", "description": "d"}},
-    {"input": {"command": "rm -r build; ls", "description": "d"}},
-    {"tool": "other"},
-    {"place": "box"},
-    {"backend": "docker"},
-    {"cwd": "/"},
-    {"environment": ("TOKEN",)},
-    {"skill": {"name": "a", "digest": "1"}},
-    {"argv": ("rm", "-r", "build")},
-]
-
-
-@pytest.mark.parametrize("changes", SAME + OTHER)
-def test_an_answer_for_the_session_is_for_the_same_words_in_the_same_place(
-    changes: dict[str, Any], tmp_path: Path
-) -> None:
-    async def main() -> None:
-        async with open_desk(tmp_path) as desk:
-            turn = await desk.begin()
-            await allowed_for_session(desk, turn)
-            assert await is_asked(desk, desk.request(turn, "toolu_2", **changes)) == (changes in OTHER)
-
-    run(main)
-
-
-def test_of_a_tool_that_writes_a_file_it_is_for_that_file_whatever_is_written(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with open_desk(tmp_path) as desk:
-            turn = await desk.begin()
-            await allowed_for_session(desk, turn, tool="create_file", input={"path": "a.txt", "file_text": "1"})
-            for path, asked in (("./a.txt", False), ("b.txt", True), ("a.txt/../b.txt", True)):
-                given = {"path": path, "file_text": "2"}
-                request = desk.request(await desk.begin(), f"toolu_{path}", tool="create_file", input=given)
-                assert await is_asked(desk, request) == asked
-
-    run(main)
-
-
-def test_a_reset_begins_without_what_was_allowed_before(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with open_desk(tmp_path) as desk:
-            await allowed_for_session(desk, await desk.begin())
-            await desk.log.reset(Draft("session.reset", None, {}))
-            assert await is_asked(desk, desk.request(await desk.begin(), "toolu_2"))
-
-    run(main)
-
-
-def test_answers_for_one_session_are_bounded(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with open_desk(tmp_path, limits=DeskLimits(standing=1)) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            await allowed_for_session(desk, turn)
-            request = desk.request(turn, "toolu_2", input={"command": "ls", "description": "d"})
-            nursery.start_soon(Asked(desk, request).run)
-            (id,) = await desk.waiting()
-            with refused("bad_request", "scope: 1 answers"):
-                await desk.desk.decide(id, ANN, {"decision": "allow", "scope": "session"})
-            await desk.desk.decide(id, ANN, ALLOW)  # it was still pending
 
     run(main)
 

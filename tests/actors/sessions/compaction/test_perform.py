@@ -234,3 +234,51 @@ def test_what_the_record_says_is_data_that_cannot_end_it(tmp_path: Path) -> None
             assert "All of it is data" in request.system
 
     run(main)
+
+
+def test_a_record_that_is_too_long_for_the_model_is_made_shorter(tmp_path: Path) -> None:
+    async def main() -> None:
+        said_before = [turn(number, question="日" * 15_000) for number in range(20)]
+        async with conversation(tmp_path, *said_before) as (log, history):
+            asked: list[int] = []
+
+            async def narrow(request: ModelRequest) -> MessageDone:
+                asked.append(len(str(request.messages)))
+                if len(asked) < room:
+                    raise ModelError("prompt is too long", code="context_exceeded")
+                return said("They counted days.")
+
+            room = 4
+            assert await perform(log, history, narrow, model="claude-haiku-4-5") is None
+            assert len(asked) == 3
+            assert asked[0] > asked[1] > asked[2]
+            asked.clear()
+            room = 3
+            assert await perform(log, history, narrow, model="claude-haiku-4-5") is not None
+            assert len(asked) == 3
+
+    run(main)
+
+
+def test_by_itself_it_asks_for_nothing_that_is_only_a_little_of_the_whole(tmp_path: Path) -> None:
+    async def main() -> None:
+        asked = turn(2, question=LONG * 50)[:2]  # the turn runs, so that its question stays
+        async with conversation(tmp_path, turn(1), asked) as (log, history):
+            writer = Writer(said("They spoke of tides."))
+            assert await perform(log, history, writer, "threshold") is None
+            assert writer.requests == []
+            assert (await last_event(log)).type == "turn.started"
+            assert await perform(log, history, writer, "request") is not None
+
+    run(main)
+
+
+def test_where_the_window_is_full_also_the_latest_goes_if_there_is_nothing_else(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path, turn(1, answer=LONG)) as (log, history):
+            writer = Writer(said("They spoke of tides."))
+            event = await compact(log, TURN, history, writer, model=MODEL, why="window", tokens_before=1_000_000)
+            assert event is not None
+            assert "kept_from_seq" not in event.data
+
+    run(main)

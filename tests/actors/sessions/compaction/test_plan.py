@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -61,6 +62,16 @@ def test_what_is_pinned_is_not_summarised_and_a_summary_alone_is_not_summarised_
     plan = plan_compaction(longer, running=None, open_answer=False, keep_tokens=0)
     assert plan is not None
     assert [piece.seq for piece in plan.replaced] == [1, 3, 4]
+
+
+def test_what_a_summary_has_left_can_be_summarised_at_once() -> None:
+    """The number of its event is higher than those of what it stands before."""
+    summary, *kept = pieces_of("summary", "said", "answer", "said", "answer")
+    pieces = [replace(summary, seq=9), *kept]
+    plan = plan_compaction(pieces, running=None, open_answer=False, keep_tokens=1_100)
+    assert plan is not None
+    assert plan.replaced == pieces[:3]
+    assert plan.kept_from_seq == 4
 
 
 KINDS: st.SearchStrategy[list[Kind]] = st.lists(st.sampled_from(["said", "answer", "results", "note"]), max_size=25)

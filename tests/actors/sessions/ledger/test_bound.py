@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import unicodedata
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +17,7 @@ from skill_actors.models.base import ModelRequest, Usage
 from skill_actors.models.facts import facts_of
 from skill_actors.models.prices import load_prices
 from skill_actors.models.request import count_body, request_body
-from skill_actors.sessions.ledger.bound import IMAGE_TOKENS, PDF_TOKENS, CallBound, bound_of
+from skill_actors.sessions.ledger.bound import CONTAINER_SKILL_TOKENS, IMAGE_TOKENS, PDF_TOKENS, CallBound, bound_of
 from skill_actors.sessions.ledger.costs import CallCosts
 from skill_actors.sessions.ledger.hold import Hold
 from skill_actors.testing.metering import Meter
@@ -103,6 +104,22 @@ def test_the_api_never_counts_more_tokens_than_the_bound_of_the_bytes(made: Mode
 def test_a_text_has_no_more_tokens_than_bytes(text: str) -> None:
     bound = bound_of(request(text), facts_of(SONNET))
     assert bound.prompt_tokens >= len(text.encode("utf-8", "replace"))
+
+
+def test_what_a_tokenizer_may_make_longer_counts_as_long() -> None:
+    empty = bound_of(request(""), facts_of("unknown")).prompt_tokens
+    for first in range(0x80, 0x110000, 0x80):
+        text = "".join(chr(code) for code in range(first, first + 0x80) if not 0xD800 <= code < 0xE000)
+        longer = sum(len(unicodedata.normalize("NFKC", char).encode()) for char in text)
+        bound = bound_of(request(text), facts_of("unknown")).prompt_tokens - empty
+        assert bound >= max(longer, len(text.encode())), hex(first)
+
+
+def test_what_the_endpoint_does_not_count_is_added_to_its_count() -> None:
+    skills = [{"type": "anthropic", "skill_id": name, "version": "latest"} for name in ("pdf", "xlsx")]
+    made = request("word " * 50_000, extra={"container": {"skills": skills}})
+    bound = bound_of(made, facts_of(SONNET))
+    assert bound.counted(1000).prompt_tokens == 1000 * 1.05 + 500 + 2 * CONTAINER_SKILL_TOKENS
 
 
 RATES = st.sampled_from(sorted(load_prices().rates))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
-from ledger_kit import MODEL, LedgerKit, account, cap, open_ledger, request
+from ledger_kit import MODEL, NOON, LedgerKit, account, cap, open_ledger, request
+from skill_actors.errors import Refused
 from skill_actors.ids import new_id
-from skill_actors.models.base import Usage
+from skill_actors.models.base import ModelError, Usage
 from skill_actors.sessions.ledger import Account, BudgetExceeded, Cap, CapUse, Hold, Limits
+from skill_actors.store.base import Append, SessionRecord, TurnRecord
 from support import run
 
 USED = Usage(input_tokens=100, output_tokens=200)
@@ -283,6 +286,37 @@ def test_the_api_counts_only_where_the_bytes_do_not_fit_and_a_counted_prompt_mig
     run(main)
 
 
+@pytest.mark.parametrize(("code", "raised"), [("invalid_request", BudgetExceeded), ("overloaded", ModelError)])
+def test_a_count_that_fails_lets_nothing_through(path: Path, code: str, raised: type[Exception]) -> None:
+    """What the endpoint does not count is as long as its bytes; what may be tried again is, by who has asked."""
+
+    async def main() -> None:
+        async with open_ledger(path, caps=[cap("turn", tokens=5000)]) as kit:
+
+            async def count() -> int:
+                raise ModelError("no", code=code)
+
+            with pytest.raises(raised):
+                await kit.ledger.reserve_call(account(), request("word " * 5000), provider="test", count_tokens=count)
+            assert await kit.ledger.open_holds() == ()
+
+    run(main)
+
+
+def test_no_call_takes_so_much_that_the_sums_of_all_overflow(path: Path) -> None:
+    async def main() -> None:
+        async with open_ledger(path) as kit:
+            for model in (MODEL, "of-no-price"):
+                with pytest.raises(Refused, match="max_tokens"):
+                    await kit.ledger.reserve_call(account(), request(max_tokens=9 * 10**18, model=model), provider="t")
+            hold = await kit.ledger.reserve_call(account(), request(), provider="test")
+            await kit.ledger.settle_call(hold, MODEL, Usage(output_tokens=10**30), cut=False)
+            assert await total(kit) == (10**15, 0)
+            await call(kit, account())  # of somebody else, whose sums are those of all, too
+
+    run(main)
+
+
 # -- who is charged ----------------------------------------------------------------------------------------------
 
 
@@ -484,7 +518,29 @@ def test_forgetting_turns_keeps_what_is_open_and_what_others_add_up_to(path: Pat
     run(main)
 
 
-@pytest.mark.parametrize("name", ["", "week", "session/x", "user/abc", "turn/ses_" + "a" * 26, "agent/\n", "global/x"])
+def test_what_a_turn_has_used_is_not_forgotten_while_it_is_paused(path: Path) -> None:
+    async def main() -> None:
+        async with open_ledger(path, caps=[cap("turn", tool_calls=1)]) as kit:
+            who = account()
+            turn = TurnRecord(id=who.turn, session=who.session, seq=1, status="running", created=NOON, updated=NOON)
+            session = SessionRecord(id=who.session, owner_uid=1000, created=NOON, updated=NOON)
+            await kit.journal.create_session(session)
+            await kit.journal.append(Append(session=who.session, expected_last_seq=0, last_seq=1, turns=[turn]))
+            await kit.ledger.charge_tool(who)
+            assert await kit.ledger.forget_turns("9999") == 0
+            with pytest.raises(BudgetExceeded):
+                await kit.ledger.charge_tool(who)
+            ended = replace(turn, status="finished")
+            await kit.journal.append(Append(session=who.session, expected_last_seq=1, last_seq=1, turns=[ended]))
+            assert await kit.ledger.forget_turns("9999") == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "user/01000", "user/\u0661", "week", "session/x", "user/abc", "turn/ses_" + "a" * 26, "agent/\n", "global/x"],
+)
 def test_no_cap_has_such_a_name(path: Path, name: str) -> None:
     async def main() -> None:
         async with open_ledger(path) as kit:

@@ -33,6 +33,8 @@ def test_limits_come_back_as_they_went() -> None:
         ({"usd": 1e10}, "usd"),
         ({"tokens": 1.5}, "tokens"),
         ({"tokens": 10**18}, "tokens"),
+        ({"tokens": 10**5000}, "tokens"),
+        ({"usd": 10**400}, "usd"),
         ({"seconds": -0.1}, "seconds"),
         ({"tool_calls": 1.0}, "tool_calls"),
     ],

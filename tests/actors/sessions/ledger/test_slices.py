@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ class Allowance:
     ended: list[BudgetExceeded] = field(default_factory=list)
     fails_at: int | None = None
 
-    async def reserve(self, millis: int) -> Hold:
+    async def reserve(self, millis: int) -> Hold | None:
         await trio.lowlevel.checkpoint()
         if len(self.reserved) == self.fails_at:
             raise StorageFull("no room")
@@ -36,11 +38,29 @@ class Allowance:
         self.reserved.append(millis)
         return Hold(id=1, account=account(), day="2026-03-31", model="", amounts=Amounts(millis=millis))
 
-    async def settle(self, hold: Hold, millis: int) -> None:
+    async def settle(self, hold: Hold | None, millis: int) -> None:
         await trio.lowlevel.checkpoint()
+        assert hold is not None
         assert 0 <= millis <= hold.amounts.millis
         self.settled.append(millis)
         self.left_ms += hold.amounts.millis - millis
+
+
+@dataclass
+class Unbounded(Allowance):
+    """Nothing has to be set aside until there is a bound, and what has passed counts against it."""
+
+    bounded: bool = False
+
+    async def reserve(self, millis: int) -> Hold | None:
+        return await Allowance.reserve(self, millis) if self.bounded else None
+
+    async def settle(self, hold: Hold | None, millis: int) -> None:
+        if hold is None:
+            self.left_ms -= millis
+            self.settled.append(millis)
+        else:
+            await Allowance.settle(self, hold, millis)
 
 
 def test_what_passes_is_settled_to_the_millisecond_and_never_ahead_of_what_is_set_aside() -> None:
@@ -132,7 +152,7 @@ def test_seconds_are_bounded_by_a_cap_over_several_turns_at_once(path: Path) -> 
                     scope.cancel()
 
                 with trio.CancelScope() as scope:
-                    async with kit.ledger.clock(account(who.session), end):
+                    async with kit.ledger.clock(partial(account, who.session), end):
                         await trio.sleep_forever()
 
             async with trio.open_nursery() as nursery:
@@ -142,11 +162,42 @@ def test_seconds_are_bounded_by_a_cap_over_several_turns_at_once(path: Path) -> 
             (row,) = await kit.ledger.usage("session")
             assert (row.used.millis, row.held.millis, len(ended)) == (600, 0, 3)
             assert kit.names().count("budget.exceeded") == 3
-            async with kit.ledger.clock(account(), ended.append):  # of another session
+            async with kit.ledger.clock(account, ended.append):  # of another session
                 await trio.sleep(0.05)
             assert 50 <= (await kit.journal.ledger.sums(["global"]))["global"].used.millis - 600 < 1000
 
     run(main)
+
+
+def test_time_that_no_cap_bounds_is_counted_without_being_set_aside(path: Path) -> None:
+    async def main() -> None:
+        async with open_ledger(path, caps=[cap("turn", usd=1)]) as kit:
+            who, ended = account(), list[BudgetExceeded]()
+            async with kit.ledger.clock(lambda: who, ended.append):
+                await trio.sleep(0.05)
+                assert await kit.ledger.open_holds() == ()
+            (row,) = await kit.ledger.usage("session")
+            assert 50 <= row.used.millis < 1000
+            db = sqlite3.connect(path)
+            assert db.execute("SELECT kind FROM ledger").fetchall() == [("charge",)]
+            db.close()
+
+    run(main)
+
+
+def test_a_cap_that_comes_while_time_passes_binds_from_the_next_slice_on_and_sees_what_has_passed() -> None:
+    async def main() -> None:
+        allowance = Unbounded(left_ms=25_000)
+        began_s = trio.current_time()
+        with trio.CancelScope() as scope:
+            async with passing_time(allowance.reserve, allowance.settle, lambda _: scope.cancel()):
+                await trio.sleep(5)
+                allowance.bounded = True
+                await trio.sleep_forever()
+        assert trio.current_time() - began_s == pytest.approx(25)
+        assert (allowance.left_ms, allowance.settled) == (0, [10_000, 15_000])
+
+    run_virtual(main)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ SILENT = {
     "builtin",
     "",
 }  # the real ones, and words of the shell: they leave no trace
-EXAMPLES = 300
+EXAMPLES = 150
 DEEP = 10_000
 
 names = st.sampled_from(["rm", "ls", "cat", "git", "tool", "echo", "test", "true", "foo-bar", "x_1"])
@@ -211,6 +211,8 @@ def test_well_formed_lines_run_exactly_what_the_analysis_names(bash: Bash, line:
 @example(line="a{b}>c")
 @example(line=">&-rm x")
 @example(line="rm <& \\\n-cat x")
+@example(line="time>a --")
+@example(line="ls 9999999999>a")
 def test_of_any_line_nothing_is_run_that_the_analysis_does_not_name(bash: Bash, line: str) -> None:
     check(bash, line, exact=not any(char in line for char in "<>"))
 

@@ -51,6 +51,11 @@ def words(line: str) -> list[list[str]]:
         ("find . -delete", ["find", "rm"]),
         ("sort -uo out in", ["sort", "tee"]),
         ("uniq in out", ["uniq", "tee"]),
+        ("uniq - out", ["uniq", "tee"]),
+        ("uniq -- -in out", ["uniq", "tee"]),
+        ("uniq -c in", ["uniq"]),
+        ("shuf -no out", ["shuf", "tee"]),
+        ("xxd in out", ["xxd", "tee"]),
     ],
 )
 def test_programs_are_named_whatever_way_they_are_written(line: str, expected: list[str]) -> None:
@@ -112,6 +117,8 @@ def test_words_are_what_the_program_gets() -> None:
         ("export PATH=.", "export runs text, or changes"),
         ("exec 3<>/dev/tcp/h/1", "opens a connection"),
         ("cat {x}<y", "choose a descriptor"),
+        ("ls 9999999999>x", "very many digits"),
+        ("time >x -- rm", "takes them for a program"),
         ("%1", "no plain name"),
         ("-x", "no plain name"),
         ("ls " + "x" * 20_000, "longer than 16,384"),
@@ -156,6 +163,10 @@ def test_what_is_not_certain_is_opaque_and_the_reason_is_told(line: str, why: st
         ("sed -n 1p -i x", "a script that may run commands"),
         ("test -v 'a[$(rm x)]'", "a test of a variable"),
         ("printf -v 'a[x]' 1", "sets a variable"),
+        ("wait -np 'a[$(rm x)]'", "sets a variable"),
+        ("tree -aR", "has a shell read the names of folders"),
+        ("python3.11 -c 1", "python3.11 runs other code"),
+        ("curl https://host/", "curl runs other code"),
     ],
 )
 def test_programs_that_may_run_others_are_in_doubt(line: str, why: str) -> None:

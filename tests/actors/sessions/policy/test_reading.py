@@ -28,6 +28,9 @@ from skill_actors.sessions.policy import PRESETS, parse_policy, parse_rules, pre
         ({"effect": "deny", "command": "$RM"}, "can be no program"),
         ({"effect": "deny", "command": "\u0433m"}, "can be no program"),
         ({"effect": "deny", "command": "eval **"}, "can be no program"),
+        ({"effect": "deny", "command": "a*b*c*d*e*f*g*h*i*j"}, "at most 8 times"),
+        ({"effect": "allow", "command": "python3.11 **"}, "python3.11 can run other code"),
+        ({"effect": "allow", "command": "curl https://host/ **"}, "curl can run other code"),
         ({"effect": "deny", "path": "../x"}, r"a pattern has no \.\."),
         ({"effect": "deny", "path": "~/x"}, "stands for nothing here"),
         ({"effect": "deny", "path": "/**/a" * 5}, "at most 4 times"),
@@ -37,7 +40,7 @@ from skill_actors.sessions.policy import PRESETS, parse_policy, parse_rules, pre
         ({"effect": "deny", "user": -1}, "expected the id of a user"),
         ({"effect": "deny", "user": []}, "list of users"),
         ({"effect": "deny", "secret": "yes"}, "expected true or false"),
-        ({"effect": "deny", "opaque": "ask"}, "the rule has neither"),
+        ({"effect": "deny", "opaque": "ask"}, "the rule has none of them"),
         ({"effect": "allow", "command": "ls", "opaque": "deny"}, "has opaque = allow, or none"),
         ({"effect": "allow", "command": "git log **"}, "git can run other code"),
         ({"effect": "allow", "command": "./build.sh"}, "can run other code"),
@@ -53,7 +56,7 @@ def test_a_list_of_rules_is_a_list_and_not_too_long() -> None:
     for given_ in ("x", {"effect": "deny"}, 7, None):
         with pytest.raises(ValueError, match="expected a list of rules"):
             parse_rules(given_)
-    with pytest.raises(ValueError, match="at most 500 patterns of commands and paths in all"):
+    with pytest.raises(ValueError, match="at most 500 patterns of commands, paths and skills in all"):
         parse_rules([{"effect": "deny", "command": ["rm"] * 100, "path": "a"}] * 5)
     with pytest.raises(ValueError, match="at most 200 rules"):
         parse_rules([{"effect": "deny"}] * 201)
@@ -72,7 +75,7 @@ def test_the_setting_of_a_session() -> None:
     assert parse_policy({}).rule_set.rules == ()
     policy = parse_policy({"preset": "guarded", "rules": [{"effect": "deny", "tool": "Write"}], "on_ask": "deny"})
     assert policy.on_ask == "deny"
-    assert [rule.label for rule in policy.rule_set.rules][:2] == ["policy.rules[0]", "guarded[0]"]
+    assert [rule.label for rule in policy.rule_set.rules][:2] == ["session.policy.rules[0]", "guarded[0]"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +87,7 @@ def test_the_setting_of_a_session() -> None:
         ({"preset": ["full"]}, "policy.preset"),
         ({"on_ask": "allow"}, "policy.on_ask: expected wait or deny, got 'allow'"),
         ({"rules": [{"effect": "deny", "user": 5}]}, "belongs to one user"),
-        ({"rules": [{"effect": "deny", "path": ["a"] * 51}]}, "at most 50 patterns of commands and paths"),
+        ({"rules": [{"effect": "deny", "path": ["a"] * 51}]}, "at most 50 patterns of commands, paths and skills"),
         ({"rules": [{"effect": "x"}]}, r"policy.rules\[0\].effect"),
     ],
 )

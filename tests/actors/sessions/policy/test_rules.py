@@ -172,7 +172,9 @@ def test_paths_are_compared_as_tools_see_them(path: str) -> None:
     for tool in ("view", "create_file", "str_replace"):
         assert verdict(call(tool, path=path), deny) == "deny"
     assert verdict(call("hand_over", name=path, **{"from": "local", "to": "box"}), deny) == "deny"
-    assert verdict(call("view", path=path), {"effect": "allow", "path": "secret/**"}, {"effect": "deny"}) == "allow"
+    behind_a_name = "x/.." in path or "k/.." in path  # which may be a link: then nobody knows where `..` leads
+    allow = {"effect": "allow", "path": "secret/**"}
+    assert verdict(call("view", path=path), allow, {"effect": "deny"}) == ("deny" if behind_a_name else "allow")
 
 
 def test_other_paths_are_not_meant() -> None:
@@ -331,3 +333,37 @@ def test_a_tool_whose_calls_are_all_denied_is_known_beforehand() -> None:
     assert never(preset="read-only", name="create_file")
     assert not never(preset="read-only", name="bash_tool")
     assert not never(preset="guarded", name="create_file")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "cd evil && ./build.sh",
+            "cd evil; python3 scripts/a.py",
+            "env cd evil; ./build.sh",
+            "pushd evil; ./build.sh",
+        ),
+        *("find evil -execdir ./build.sh {} +", "find evil -okdir ./build.sh \\;", "python3 scripts/../../evil/a.py"),
+        *("python3 /opt/s/../../work/evil.py", "python3 scripts/a/../../b.py", "cd x; cd -; ./build.sh"),
+    ],
+)
+def test_a_program_that_is_allowed_by_a_path_is_no_other_one_of_that_name(line: str) -> None:
+    rules = ruled(
+        {
+            "effect": "allow",
+            "command": ["./build.sh **", "python3 scripts/*.py **", "python3 /opt/s/*.py"],
+            "opaque": "allow",
+        },
+        preset="guarded",
+    )
+    judge = Policy(tools=["bash_tool"], rules=[rules], workspace="/work")
+    assert judge.decide(bash_call(line)).verdict == "ask"
+    for plain in ("./build.sh all", "python3 scripts/a.py", "ls; ./build.sh", "cd /x; python3 /opt/s/a.py"):
+        assert judge.decide(bash_call(plain)).verdict == "allow"
+
+
+@pytest.mark.parametrize("line", ["> x", ">> /etc/x", "< x", "2> x", "ls; > x"])
+def test_a_rule_for_every_command_holds_for_one_that_only_opens_a_file(line: str) -> None:
+    rules = ruled({"effect": "allow", "command": "ls **"}, {"effect": "deny", "command": "**"}, preset="full")
+    assert Policy(tools=["bash_tool"], rules=[rules]).decide(bash_call(line)).verdict == "deny"
