@@ -116,7 +116,7 @@ class Machine:
         """The service as after its installation: no configuration of a test, no failure counted, running and ready."""
         self.systemctl("stop", "skilld.socket", "skilld.service")
         self.run("rm", "-rf", "/etc/systemd/system/skilld.service.d/90-test.conf", "/etc/credstore/anthropic_api_key")
-        self.run("cp", f"{HOME}/share/skilld/etc/skilld.toml", "/etc/skilld/skilld.toml")
+        self.run("cp", "/root/installed.toml", "/etc/skilld/skilld.toml")
         self.systemctl("daemon-reload")
         self.systemctl("reset-failed", "skilld.service", "skilld.socket")
         self.systemctl("start", "skilld.socket", "skilld.service")

@@ -44,6 +44,7 @@ Verdict = Literal["create", "update", "same", "keep", "replace", "remove", "gone
 
 _PROFILE_FILE: Final = "skilld.service.d/50-profile.conf"
 _PROGRAMS: Final = ("skilld", "skillctl", "skilld-broker")
+_MODE: Final = b'# mode = "development"\n'
 _UNITS: Final = ("skilld.service", "skilld.socket")
 _BROKER: Final = ("skilld-broker.service", "skilld-broker.socket")
 _MAX_BYTES: Final = 1 << 20
@@ -152,8 +153,18 @@ def unit_files(layout: Layout, systemd: Path, etc: Path, bin_dir: Path, profile:
         files[layout.sysusers / "skilld.conf"] = (systemd / "skilld.sysusers.conf").read_bytes()
         if profile == "broker":
             files[layout.sysusers / "skilld-broker.conf"] = (systemd / "skilld-broker.sysusers.conf").read_bytes()
-    files[layout.config / "skilld.toml"] = (etc / "skilld.toml").read_bytes()
+    config = (etc / "skilld.toml").read_bytes()
+    files[layout.config / "skilld.toml"] = config if layout.sysusers is None else _in_production(config)
     return files
+
+
+def _in_production(config: bytes) -> bytes:
+    """The shipped configuration as the system's service has it, where others than its author use it."""
+    if config.count(_MODE) != 1:
+        raise InstallError(
+            f"the configuration that came with the program does not have {_MODE.decode().strip()!r} once"
+        )
+    return config.replace(_MODE, b'mode = "production"\n')
 
 
 def _check_programs(bin_dir: Path, hidden: Sequence[str]) -> None:

@@ -212,6 +212,12 @@ def test_the_sandbox_of_the_environment_holds_where_the_file_names_none(tmp_path
     assert "did you mean 'backends.local.sandbox'" in complaint(tmp_path, "[backends.local]\nsandbocks = 'x'")
 
 
+def test_the_backends_of_the_environment_hold_where_the_file_names_none(tmp_path: Path) -> None:
+    env = {"SKILLD_BACKENDS": "docker,local"}
+    assert load(tmp_path, "", env).backends.default == ("docker", "local")
+    assert load(tmp_path, "[backends]\ndefault = ['local']", env).backends.default == ("local",)
+
+
 def test_production_has_the_host_only_where_the_file_names_it(tmp_path: Path) -> None:
     production = '[daemon]\nmode = "production"\n'
     assert "local" not in load(tmp_path, production).backends.names

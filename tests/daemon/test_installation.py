@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from skilld.config import load_config
 from skilld.installation import (
     PROFILES,
     InstallError,
@@ -89,7 +90,7 @@ def test_an_edited_file_is_kept_and_only_replaced_when_asked(tmp_path: Path) -> 
     assert install(place, shipped(place))["skilld.toml"] == "keep", "it is not taken for ours the second time either"
     assert config.read_text() == "[limits]\niterations = 3\n"
     assert install(place, shipped(place), force=True)["skilld.toml"] == "replace"
-    assert config.read_bytes() == (ETC / "skilld.toml").read_bytes()
+    assert config.read_bytes() == place_config()
     assert config.with_name("skilld.toml.old").read_text() == "[limits]\niterations = 3\n"
 
 
@@ -199,6 +200,23 @@ def test_man_and_shells_look_where_the_pages_and_completions_are() -> None:
     assert system().share == Path("/usr/local/share")
     assert packaged(Path("/x")).share == Path("/x/usr/share")
     assert user(Path("/x")).share is None
+
+
+def place_config() -> bytes:
+    """The shipped configuration as the system's service gets it."""
+    text = (ETC / "skilld.toml").read_bytes()
+    return text.replace(b'# mode = "development"\n', b'mode = "production"\n')
+
+
+def test_the_systems_service_is_in_production_and_a_users_is_not(tmp_path: Path) -> None:
+    for made, expected in ((layout(tmp_path), "production"), (user(tmp_path), "development")):
+        files = unit_files(made, SYSTEMD, ETC, BIN, "none")
+        config = tmp_path / expected / "skilld.toml"
+        config.parent.mkdir()
+        config.write_bytes(files[made.config / "skilld.toml"])
+        env = {"SKILLD_BACKENDS": "local", "SKILLD_SANDBOX": "landlock"}  # as the unit has them
+        loaded = load_config(config, env, uid=1000)
+        assert (loaded.daemon.mode, loaded.backends.default) == (expected, ("local",))
 
 
 def test_a_package_has_the_vendors_folders(tmp_path: Path) -> None:

@@ -107,4 +107,6 @@ def test_the_socket_is_where_the_service_would_make_it() -> None:
 def test_no_credential_is_in_the_unit() -> None:
     text = (UNITS / "skilld.service").read_text()
     assert "\nLoadCredential=anthropic_api_key\n" in text, "with a path the service would not start without the file"
-    assert re.findall(r"^Environment=(.*)$", text, flags=re.MULTILINE) == ["SKILLD_SANDBOX=landlock"]
+    assert re.findall(r"^Environment=(.*)$", text, flags=re.MULTILINE) == [
+        "SKILLD_BACKENDS=local SKILLD_SANDBOX=landlock"
+    ]

@@ -38,6 +38,7 @@ def installed(wheels: Path) -> Iterator[Machine]:
         install_wheel(booted, wheels)
         done = booted.run(f"{HOME}/bin/skillctl", "install", "--now")
         assert "create /etc/systemd/system/skilld.service" in done.stdout.splitlines()
+        booted.run("cp", CONFIG, "/root/installed.toml")
         skill(booted, "nap", "import time\nprint('asleep', flush=True)\ntime.sleep(3)\nprint('awake')\n")
         skill(booted, "look", LOOK)
         skill(booted, "place", "import os\nprint(os.getuid(), open('/proc/1/comm').read().strip())\n")
@@ -106,6 +107,11 @@ def test_the_service_is_ready_when_its_start_has_ended_and_says_so(host: Machine
     done = host.skillctl("send", "/echo hello")
     assert done.stdout == "echo: hello\n"
     pid = host.show("MainPID")
+    facts = json.loads(host.skillctl("status", "--json").stdout)
+    assert facts["mode"] == "production"
+    assert [
+        backend["name"] for backend in json.loads(host.skillctl("backends", "--json").stdout) if backend["default"]
+    ] == ["local"]
     status = dict(line.split(":\t", 1) for line in host.path(f"/proc/{pid}/status").read_text().splitlines())
     assert status["Uid"].split()[0] == host.run("id", "-u", "skilld").stdout.strip()
     assert {status[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0" * 16}

@@ -42,8 +42,8 @@ def load_config(
 
     Args:
         path: the TOML file; relative paths in it are relative to its folder.
-        env: SKILLD_SOCKET, SKILLD_STATE_DIR, SKILLD_MODE, SKILLD_SANDBOX, ANTHROPIC_BASE_URL and the XDG and systemd
-            variables.
+        env: SKILLD_SOCKET, SKILLD_STATE_DIR, SKILLD_MODE, SKILLD_BACKENDS, SKILLD_SANDBOX, ANTHROPIC_BASE_URL and the
+            XDG and systemd variables.
         overrides: values of flags by dotted key, such as "daemon.socket"; None means that the flag was not given.
         uid: whose defaults apply; the process's own if None.
 
@@ -108,15 +108,17 @@ def _load(
 
 def _apply_environment(tree: dict[str, Any], env: Mapping[str, str]) -> dict[str, str]:
     """Put into the tree what variables say; by key, the variable that has."""
-    local = tree.get("backends", {}).get("local", {})
+    backends = tree.get("backends", {})
+    local = backends.get("local", {})
     wanted = {
         "daemon.mode": ("SKILLD_MODE", True),
         "model.base_url": ("ANTHROPIC_BASE_URL", "base_url" not in tree.get("model", {})),
+        "backends.default": ("SKILLD_BACKENDS", not backends.get("default")),
         "backends.local.sandbox": ("SKILLD_SANDBOX", "sandbox" not in local),
     }
     used = {key: name for key, (name, counts) in wanted.items() if counts and env.get(name)}
     for key, name in used.items():
-        _put(tree, key, env[name])
+        _put(tree, key, env[name].split(",") if key == "backends.default" else env[name])
     return used
 
 
