@@ -109,9 +109,8 @@ def test_the_service_is_ready_when_its_start_has_ended_and_says_so(host: Machine
     pid = host.show("MainPID")
     facts = json.loads(host.skillctl("status", "--json").stdout)
     assert facts["mode"] == "production"
-    assert [
-        backend["name"] for backend in json.loads(host.skillctl("backends", "--json").stdout) if backend["default"]
-    ] == ["local"]
+    backends = json.loads(host.skillctl("backends", "--json").stdout)["items"]
+    assert [backend["name"] for backend in backends if backend["default"]] == ["local"]
     status = dict(line.split(":\t", 1) for line in host.path(f"/proc/{pid}/status").read_text().splitlines())
     assert status["Uid"].split()[0] == host.run("id", "-u", "skilld").stdout.strip()
     assert {status[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {"0" * 16}
@@ -129,7 +128,9 @@ def test_the_socket_is_for_the_group_and_outlives_the_service(host: Machine) -> 
 
 def test_a_reload_waits_until_it_is_applied_and_keeps_the_process(host: Machine) -> None:
     pid = host.show("MainPID")
-    configure(host, '[limits]\niterations = 3\nmax_body_bytes = 4096\n[daemon]\nlog_level = "debug"\n')
+    configure(
+        host, '[limits]\niterations = 3\nmax_body_bytes = 4096\n[daemon]\nmode = "production"\nlog_level = "debug"\n'
+    )
     assert host.systemctl("reload", "skilld").returncode == 0
     found = json.loads(host.skillctl("config", "reload", "--json").stdout)
     assert found == {"applied": [], "needs_restart": ["limits.max_body_bytes"]}
