@@ -75,6 +75,31 @@ class History:
     messages may hold pictures or documents, and `has_api_summary` whether an answer holds a summary that the API made.
     """
 
+    __slots__ = (
+        "_again",
+        "_at_api",
+        "_dialogue",
+        "_has_server_calls",
+        "_notes",
+        "_open",
+        "_paused",
+        "_queued",
+        "_results",
+        "_running",
+        "_steers",
+        "_texts",
+        "awaits_answer",
+        "container",
+        "failed_at",
+        "files",
+        "has_api_summary",
+        "message_files",
+        "not_shortened",
+        "seen_seq",
+        "shortened",
+        "shows",
+    )
+
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._dialogue = Dialogue()
         self._queued: dict[str, Mapping[str, Any]] = {}  # turn id -> data of its turn.queued
