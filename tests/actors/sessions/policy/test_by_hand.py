@@ -141,7 +141,7 @@ ANY_READING = ruled(
 
 
 def verdict(rules: RuleSet, line: str) -> str:
-    return Policy(tools=["bash_tool"], rules=[rules], workspace="/work").decide(bash_call(line)).verdict
+    return Policy(tools=["bash_tool"], rules=[rules], workspace="/desk").decide(bash_call(line)).verdict
 
 
 @pytest.mark.parametrize("name", ["deny", "ask", "no removal", "reading", "read-only", "guarded"])

@@ -14,7 +14,7 @@ ROOTS = {"/skills/evil": "evil", "/skills/ok": "ok"}
 
 def verdict(line: str, **rule: str) -> str:
     rules = ruled({"effect": "deny", "skill": "evil", **rule}, preset="full")
-    policy = Policy(tools=["bash_tool"], rules=[rules], workspace="/work", skill_roots=ROOTS)
+    policy = Policy(tools=["bash_tool"], rules=[rules], workspace="/desk", skill_roots=ROOTS)
     return policy.decide(bash_call(line)).verdict
 
 
@@ -76,7 +76,7 @@ def test_a_rule_can_pass_on_what_cannot_be_told() -> None:
 def test_very_many_skills_are_compared_at_once() -> None:
     rules = ruled({"effect": "deny", "skill": "*_7"}, preset="full")
     roots = {f"/var/lib/skills/s_{number}": f"s_{number}" for number in range(3_000)}
-    policy = Policy(tools=["bash_tool"], rules=[rules], workspace="/work", skill_roots=roots)
+    policy = Policy(tools=["bash_tool"], rules=[rules], workspace="/desk", skill_roots=roots)
     began = time.process_time()
     assert policy.decide(bash_call("cd x; ls " + "a/b/c/d/e/f " * 480)).verdict == "allow"
     assert policy.decide(bash_call("cd /; ls " + "a* " * 480 + "var/lib/skills/s_7")).verdict == "deny"

@@ -16,7 +16,7 @@ IN_DOCS = ruled({"effect": "allow", "path": "docs/**"}, {"effect": "deny"})
 
 
 def decided(rules: RuleSet, call: ToolCall) -> str:
-    policy = Policy(tools=["bash_tool", "view", "create_file"], rules=[rules], workspace="/work")
+    policy = Policy(tools=["bash_tool", "view", "create_file"], rules=[rules], workspace="/desk")
     return policy.decide(call).verdict
 
 
@@ -30,7 +30,7 @@ def view(path: Any) -> ToolCall:
         *(
             "cat /etc/shadow",
             "cat //etc/shadow",
-            "cat /work/secret/x",
+            "cat /desk/secret/x",
             "cat ./secret/x",
             "cat x/../secret/y",
             "ls secret",
@@ -86,7 +86,7 @@ def test_one_that_surely_names_others_is_not(line: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/proc/self/root/work/docs/x", "/proc/self/cwd/docs/x", "/proc/thread-self/root/work/docs/x", "/dev/fd/7"),
+        *("/proc/self/root/desk/docs/x", "/proc/self/cwd/docs/x", "/proc/thread-self/root/desk/docs/x", "/dev/fd/7"),
         *("link/../docs/x", "file://docs/x", "skill://s/assets/x", "docs/link/../../docs/x", "a/" * 3_000, "é" * 3_000),
     ],
 )
@@ -96,8 +96,8 @@ def test_a_path_of_which_only_the_system_knows_what_it_means_is_denied_and_not_a
 
 
 def test_what_leads_upwards_from_the_workspace_is_told() -> None:
-    assert decided(IN_DOCS, view("../work/docs/x")) == "allow"
-    assert decided(IN_DOCS, view("/../../work//docs/./x")) == "allow"
+    assert decided(IN_DOCS, view("../desk/docs/x")) == "allow"
+    assert decided(IN_DOCS, view("/../../desk//docs/./x")) == "allow"
     assert decided(SECRET, view("../etc/x")) == "deny"
 
 

@@ -54,7 +54,7 @@ def verdict(preset: str, asked: ToolCall, *, confined: bool = False) -> str:
         backend="local",
         backends={"local": "local", "box": "docker", "cloud": "anthropic"},
         natives={"x_read": "x", "x_write": "x"},
-        workspace="/work",
+        workspace="/desk",
         confined=confined,
     )
     return policy.decide(asked).verdict

@@ -21,7 +21,7 @@ def call(tool: str, argv: tuple[str, ...] | None = None, /, **input: Any) -> Too
 
 
 def decide(asked: ToolCall, *rules: Any, preset: str | None = None, **policy: Any) -> Decision:
-    given: dict[str, Any] = {"place": "local", "backend": "local", "workspace": "/work/s"}
+    given: dict[str, Any] = {"place": "local", "backend": "local", "workspace": "/desk/s"}
     given |= {"backends": {"local": "local", "box": "docker", "cloud": "anthropic"}, "natives": {"x_execute": "x"}}
     return Policy(tools=TOOLS, rules=[ruled(*rules, preset=preset)], **(given | policy)).decide(asked)
 
@@ -150,7 +150,7 @@ def test_what_allows_a_command_does_not_allow_the_files_that_the_shell_opens_for
         "echo x 2>&1 >/dev/null": ("allow", "deny"),
         "echo x > out/a": ("deny", "allow"),
         "echo x > out/../a": ("deny", "deny"),
-        "echo x > /work/s/out/a": ("deny", "allow"),
+        "echo x > /desk/s/out/a": ("deny", "allow"),
         "echo x > out/a 2> b": ("deny", "deny"),
         "echo x > out/*": ("deny", "deny"),
         "cd x; echo x > out/a": ("deny", "deny"),
@@ -165,7 +165,14 @@ def test_what_allows_a_command_does_not_allow_the_files_that_the_shell_opens_for
 
 @pytest.mark.parametrize(
     "path",
-    ["secret/a", "./secret//a", "x/../secret/a", "/work/s/secret/a", "/work/../work/s/secret", "//work/s/secret/b/c"],
+    [
+        "secret/a",
+        "./secret//a",
+        "x/../secret/a",
+        "/desk/s/secret/a",
+        "/desk/../desk/s/secret",
+        "//desk/s/secret/b/c",
+    ],
 )
 def test_paths_are_compared_as_tools_see_them(path: str) -> None:
     deny = {"effect": "deny", "path": "secret/**"}
@@ -191,7 +198,7 @@ def test_other_paths_are_not_meant() -> None:
         assert verdict(call("view", path=path), deny) == expected, path
     allow = ({"effect": "allow", "path": "**"}, {"effect": "deny"})
     assert verdict(call("view", path="../other/a"), *allow) == "deny"
-    assert verdict(call("view", path="/work/sx"), *allow) == "deny"
+    assert verdict(call("view", path="/desk/sx"), *allow) == "deny"
     assert verdict(call("view"), *allow) == "deny"
 
 
@@ -345,7 +352,7 @@ def test_a_tool_whose_calls_are_all_denied_is_known_beforehand() -> None:
             "pushd evil; ./build.sh",
         ),
         *("find evil -execdir ./build.sh {} +", "find evil -okdir ./build.sh \\;", "python3 scripts/../../evil/a.py"),
-        *("python3 /opt/s/../../work/evil.py", "python3 scripts/a/../../b.py", "cd x; cd -; ./build.sh"),
+        *("python3 /opt/s/../../desk/evil.py", "python3 scripts/a/../../b.py", "cd x; cd -; ./build.sh"),
     ],
 )
 def test_a_program_that_is_allowed_by_a_path_is_no_other_one_of_that_name(line: str) -> None:
@@ -357,7 +364,7 @@ def test_a_program_that_is_allowed_by_a_path_is_no_other_one_of_that_name(line: 
         },
         preset="guarded",
     )
-    judge = Policy(tools=["bash_tool"], rules=[rules], workspace="/work")
+    judge = Policy(tools=["bash_tool"], rules=[rules], workspace="/desk")
     assert judge.decide(bash_call(line)).verdict == "ask"
     for plain in ("./build.sh all", "python3 scripts/a.py", "ls; ./build.sh", "cd /x; python3 /opt/s/a.py"):
         assert judge.decide(bash_call(plain)).verdict == "allow"

@@ -26,7 +26,7 @@ EVERY = pytest.mark.parametrize("rules", [DENIED, ASKED, LISTED, READ_ONLY, GUAR
 
 
 def verdict(rules: RuleSet, line: object) -> str:
-    return Policy(tools=["bash_tool"], rules=[rules], workspace="/work").decide(bash_call(line)).verdict
+    return Policy(tools=["bash_tool"], rules=[rules], workspace="/desk").decide(bash_call(line)).verdict
 
 
 def one_char(char: str) -> st.SearchStrategy[str]:
