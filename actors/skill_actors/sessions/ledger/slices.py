@@ -4,17 +4,18 @@ when the process dies in it. Where none does it is only written down, when a sli
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Final
 
 import trio
 
+from skill_actors.sessions.ledger.beside import recorded_beside
 from skill_actors.sessions.ledger.exceeded import BudgetExceeded
 from skill_actors.sessions.ledger.hold import Hold
-from skill_actors.store.base import StoreError
 
 __all__ = ["passing_time"]
 
@@ -33,12 +34,9 @@ class _Slice:
     millis: int
 
 
-@asynccontextmanager
-async def passing_time(
-    reserve: Reserve,
-    settle: Settle,
-    on_end: Callable[[BudgetExceeded], None],
-) -> AsyncIterator[None]:
+def passing_time(
+    reserve: Reserve, settle: Settle, on_end: Callable[[BudgetExceeded], None]
+) -> AbstractAsyncContextManager[None]:
     """Count the time while this is open.
 
     What the block raises comes out as it is, and not in a group.
@@ -52,28 +50,10 @@ async def passing_time(
         StoreError: time cannot be recorded any more; the block was cancelled.
 
     """
-    raised: list[BaseException] = []
-    faults: list[StoreError] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_count, reserve, settle, on_end, faults, nursery.cancel_scope)
-        try:
-            yield
-        except BaseException as error:
-            raised.append(error)
-        nursery.cancel_scope.cancel()
-    if faults:
-        raise faults[0]
-    if raised:
-        raise raised[0]
+    return recorded_beside(partial(_count, reserve, settle, on_end))
 
 
-async def _count(
-    reserve: Reserve,
-    settle: Settle,
-    on_end: Callable[[BudgetExceeded], None],
-    faults: list[StoreError],
-    block: trio.CancelScope,
-) -> None:
+async def _count(reserve: Reserve, settle: Settle, on_end: Callable[[BudgetExceeded], None]) -> None:
     slice_: _Slice | None = None
     began_s = ends_s = trio.current_time()
     next_ms = _FIRST_SLICE_MS
@@ -93,13 +73,11 @@ async def _count(
             ends_s += following.millis / 1000
             next_ms = min(next_ms * 2, _LARGEST_SLICE_MS)
             await trio.sleep_until(ends_s)
-    except StoreError as error:
-        faults.append(error)
-        block.cancel()
     finally:
         if slice_ is not None:
             passed_ms = ceil((trio.current_time() - began_s) * 1000)
-            await _settle_last(settle, slice_.hold, min(max(passed_ms, 0), slice_.millis), faults)
+            with trio.CancelScope(shield=True):
+                await settle(slice_.hold, min(max(passed_ms, 0), slice_.millis))
 
 
 async def _reserved(reserve: Reserve, millis: int) -> _Slice | BudgetExceeded:
@@ -111,11 +89,3 @@ async def _reserved(reserve: Reserve, millis: int) -> _Slice | BudgetExceeded:
             if not 0 < error.left < millis:
                 return error
             millis = error.left
-
-
-async def _settle_last(settle: Settle, hold: Hold | None, passed_ms: int, faults: list[StoreError]) -> None:
-    with trio.CancelScope(shield=True):
-        try:
-            await settle(hold, passed_ms)
-        except StoreError as error:
-            faults.append(error)
