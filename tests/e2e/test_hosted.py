@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Service:
         self.api = api
 
     def will_answer(self, *answers: Answer) -> Daemon:
+        """What is left of another test's answers is no answer in this one."""
+        self.api.forget_answers()
         self.api.enqueue(*answers)
         return self.daemon
 
@@ -67,10 +69,10 @@ def types(daemon: Daemon, session: str) -> list[str]:
     return [event["type"] for event in daemon.events(session)]
 
 
-def wait_for(daemon: Daemon, session: str, type: str) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
-    while type not in types(daemon, session):
-        assert time.monotonic() < deadline, f"no {type} within 30 s"
+    while not condition():
+        assert time.monotonic() < deadline, "not within 30 s"
         time.sleep(0.02)
 
 
@@ -164,8 +166,9 @@ def test_cancelling_while_code_runs_ends_the_turn_at_once_and_the_next_one_works
     stuck = Reply([Text("working"), CodeExecution("sleep 600"), Text("x" * 400)], delay_s=0.5)
     daemon = started.will_answer(stuck, Reply([Text("fine")]))
     session = daemon.create(backends=["anthropic"])
+    asked = len(started.messages)
     turn = daemon.post(session, "go").json()["turn"]
-    wait_for(daemon, session, "turn.started")
+    wait_until(lambda: len(started.messages) > asked)  # before that, the answer would be left for the next turn
     began = time.monotonic()
     with daemon.http() as http:
         http.post(f"/v1/turns/{turn}/cancel")

@@ -8,12 +8,14 @@ answer by themselves, from what was uploaded and what code in containers made: s
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, assert_never
 
 import h11
@@ -123,7 +125,7 @@ class FakeMessagesApi:
     @property
     def base_url(self) -> str:
         """For `base_url` of a client; valid once it is served."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}" if self.port else "http://localhost"
 
     @property
     def bill(self) -> Sequence[BillEntry]:
@@ -138,6 +140,10 @@ class FakeMessagesApi:
     def enqueue(self, *answers: Answer) -> None:
         """Append answers to the queue; from any thread."""
         self._answers.extend(answers)
+
+    def forget_answers(self) -> None:
+        """Drop those that no request has been given yet; from any thread."""
+        self._answers.clear()
 
     def interrupt(self, method: str, path: str, answer: HttpError | HangUp, *, after: bool = False) -> None:
         """Let the next request of this method, whose path begins so, end like this; `after` it has taken effect."""
@@ -158,10 +164,27 @@ class FakeMessagesApi:
         while not condition():
             await self._changed.wait()
 
-    async def serve(self, *, port: int = 0, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen on loopback until cancelled; port 0 takes a free one. Started once connections are taken."""
-        listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
-        self.port = listeners[0].socket.getsockname()[1]
+    async def serve(
+        self,
+        *,
+        port: int = 0,
+        socket: Path | None = None,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen on loopback until cancelled; port 0 takes a free one. Started once connections are taken.
+
+        Args:
+            socket: a path, where nothing may be yet, to listen at instead; the base URL then is http://localhost.
+
+        Raises:
+            OSError: it cannot listen there.
+
+        """
+        if socket is not None:
+            listeners = [_unix_listener(socket)]
+        else:
+            listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
+            self.port = listeners[0].socket.getsockname()[1]
         async with trio.open_nursery() as nursery:
             await nursery.start(trio.serve_listeners, self._serve_connection, listeners)
             task_status.started()
@@ -378,6 +401,17 @@ def _error_headers(error: HttpError) -> Mapping[str, str]:
     return {**wait, **error.headers}
 
 
+def _unix_listener(path: Path) -> trio.SocketListener:
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.bind(str(path))
+        made.listen(128)
+        return trio.SocketListener(trio.socket.from_stdlib_socket(made))
+    except BaseException:
+        made.close()
+        raise
+
+
 @asynccontextmanager
 async def open_fake_api(
     answers: Iterable[Answer] = (),
@@ -386,17 +420,18 @@ async def open_fake_api(
     api_keys: Collection[str] | None = None,
     hosted: FakeHosted | None = None,
     meter: Meter | None = None,
+    socket: Path | None = None,
 ) -> AsyncIterator[FakeMessagesApi]:
     """Serve a fake API while the block runs, in the same loop."""
     api = FakeMessagesApi(answers, respond=respond, api_keys=api_keys, hosted=hosted, meter=meter)
     async with trio.open_nursery() as nursery:
-        await nursery.start(api.serve)
+        await nursery.start(lambda task_status: api.serve(socket=socket, task_status=task_status))
         yield api
         nursery.cancel_scope.cancel()
 
 
 @contextmanager
-def serve_in_thread(api: FakeMessagesApi) -> Iterator[FakeMessagesApi]:
+def serve_in_thread(api: FakeMessagesApi, *, socket: Path | None = None) -> Iterator[FakeMessagesApi]:
     """Serve `api` in a thread of its own while the block runs: for tests that start real processes.
 
     Raises:
@@ -409,7 +444,7 @@ def serve_in_thread(api: FakeMessagesApi) -> Iterator[FakeMessagesApi]:
     async def main() -> None:
         token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as nursery:
-            await nursery.start(api.serve)
+            await nursery.start(lambda task_status: api.serve(socket=socket, task_status=task_status))
             stop.append(lambda: token.run_sync_soon(nursery.cancel_scope.cancel))
             ready.set()
 
