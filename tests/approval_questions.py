@@ -14,7 +14,7 @@ from approval_kit import Desk
 from skill_actors.errors import Refused
 from skill_actors.sessions.approvals import Answer, ApprovalRequest, Approver
 
-__all__ = ["ALLOW", "ANN", "BEN", "Asked", "refused"]
+__all__ = ["ALLOW", "ANN", "BEN", "Asked", "refused", "under_way"]
 
 ANN, BEN = Approver(1001, "ann"), Approver(1002, "ben")
 ALLOW: Mapping[str, Any] = {"decision": "allow"}
@@ -48,3 +48,11 @@ class Asked:
                 self.desk.log, self.request.turn, self.request, timeout_s=self.timeout_s, **self.more
             )
         self.done.set()
+
+
+async def under_way(desk: Desk, nursery: trio.Nursery, **more: Any) -> tuple[Asked, str]:
+    """A question of a new turn, and its id, as soon as it is the only one that is pending."""
+    asked = Asked(desk, desk.request(await desk.begin()), **more)
+    nursery.start_soon(asked.run)
+    (id,) = await desk.waiting()
+    return asked, id

@@ -183,11 +183,13 @@ async def serving(
     roles: RolesConfig | None = None,
     own_uid: int = 0,
     peer: Peer | None = None,
+    workshop: Callable[[], Any] | None = None,
 ) -> AsyncIterator[Served]:
     """Serve the whole interface at folder/run/s.sock; everything is closed on the way out.
 
     Args:
         peer: who every connection is taken for, instead of this process.
+        workshop: what there is of it; nothing if None.
 
     """
     path = folder / "run" / "s.sock"
@@ -203,6 +205,7 @@ async def serving(
     async def metrics() -> bytes:
         return b"skilld_up 1\n"
 
+    more: dict[str, Any] = {} if workshop is None else {"workshop": workshop}
     services = Services(
         sessions=sessions,
         approvals=approvals,
@@ -224,6 +227,7 @@ async def serving(
         bus=bus,
         own_uid=own_uid,
         audit=lambda what, facts: seen().audited.append((what, facts)),
+        **more,
     )
     server = HttpServer(
         build_app(services) if peer is None else _from(build_app(services), peer),

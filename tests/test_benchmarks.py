@@ -22,6 +22,8 @@ QUICK = {
     "socket_round_trip": (("1",), "skilld"),
 }
 LONG = {
+    "agents": (("--rounds=1", "--agents=2", "--idle-close=0.5"), "warm: skilld"),
+    "board_claims": (("--items=40", "--claimers=4"), "board claims/s"),
     "at_rest": (("--sessions=20", "--live=20", "--scrapes=3"), "20 live besides"),
     "socket_load": (("--clients=1,16", "--seconds=0.5", "--rounds=1"), "skilld"),
     "neighbours": (("--rounds=1", "--seconds=2"), "beside all"),

@@ -19,12 +19,15 @@ from skill_actors.backends.native import NATIVE
 from skill_actors.backends.registry import factory
 from skill_actors.backends.routing import HAND_OVER
 from skill_actors.backends.workers import Host
+from skill_actors.models.base import ModelError
+from skill_actors.models.model_socket import check_socket
 from skill_actors.models.prices import PriceError, PriceTable, load_prices
 from skill_actors.runtime import ActorSystem, StartFailed, Strategy, serve
 from skill_actors.runtime.census import take_census
 from skill_actors.sessions.places import HOSTED
 from skill_actors.skills.copies import SkillCopies
 from skill_actors.store import StateLock, StateLocked, StateTooNew, StoreError
+from skilld.agents import check_agents
 from skilld.config import Config, ConfigError, refuse_bad_hook
 from skilld.exits import EXIT_CONFIG, EXIT_FAILED, EXIT_IO, EXIT_TAKEN
 from skilld.garbage import settle_heap
@@ -91,6 +94,7 @@ async def _run(config: Config, environ: Mapping[str, str], read: Callable[[], Co
             reread=reread,
             copies=SkillCopies(state / "skills"),
             executors={name: Slot(f"the backend {name}") for name in config.backends.names},
+            agents={name: Slot(f"the agent backend {name}") for name in config.backends.agent_names},
         )
         if parts.approvals is not None:
             await trio.to_thread.run_sync(parts.approvals.read)
@@ -114,14 +118,28 @@ async def check_config(config: Config, environ: Mapping[str, str]) -> ModelChoic
             (await factory(name))(config.backends.options_of(name), Host())
         except BackendUnavailable as error:
             raise ConfigError(f"backends: {error}") from error
+    await check_agents(config.backends)
     await trio.to_thread.run_sync(refuse_bad_hook, config)
     await _prices(config)
     models = ModelChoice(config.model, environ)
+    await trio.to_thread.run_sync(_check_model_socket, config)
     if HOSTED in config.backends.default and (models.key is None or not config.backends.anthropic.enabled):
         raise ConfigError(
             "backends.default: 'anthropic' needs an API key, as [model] has it, and backends.anthropic.enabled"
         )
     return models
+
+
+def _check_model_socket(config: Config) -> None:
+    """Raise ConfigError if the model's socket can be none. That nothing is there yet is said: its proxy may come."""
+    if config.model.socket is None:
+        return
+    try:
+        check_socket(config.model.socket)
+    except ModelError as error:
+        if not error.retryable:
+            raise ConfigError(f"model.socket: {error}") from error
+        _log.warning("model.socket: %s; until then no message is answered by a model", error)
 
 
 async def _prices(config: Config) -> PriceTable:
@@ -224,7 +242,7 @@ def _metrics(parts: Parts) -> Metrics:
         version=parts.version,
         models=[*table.rates, "offline"],
         tools=["view", "bash_tool", "create_file", "str_replace", HAND_OVER],
-        backends=[*parts.executors, NATIVE, HAND_OVER],
+        backends=[*parts.executors, *parts.agents, NATIVE, HAND_OVER],
     )
     metrics.attach(parts.bus, _sources(parts))
     return metrics

@@ -11,18 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import trio
 
 from skill_actors.errors import Refused
 from skill_actors.sessions.ledger import Account, Amounts, Cap, CapState, Ledger, Limits, cap_name
 from skill_actors.sessions.table import Viewer
-from skill_actors.store.ledger import LedgerStore, StoredCap
+from skill_actors.store.ledger import LedgerStore, StoredCap, UsageBy
 
-__all__ = ["Budgets", "UsageBy"]
-
-UsageBy = Literal["session", "user", "model", "day"]
+__all__ = ["Budgets"]
 
 _SESSION: Final = "session/"
 _MOST_ITEMS: Final = 10_000
@@ -106,10 +104,8 @@ class Budgets:
             limits = _limits({**base, **changes})
             if not viewer.admin:
                 await self._refuse_wider(limits)
-            if limits == Limits() and not configured:
-                await self._ledger.set_cap(name, None, viewer.uid)
-            else:
-                await self._ledger.set_cap(name, limits, viewer.uid)
+            is_gone = limits == Limits() and not configured
+            await self._ledger.set_cap(name, None if is_gone else limits, viewer.uid)
             self._audit("budget.set", {"uid": viewer.uid, "name": name, "limits": limits.to_json()})
         found = await self.caps(viewer, name)
         return next((cap for cap in found if cap["source"] == "set"), _gone(name))
@@ -263,7 +259,7 @@ def _sum(amounts: Sequence[Amounts]) -> Amounts:
 
 def _spent(used: Amounts, held: Amounts) -> dict[str, Any]:
     """What was used and what is set aside, together; the money None where some of it has no price."""
-    both = _amounts(_sum((used, held)))
+    both = _amounts(used + held)
     known_usd = both.pop("usd")
     held_usd = held.nanousd / 10**9
     return {"cost_usd": known_usd if used.priced else None, "known_usd": known_usd, "held_usd": held_usd, **both}

@@ -7,10 +7,11 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
+from skill_actors.backends.agents.base import AgentBackend
 from skill_actors.backends.base import Executor
 from skill_actors.errors import Refused
 from skill_actors.runtime import DynamicSupervisor, ExitReason, TrioActor, TrioActorRef
@@ -21,14 +22,18 @@ from skill_actors.sessions.slots import TurnSlots
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.skills.base import Skill
 from skill_actors.skills.copies import CopyError
+from skilld.agents import allowance_of
 from skilld.config import RolesConfig
 from skilld.parts import Parts, Slot
 from skilld.role_skills import RoleSkills
 
-__all__ = ["Conversations"]
+__all__ = ["Conversations", "agents_of", "executors_of"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _BACKENDS_S: Final = 60.0  # they have been seen to open; this is for the second time
+_AGENTS_S: Final = 10.0  # turns that waited would find them away; but no daemon waits long for one
 _RECOVER_AGAIN_S: Final = 1.0
 _UNLOAD_EVERY_S: Final = 15.0
 _SHUTDOWN_S: Final = 10.0  # for all turns together to kill their tools and write their endings
@@ -48,6 +53,10 @@ class Conversations(DynamicSupervisor):
             for slot in self._parts.executors.values():
                 if not slot.why:  # one that is offered may be missing; its conversations are told
                     await slot.wait()
+        with trio.move_on_after(_AGENTS_S):
+            for of_agent in self._parts.agents.values():
+                if not of_agent.why:
+                    await of_agent.wait()
         await self._collect_copies()
         self._parts.ledger.put(_ledger(self._parts))
         self._parts.desk.put(ApprovalDesk(self._parts.journal.get(), self._parts.bus))
@@ -111,7 +120,9 @@ def surroundings(parts: Parts) -> Surroundings:
         price_usd=parts.prices.cost_usd,
         skills=lambda: parts.served.snapshot,
         pin=pin,
-        executors=_Open(parts.executors),
+        executors=executors_of(parts),
+        agents=agents_of(parts),
+        agent_allowance=lambda name: allowance_of(parts.config.backends, name),
         default_backends=parts.config.backends.default,
         slots=TurnSlots(limits.running_turns),
         workspaces=parts.config.daemon.state_dir / "workspaces",
@@ -153,13 +164,26 @@ def _role_permits(parts: Parts) -> Callable[[int], Awaitable[Callable[[str], boo
     return permits
 
 
-class _Open(Mapping[str, Executor]):
-    """Executors by name, as they are now: one that crashed is replaced under its name."""
+def executors_of(parts: Parts) -> Mapping[str, Executor]:
+    """By the names of backends, as they are at each look. Raises Refused while one is starting again."""
+    return _Open(parts.executors)
 
-    def __init__(self, slots: Mapping[str, Slot[Executor]]) -> None:
+
+def agents_of(parts: Parts) -> Mapping[str, AgentBackend]:
+    """Likewise, of backends that are whole agents."""
+    return _Open(parts.agents)
+
+
+class _Open(Mapping[str, T]):
+    """Backends by name, as they are now: one that crashed is replaced under its name."""
+
+    def __init__(self, slots: Mapping[str, Slot[T]]) -> None:
         self._slots = slots
 
-    def __getitem__(self, name: str) -> Executor:
+    def __contains__(self, name: object) -> bool:
+        return name in self._slots  # also while it is away
+
+    def __getitem__(self, name: str) -> T:
         executor = self._slots[name].peek()
         if executor is None:
             why = self._slots[name].why or "it is starting again; send again in a moment"

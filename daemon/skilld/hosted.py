@@ -49,13 +49,21 @@ class HostedServices:
     Args:
         key: finds the API key; None if none is configured: then nothing can be done.
         base_url: of the API; None for the usual one.
+        socket: a Unix socket to reach it through; None for the network.
         state: the file that remembers which skills were uploaded.
 
     """
 
-    def __init__(self, config: AnthropicConfig, key: KeySource | None, base_url: str | None, state: Path) -> None:
+    def __init__(
+        self,
+        config: AnthropicConfig,
+        key: KeySource | None,
+        base_url: str | None,
+        state: Path,
+        socket: Path | None = None,
+    ) -> None:
         self._config = config
-        self._client = None if key is None else HostedClient(key, base_url=base_url)
+        self._client = None if key is None else HostedClient(key, base_url=base_url, socket=socket)
         self._uploads = None if self._client is None else SkillUploads(self._client, state)
 
     @property

@@ -9,7 +9,9 @@ Rounds begin `retention.check_every_s` after the start and after each other. Eac
   packages that are no skill now;
 - copies of the journal that a killed backup left are removed;
 - sums of single turns in the ledger are removed when nothing was charged to them for 30 days; the entries stay;
-- once a day every row of every session is read and its checksum compared, with pauses, and so is the ledger.
+- events of the workshop that are older than `retention.workshop_event_days` are removed (unless the clock was set);
+- once a day every row of every session is read and its checksum compared, with pauses, and so are the ledger and the
+  documents of the workshop.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import trio
 from skill_actors.errors import Refused
 from skill_actors.runtime import TrioActor
 from skill_actors.sessions.manager import SessionManager
-from skill_actors.store import DamagedRow, JournalClosed, SqliteJournal, StoreError
+from skill_actors.store import DamagedRow, SqliteJournal, StoreError
 from skilld.config import RetentionConfig
 from skilld.disk_use import measure
 from skilld.parts import Parts
@@ -58,7 +60,7 @@ def overdue(
     found = []
     limit = ""
     if retention.session_age_days:
-        limit = (now - timedelta(days=retention.session_age_days)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        limit = _stamp(now - timedelta(days=retention.session_age_days))
     for session, updated, size_bytes in oldest:
         too_much = 0 < retention.total_bytes < total_bytes
         if updated >= limit and not too_much:
@@ -66,6 +68,10 @@ def overdue(
         found.append(session)
         total_bytes -= size_bytes
     return found
+
+
+def _stamp(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 class ClockWatch:
@@ -131,12 +137,13 @@ class Janitor(TrioActor):
                 continue
             try:
                 await self.look_after(journal, sessions)
-            except (JournalClosed, OSError) as error:
+            except (StoreError, OSError) as error:
                 _log.warning("the state was not looked after this time: %s", error)
 
     async def look_after(self, journal: SqliteJournal, sessions: SessionManager) -> None:
-        """One round. Raises JournalClosed, OSError."""
-        await self._retire(journal, sessions)
+        """One round. Raises StoreError, OSError."""
+        clock_was_set = self._clock.was_set()
+        await self._retire(journal, sessions, clock_was_set=clock_was_set)
         await self._sweep_workspaces(sessions)
         await self._collect_copies()
         await self._parts.backups.clean()
@@ -145,21 +152,33 @@ class Janitor(TrioActor):
             self._verified_at = trio.current_time()
             await self._verify(journal)
             await self._verify_ledger()
+            for fault in await journal.documents.verify():
+                _log.error("%s", fault)
+        if not clock_was_set:
+            await self._forget_events()
 
     async def _forget_turns(self) -> None:
         ledger = self._parts.ledger.peek()
         if ledger is not None:
-            await ledger.forget_turns((self._now() - _TURN_SUMS).strftime("%Y-%m-%dT%H:%M:%S.000Z"))
+            await ledger.forget_turns(_stamp(self._now() - _TURN_SUMS))
+
+    async def _forget_events(self) -> None:
+        workshop, days = self._parts.workshop.peek(), self._retention.workshop_event_days
+        if workshop is None or not days:
+            return
+        removed = await workshop.feed.forget(_stamp(self._now() - timedelta(days=days)))
+        if removed:
+            _log.info("removed %d events of the workshop that had outlived [retention]", removed)
 
     async def _verify_ledger(self) -> None:
         ledger = self._parts.ledger.peek()
         for fault in () if ledger is None else await ledger.verify():
             _log.error("%s", fault)
 
-    async def _retire(self, journal: SqliteJournal, sessions: SessionManager) -> None:
+    async def _retire(self, journal: SqliteJournal, sessions: SessionManager, *, clock_was_set: bool) -> None:
         """Delete what is overdue. What is in use is passed over, and stays until the next round."""
         retention = self._retention
-        if self._clock.was_set() and retention.session_age_days:
+        if clock_was_set and retention.session_age_days:
             _log.warning("the clock was set: no conversation is deleted for its age before the next round")
             retention = retention.model_copy(update={"session_age_days": 0.0})
         if not retention.session_age_days and not retention.total_bytes:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, cast
 
 import trio
 
+from skill_actors.backends.agents.base import AgentBackend
 from skill_actors.backends.base import BackendUnavailable
 from skill_actors.backends.registry import factory
 from skill_actors.backends.workers import Host, WorkersRef
 from skill_actors.models.base import ModelError
 from skill_actors.runtime import TrioActor
+from skilld.agents import open_agents
 from skilld.parts import Parts
 
-__all__ = ["ExecutorKeeper", "ModelKeeper"]
+__all__ = ["AgentKeeper", "ExecutorKeeper", "ModelKeeper"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +29,8 @@ def private_folders(parts: Parts) -> list[Path]:
     """What commands in a sandbox must not see of this daemon: its state, its socket's folder, its credentials."""
     config = parts.config
     secrets = [secret.file for of_skill in config.skills.secrets.values() for secret in of_skill.values()]
-    files = [config.model.api_key_file, config.hooks.token_file, *secrets]
+    agents = [config.backends.claude_cli.api_key_file, config.backends.codex_cli.api_key_file]
+    files = [config.model.api_key_file, config.hooks.token_file, *agents, *secrets]
     credentials = parts.environ.get("CREDENTIALS_DIRECTORY")
     return [
         config.daemon.state_dir,
@@ -62,12 +66,11 @@ class ExecutorKeeper(TrioActor):
 
     def _host(self) -> Host:
         names = self.directory
-        state_dir = os.path.realpath(self._parts.config.daemon.state_dir)
         return Host(
             find_workers=lambda: cast("WorkersRef", names.ref("workers")),
-            folder=Path(state_dir, "backends", self._backend),
+            folder=_state_dir(self._parts) / "backends" / self._backend,
             private=private_folders(self._parts),
-            owner=hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:16],  # of one state directory there is one daemon
+            owner=_owner(self._parts),
         )
 
     async def _keep(self) -> None:
@@ -78,6 +81,55 @@ class ExecutorKeeper(TrioActor):
                 await trio.sleep_forever()
             finally:
                 slot.clear()
+
+
+class AgentKeeper(TrioActor):
+    """Keeps one backend that is a whole agent open and publishes it."""
+
+    def __init__(self, parts: Parts, name: str) -> None:
+        super().__init__()
+        self._parts = parts
+        self._backend = name
+
+    async def setup(self) -> None:
+        """See whether it can be opened at all, as `ExecutorKeeper` does."""
+        unavailable: BackendUnavailable | None = None
+        async with await self._opened() as agents:
+            try:
+                await agents.check()
+            except BackendUnavailable as error:
+                unavailable = error
+        if unavailable is not None:
+            self._parts.agents[self._backend].why = str(unavailable)
+            raise unavailable
+        self.spawn(self._keep)
+
+    async def _opened(self) -> AbstractAsyncContextManager[AgentBackend]:
+        parts = self._parts
+        host = Host(
+            folder=_state_dir(parts) / "agents" / self._backend,  # where programs keep the sessions that are resumed
+            private=private_folders(parts),
+            owner=_owner(parts),
+        )
+        return await open_agents(parts.config.backends, self._backend, host, parts.environ, parts.prices)
+
+    async def _keep(self) -> None:
+        slot = self._parts.agents[self._backend]
+        async with await self._opened() as agents:
+            slot.put(agents)
+            try:
+                await trio.sleep_forever()
+            finally:
+                slot.clear()
+
+
+def _state_dir(parts: Parts) -> Path:
+    return Path(os.path.realpath(parts.config.daemon.state_dir))
+
+
+def _owner(parts: Parts) -> str:
+    """Of one state directory there is one daemon."""
+    return hashlib.sha256(os.fsencode(_state_dir(parts))).hexdigest()[:16]
 
 
 class ModelKeeper(TrioActor):

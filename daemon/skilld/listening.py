@@ -31,6 +31,7 @@ from skill_actors.skills.registry import (
     RemovePushed,
     UnknownSkill,
 )
+from skilld.agents import agents_facts
 from skilld.budgets import Budgets
 from skilld.disk_use import used_by
 from skilld.hosted import HOSTED, hosted_facts
@@ -42,6 +43,7 @@ from skilld.natives import native_facts
 from skilld.parts import Parts
 from skilld.reload import reload_config
 from skilld.skill_needs import SkillNeeds
+from skilld.workshop import workshop_of
 
 __all__ = ["DRAIN_EXTRA_S", "Gate", "Socket"]
 
@@ -120,6 +122,7 @@ class Socket(TrioActor):
             own_uid=os.getuid(),
             audit=parts.audit.add,
             audit_reads=parts.config.audit.reads,
+            workshop=lambda: workshop_of(parts),
         )
 
     async def _reload(self) -> Mapping[str, Any]:
@@ -283,7 +286,7 @@ def status_of(parts: Parts) -> dict[str, Any]:
         "mode": parts.config.daemon.mode,
         "model": parts.models.default,
         "model_circuits": parts.models.circuits(),
-        "backends": sorted(parts.executors),
+        "backends": sorted([*parts.executors, *parts.agents]),
         "skills": len(snapshot.skills),
         "skill_failures": len(snapshot.failures),
         **({} if sessions is None else sessions.status()),
@@ -337,6 +340,7 @@ async def backends_of(parts: Parts) -> list[dict[str, Any]]:
             found.append({"name": name})
             nursery.start_soon(look, name, found[-1])
     chosen = parts.config.backends
+    found += await agents_facts(parts.agents, chosen.default, within_s=_CHECK_S)
     found.append(native_facts(chosen.native, is_default=NATIVE in chosen.default))
     return [*found, hosted_facts(parts.hosted, is_default=HOSTED in chosen.default)]
 

@@ -19,6 +19,7 @@ from skill_actors.telemetry import Bus, Handler, Measurements, Metadata
 from skilld.gen_ai_metrics import GenAiMetrics
 from skilld.ledger_metrics import LedgerMetrics
 from skilld.supervision import ActorCollector, ActorSnapshot, SupervisionCounters
+from skilld.workshop_metrics import WorkshopMetrics
 
 __all__ = ["METRICS_TYPE", "Metrics", "Sources", "sample_loop_lag"]
 
@@ -107,6 +108,7 @@ class Metrics:
         self.registry.register(self._actors)
         self._gen_ai = GenAiMetrics(self.registry)
         self._ledger = LedgerMetrics(self.registry, self._models)
+        self._workshop = WorkshopMetrics(self.registry)
         self._make_counters()
         self._make_histograms()
         self._on: Final[Mapping[str, Callable[[Measurements, Metadata], None]]] = {
@@ -128,6 +130,7 @@ class Metrics:
             "turn.stop": self._on_turn,
             "worker.end": self._on_worker,
             **self._ledger.handlers,
+            **self._workshop.handlers,
         }
         Gauge("skilld_build_info", "The daemon's version.", ["version"], registry=self.registry).labels(version).set(1)
 

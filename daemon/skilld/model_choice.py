@@ -96,7 +96,12 @@ def _anthropic(config: ModelConfig, environ: Mapping[str, str]) -> AnthropicMode
         source()
     except CredentialError as error:
         raise ConfigError(f"model: {error}") from error
-    return AnthropicModel(source, base_url=config.base_url or ANTHROPIC_URL, stall_timeout_s=config.stall_timeout_s)
+    return AnthropicModel(
+        source,
+        base_url=config.base_url or ANTHROPIC_URL,
+        socket=config.socket,
+        stall_timeout_s=config.stall_timeout_s,
+    )
 
 
 def _key_source(config: ModelConfig, environ: Mapping[str, str]) -> KeySource | None:

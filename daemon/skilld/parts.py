@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from skill_actors.backends.agents.base import AgentBackend
 from skill_actors.backends.base import Executor
 from skill_actors.backends.workers import WorkersRef
 from skill_actors.files.storage import BackgroundSync
@@ -50,6 +51,7 @@ from skilld.watchdog import Pulse, Stage
 if TYPE_CHECKING:
     from skill_actors.sessions.manager import SessionManager
     from skilld.http import HttpServer
+    from skilld.workshop import Workshop
 
 __all__ = ["NotStarted", "Parts", "Slot"]
 
@@ -97,10 +99,12 @@ class Parts:
     hooks: Hooks = field(init=False)
     caps: Callable[[], Sequence[Cap]] = field(init=False)
     executors: dict[str, Slot[Executor]] = field(default_factory=dict)
+    agents: dict[str, Slot[AgentBackend]] = field(default_factory=dict)
     journal: Slot[SqliteJournal] = field(default_factory=lambda: Slot("the journal"))
     ledger: Slot[Ledger] = field(default_factory=lambda: Slot("the ledger"))
     desk: Slot[ApprovalDesk] = field(default_factory=lambda: Slot("the desk of approvals"))
     sessions: Slot[SessionManager] = field(default_factory=lambda: Slot("the session manager"))
+    workshop: Slot[Workshop] = field(default_factory=lambda: Slot("the workshop"))
     file_sync: Slot[BackgroundSync] = field(default_factory=lambda: Slot("the storage of files"))
     stored_files: StoredFiles = field(init=False)
     server: Slot[HttpServer] = field(default_factory=lambda: Slot("the socket"))
@@ -141,6 +145,7 @@ class Parts:
             self.models.key,
             self.models.base_url,
             self.config.daemon.state_dir / "hosted-skills.json",
+            self.config.model.socket,
         )
         self.backups = Backups(self.config.daemon.state_dir, self.journal, self.version)
         self.hooks = Hooks(lambda: self.config.hooks, self.bus, lambda: self.workers.get()(), self.version)

@@ -18,10 +18,19 @@
         backends (one_for_one)
           model            the model client                             isolated
           local, ...       one executor each                            isolated, required
+          claude_cli, ...  one backend each that is a whole agent       isolated
         janitor            retention, leftovers, checksums              isolated
         hangup             SIGHUP: read the configuration              isolated
         hook-exec, ...     tell programs and receivers of events       isolated
       sessions (dynamic)   one Session actor per conversation           temporary
+      extras (one_for_one)
+        workshop           makes what agents with names need           isolated, required
+        agents             follows what becomes of agents' turns       isolated
+        board              takes back leases that have run out         isolated
+        workers            have the items of the board done            isolated
+        schedules          gives agents their messages when due        isolated
+        workflows          moves runs of workflows on                  isolated
+        sweeper            removes values that have expired            isolated
       listener (rest_for_one)
         socket             the HTTP API                                 isolated, required
         gate               its end is the drain: last up, first down    isolated, required
@@ -49,7 +58,7 @@ from skill_actors.store.keeper import JournalKeeper
 from skilld.conversations import Conversations
 from skilld.file_storage import StorageKeeper
 from skilld.janitor import Janitor
-from skilld.keepers import ExecutorKeeper, ModelKeeper
+from skilld.keepers import AgentKeeper, ExecutorKeeper, ModelKeeper
 from skilld.listening import DRAIN_EXTRA_S, Gate, Socket
 from skilld.metrics import Metrics
 from skilld.natives import NativeKeeper
@@ -57,6 +66,7 @@ from skilld.observability import observability
 from skilld.parts import Parts
 from skilld.reload import HangupListener
 from skilld.skill_sources import skill_rules, skill_sources
+from skilld.workshop import extras
 
 __all__ = ["build_tree"]
 
@@ -85,6 +95,7 @@ def build_tree(parts: Parts, metrics: Metrics, shutdown: Callable[[], None]) -> 
         ),
         _branch("services", Strategy.ONE_FOR_ONE, partial(_services, parts)),
         ChildSpec(id="sessions", factory=lambda: Conversations(parts), name="sessions"),
+        ChildSpec(id="extras", factory=lambda: extras(parts)),
         _branch("listener", Strategy.REST_FOR_ONE, partial(_listener, parts, metrics, shutdown)),
     ]
 
@@ -142,7 +153,14 @@ def _skills(parts: Parts) -> list[ChildSpec]:
 
 def _backends(parts: Parts) -> list[ChildSpec]:
     executors = [_executor(parts, name) for name in parts.executors]
-    return [ChildSpec(id="model", factory=lambda: ModelKeeper(parts), isolated=True), *executors]
+    agents = [_agents(parts, name) for name in parts.agents]
+    return [ChildSpec(id="model", factory=lambda: ModelKeeper(parts), isolated=True), *executors, *agents]
+
+
+def _agents(parts: Parts, name: str) -> ChildSpec:
+    """A daemon is of use without its agents: one that is missing comes later, or never."""
+    make = partial(AgentKeeper, parts, name)
+    return ChildSpec(id=name, factory=make, shutdown_s=15.0, isolated=True, start_timeout_s=_CHECK_S)
 
 
 def _executor(parts: Parts, name: str) -> ChildSpec:

@@ -62,9 +62,11 @@ def test_every_key_of_the_shipped_file_has_a_line_of_explanation_above_it() -> N
 
 def test_the_shipped_file_names_the_defaults() -> None:
     chosen_by_the_start = {"daemon.socket", "daemon.state_dir", "model.base_url", "model.api_key_file"}
-    chosen_by_the_start |= {"model.price_file"}
+    chosen_by_the_start |= {"model.price_file", "model.socket"}
     chosen_by_the_start |= {"files.folder", "files.credentials_file", "files.artifact_ca_file"}
     chosen_by_the_start |= {"hooks.token_file", "hooks.ca_file"}
+    chosen_by_the_start |= {"backends.claude_cli.api_key_file", "backends.claude_cli.socket"}
+    chosen_by_the_start |= {"backends.codex_cli.api_key_file", "backends.codex_cli.folder"}
     defaults = config_keys()
     for key, (value, _) in shipped_keys().items():
         written = tomllib.loads(f"x = {value}")["x"]

@@ -23,6 +23,10 @@ LEAVES = [
     *("root/services/janitor", "root/services/hangup"),
     *("root/services/skills/native", "root/services/skills/registry", "root/services/skills/watcher"),
     *("root/services/backends/model", "root/services/backends/local"),
+    *(
+        f"root/extras/{name}"
+        for name in ("workshop", "agents", "board", "workers", "schedules", "workflows", "sweeper")
+    ),
     *("root/listener/socket", "root/listener/gate"),
 ]
 

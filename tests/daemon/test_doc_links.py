@@ -1,4 +1,7 @@
-"""The manual as a whole: its links lead somewhere, its reference is that of the program, its commands work."""
+"""The manual as a whole: its links lead somewhere, its reference is that of the program.
+
+What is in its blocks: `test_doc_blocks`; its commands are typed by `test_doc_commands`.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from e2e.harness import clean_environment, processes_with, program, running
-from skilld.config import load_config
+from e2e.harness import clean_environment, processes_with, program
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = {".venv", ".venv-wheel", "build", "dist", ".git", "node_modules"}
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]*`")
-
-# Pages whose every block of commands is run, or says why not.
-RUN_PAGES = ("docs/first-hour.md", "docs/choose-a-backend.md", "docs/secure.md", "docs/approvals.md", "docs/upgrade.md")
-BLOCK = re.compile(r"(?:<!-- not run: (?P<why>[^\n]+) -->\n+)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-COMMANDS = ("sh", "bash", "console", "shell", "")
 
 
 def pages() -> list[Path]:
@@ -81,52 +78,6 @@ def test_the_reference_is_that_of_the_program() -> None:
     script = ROOT / "scripts/reference"
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), f"run make reference: {done.stdout}{done.stderr}"
-
-
-@pytest.mark.parametrize("name", [*RUN_PAGES, "README.md"])
-def test_every_block_of_commands_is_run_or_says_why_not(name: str) -> None:
-    blocks = list(BLOCK.finditer((ROOT / name).read_text()))
-    for block in blocks:
-        if block["kind"] in COMMANDS:
-            assert block["why"] or block["kind"] == "sh", f"{name}: a block is neither run nor marked:\n{block['text']}"
-
-
-@pytest.mark.parametrize("name", RUN_PAGES)
-def test_every_configuration_that_a_page_shows_is_taken(name: str, tmp_path: Path) -> None:
-    shown = [block["text"] for block in BLOCK.finditer((ROOT / name).read_text()) if block["kind"] == "toml"]
-    for number, text in enumerate(shown):
-        file = tmp_path / f"{number}.toml"
-        file.write_text(text)
-        load_config(file, {"HOME": str(tmp_path)}, {})
-
-
-def runnable(name: str) -> str:
-    blocks = BLOCK.finditer((ROOT / name).read_text())
-    return "".join(block["text"] for block in blocks if block["kind"] == "sh" and not block["why"])
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("name", RUN_PAGES)
-def test_the_commands_of_a_page_work_as_they_stand(name: str, tmp_path: Path) -> None:
-    """Typed one after the other by a user who has a daemon, in a folder of his own."""
-    script = runnable(name)
-    skills = tmp_path / "skills"
-    shutil.copytree(ROOT / "skills", skills)
-    home = tmp_path / "home"
-    home.mkdir()
-    with running(tmp_path, skills=[skills]) as daemon:
-        environment = clean_environment(SKILLD_SOCKET=str(daemon.socket), HOME=str(home), TMPDIR=str(home))
-        environment["PATH"] = f"{Path(program('skillctl')[0]).parent}:{environment['PATH']}"
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=environment,
-            cwd=tmp_path,
-            check=False,
-        )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.e2e

@@ -249,3 +249,40 @@ def test_damage_in_the_ledger_is_found_and_logged(tmp_path: Path, caplog: pytest
     db.execute("UPDATE ledger_sum SET nanousd = 1 WHERE key = 'user/1'")
     db.close()
     run(look)
+
+
+def test_events_of_the_workshop_are_forgotten_after_their_days_unless_the_clock_was_set(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+
+    async def main() -> None:
+        nonlocal now
+        async with open_tree(tmp_path, retention_workshop_event_days=1.0) as tree:
+            workshop, journal = tree.parts.workshop.get(), tree.parts.journal.get()
+            await workshop.feed.publish_custom(0, "custom.x", "done", {})
+            janitor = Janitor(tree.parts, now=lambda: now)
+            for days, left in ((0.9, 1), (1.1, 0)):
+                now = datetime.now(UTC) + timedelta(days=days)
+                await janitor.look_after(journal, tree.sessions)  # the clock was set
+                assert len(await journal.documents.events(after=0)) == 1
+                await janitor.look_after(journal, tree.sessions)
+                assert len(await journal.documents.events(after=0)) == left
+
+    run(main)
+
+
+def test_documents_of_the_workshop_are_read_and_compared_with_the_rest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "state"
+
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree:
+            await tree.parts.workshop.get().entries.put(0, "n", "k", 1)
+        db = apsw.Connection(str(state / "journal.db"))
+        db.execute("UPDATE document SET data = '{\"value\":2}'")
+        db.close()
+        async with open_tree(tmp_path) as tree:
+            await Janitor(tree.parts).look_after(tree.parts.journal.get(), tree.sessions)
+        assert "entry 0/n/k is damaged on disk" in caplog.text
+
+    run(main)

@@ -10,6 +10,7 @@ import trio
 from skill_actors.runtime.census import ClassCensus
 from skill_actors.runtime.report import Report, ReportEvent
 from skill_actors.telemetry import Bus
+from skill_actors.workshop.event_names import EVENT_NAMES
 from skilld.metrics import Metrics, Sources, sample_loop_lag
 from skilld.supervision import ActorSnapshot
 from support import run, run_virtual
@@ -112,13 +113,30 @@ def test_no_label_grows_with_use() -> None:
         bus.emit("budget.exceeded", {}, {"cap": f"user/{n}/day"})
         bus.emit("budget.warning", {}, {"cap": f"c{n}"})
         bus.emit("ledger.settled", {"cost_usd": 0.5}, {"model": f"made-up-{n}"})
+        bus.emit("workshop.custom", {}, {"topic": f"custom.t{n}", "name": f"n{n}"})
+        bus.emit(f"workshop.agent.n{n}", {}, {"agent": f"a{n}"})
     page = text(metrics)
     assert 'skilld_tokens_total{kind="input",model="other"} 200.0' in page
     assert 'skilld_tool_duration_seconds_count{backend="other",outcome="other",tool="other"} 200.0' in page
     assert 'skilld_budget_refusals_total{cap="user/day"} 200.0' in page
     assert 'skilld_budget_warnings_total{cap="other"} 200.0' in page
     assert 'skilld_spend_usd_total{model="other"} 100.0' in page
-    assert page.count("\n") < 500
+    assert 'skilld_workshop_events_total{name="custom",topic="custom"} 200.0' in page
+    assert page.count("\n") < 700
+
+
+def test_each_kind_of_event_of_the_workshop_is_counted_from_zero_and_answers_take_their_time() -> None:
+    bus, metrics = made()
+    bus.emit("workshop.agent.ask_complete", {"duration": 3.0, "cost_usd": 0.25}, {})
+    bus.emit("workshop.agent.cast_complete", {}, {})
+    bus.emit("workshop.work.failed", {"duration": 3.0}, {})
+    page = text(metrics)
+    for topic, names in EVENT_NAMES.items():
+        for name in names:
+            count = float((topic, name) in {("agent", "ask_complete"), ("agent", "cast_complete"), ("work", "failed")})
+            assert f'skilld_workshop_events_total{{name="{name}",topic="{topic}"}} {count}' in page
+    assert 'skilld_workshop_answer_seconds_sum{kind="ask"} 3.0' in page
+    assert 'kind="cast"' not in page
 
 
 def test_http_requests_are_counted_by_class_of_status() -> None:
@@ -159,5 +177,8 @@ def test_the_manual_lists_every_metric() -> None:
 
 def test_the_manual_lists_every_event_that_the_metrics_know() -> None:
     _, metrics = made()
+    events = (DOCS.parent / "reference/workshop-events.md").read_text()
     for name in metrics._on:
-        assert f"`{name}`" in DOCS.read_text(), name
+        _, dot, kind = name.partition("workshop.")
+        listed = f"`{kind}`" in events if dot and kind != "custom" else f"`{name}`" in DOCS.read_text()
+        assert listed, name

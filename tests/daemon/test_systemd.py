@@ -74,6 +74,30 @@ def test_the_broker_is_exposed_even_less(tmp_path: Path) -> None:
     assert analyze("security", "--offline=yes", "--threshold=4", str(unit), units=tmp_path).returncode == 0
 
 
+@pytest.mark.parametrize(("profile", "exposure"), [("none", 6), ("tools", 10), ("docker", 4), ("broker", 4)])
+def test_without_a_network_there_is_no_fault_and_even_less_exposed(tmp_path: Path, profile: str, exposure: int) -> None:
+    service = copied(tmp_path, profile)
+    for name in ("skilld-model.socket", "skilld-model.service"):
+        shutil.copy(UNITS / name, tmp_path / name)
+    (tmp_path / "skilld.service.d").mkdir(exist_ok=True)
+    shutil.copy(UNITS / "no-network.conf", tmp_path / "skilld.service.d" / "60-no-network.conf")
+    units = [str(tmp_path / name) for name in ("skilld.service", "skilld-model.socket", "skilld-model.service")]
+    assert analyze("verify", *units, units=tmp_path).stderr == ""
+    done = analyze("security", "--offline=yes", f"--threshold={exposure}", str(service), units=tmp_path)
+    assert done.returncode == 0, done.stdout[-200:]
+    done = analyze("security", "--offline=yes", "--threshold=12", units[2], units=tmp_path)
+    assert done.returncode == 0, done.stdout[-200:]
+
+
+def test_the_drop_in_leaves_no_way_but_sockets_with_a_path() -> None:
+    lines = (UNITS / "no-network.conf").read_text().splitlines()
+    emptied = lines.index("RestrictAddressFamilies=")
+    assert lines[emptied + 1] == "RestrictAddressFamilies=AF_UNIX"
+    assert settings("no-network.conf")["PrivateNetwork"] == "yes"
+    place = settings("skilld-model.socket")["ListenStream"]
+    assert f"Environment=SKILLD_MODEL_SOCKET={place}" in lines
+
+
 def test_what_the_daemon_relies_on_is_set() -> None:
     unit = settings()
     assert unit["Type"] == "notify", "notify-reload is taken for simple by systemd 252"

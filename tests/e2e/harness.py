@@ -40,8 +40,15 @@ class Daemon:
     """One skilld process with its own folder. Started by `running` or `start`; may be killed and started again."""
 
     def __init__(
-        self, folder: Path, *, skills: Sequence[Path] = (), config: str = "", env: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        skills: Sequence[Path] = (),
+        config: str = "",
+        env: Mapping[str, str] | None = None,
+        within: Sequence[str] = (),
     ) -> None:
+        self._within = within  # the command that starts it, such as "unshare --net"
         self.folder = folder
         self.socket = folder / "s.sock"
         self.state = folder / "state"
@@ -58,7 +65,7 @@ class Daemon:
         """Start the process, and no more."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*program("skilld"), *self._arguments],
+                [*self._within, *program("skilld"), *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -183,10 +190,15 @@ class Daemon:
 
 @contextmanager
 def running(
-    folder: Path, *, skills: Sequence[Path] = (), config: str = "", env: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    skills: Sequence[Path] = (),
+    config: str = "",
+    env: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
 ) -> Iterator[Daemon]:
     """A daemon that is stopped afterwards, and must leave nothing behind."""
-    daemon = Daemon(folder, skills=skills, config=config, env=env)
+    daemon = Daemon(folder, skills=skills, config=config, env=env, within=within)
     try:
         yield daemon.start()
     finally:

@@ -175,6 +175,15 @@ def test_a_session_has_a_budget_of_its_own(daemon: Daemon, api: FakeMessagesApi)
     assert [(cap["source"], cap["limits"]["usd"]) for cap in found] == [("session", 5.0)]
 
 
+def test_a_message_has_a_budget_of_its_own(daemon: Daemon, api: FakeMessagesApi) -> None:
+    before = calls(api)
+    done = daemon.skillctl("send", "--max-usd", "0.000001", "hello")
+    assert done.returncode == 5, done.stderr
+    assert '"options": {"budget": {"usd": N}}' in done.stderr
+    assert calls(api) == before
+    assert daemon.skillctl("send", "--max-usd", "0.3", "hello").returncode == 0
+
+
 def test_tool_calls_and_seconds_have_caps_too(daemon: Daemon, api: FakeMessagesApi) -> None:
     two = '#call bash_tool {"command": "echo x >> ran", "description": "d"}\n#then\n' * 2
     session = daemon.create(budget={"tool_calls": 1})

@@ -31,7 +31,7 @@ offered = ["anthropic"]
 
 def command_lines() -> list[str]:
     """The lines of the tutorial that send something."""
-    return re.findall(r"^ {4}(skillctl send .*)$", TUTORIAL.read_text(), re.MULTILINE) if TUTORIAL.is_file() else []
+    return re.findall(r"^(skillctl send .*)$", TUTORIAL.read_text(), re.MULTILINE) if TUTORIAL.is_file() else []
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from e2e.harness import Daemon, clean_environment, program, running, write_skill
 from skill_actors.testing import FakeMessagesApi, Reply, Text, ToolUse, serve_in_thread
-from terminal_kit import at_terminal
+from terminal_kit import Terminal, at_terminal
 
 pytestmark = pytest.mark.e2e
 
@@ -150,9 +151,10 @@ def test_a_schema_of_the_session_holds_for_its_messages(
     assert api.requests[-1].body["output_config"]["format"]["schema"] == schema
 
 
-def test_a_line_typed_in_a_chat_while_a_turn_runs_is_said_to_that_turn(started: tuple[Daemon, FakeMessagesApi]) -> None:
-    daemon, api = started
-    api.enqueue(Reply([WAITS]), Reply([Text("as you say")]))
+@contextmanager
+def chat_at_work(daemon: Daemon, api: FakeMessagesApi, answer: str) -> Iterator[tuple[Terminal, str]]:
+    """A chat whose turn runs a tool until `let`, and its session; the chat is left once there is its prompt again."""
+    api.enqueue(Reply([WAITS]), Reply([Text(answer)]))
     command = [*program("skillctl"), f"--socket={daemon.socket}", "chat", "--no-history"]
     with at_terminal(command, clean_environment(TERM="dumb", HOME=str(daemon.folder))) as at:
         at.until("> ")
@@ -160,35 +162,31 @@ def test_a_line_typed_in_a_chat_while_a_turn_runs_is_said_to_that_turn(started: 
         session = re.search(r"ses_[a-z2-7]{26}", at.until(r"session ses_[a-z2-7]{26}"))
         assert session
         at.until(r"\[bash_tool\]")
+        yield at, session[0]
+        at.until("> ")
+        at.type("\x04")
+        assert at.end() == 0
+
+
+def test_a_line_typed_in_a_chat_while_a_turn_runs_is_said_to_that_turn(started: tuple[Daemon, FakeMessagesApi]) -> None:
+    daemon, api = started
+    with chat_at_work(daemon, api, "as you say") as (at, session):
         at.type(":session\n")
         at.until(r"\[:session: when the turn has ended\]")
         at.type("only the last ten\n")
         at.until(r"\[said to the turn that runs\]")
-        let(daemon, session[0])
+        let(daemon, session)
         at.until("as you say")
-        at.until(session[0])
-        at.until("> ")
-        at.type("\x04")
-        assert at.end() == 0
+        at.until(session)
     assert said(api.requests[-1].body) == ["begin", "only the last ten"]
-    assert [event["type"] for event in daemon.events(session[0])].count("turn.queued") == 1
+    assert [event["type"] for event in daemon.events(session)].count("turn.queued") == 1
 
 
 def test_a_command_typed_in_a_chat_while_a_turn_runs_comes_next(started: tuple[Daemon, FakeMessagesApi]) -> None:
     daemon, api = started
-    api.enqueue(Reply([WAITS]), Reply([Text("the first answer")]))
-    command = [*program("skillctl"), f"--socket={daemon.socket}", "chat", "--no-history"]
-    with at_terminal(command, clean_environment(TERM="dumb", HOME=str(daemon.folder))) as at:
-        at.until("> ")
-        at.type("begin\n")
-        session = re.search(r"ses_[a-z2-7]{26}", at.until(r"session ses_[a-z2-7]{26}"))
-        assert session
-        at.until(r"\[bash_tool\]")
+    with chat_at_work(daemon, api, "the first answer") as (at, session):
         at.type("/echo hello again\n")
         at.until(r"\[comes next, in a turn of its own\]")
-        let(daemon, session[0])
+        let(daemon, session)
         at.until("the first answer")
         at.until("hello again")
-        at.until("> ")
-        at.type("\x04")
-        assert at.end() == 0

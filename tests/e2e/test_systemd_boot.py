@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from doc_kit import blocks
 from docker_kit import engine_with_slim_image
 from skill_actors.backends.docker_image import SLIM_IMAGE
 from systemd_kit import HOME, ROOT, Machine, install_wheel, machine, make_wheels
@@ -36,7 +37,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheels: Path) -> Iterator[Machine]:
     with machine() as booted:
         install_wheel(booted, wheels)
-        done = booted.run(f"{HOME}/bin/skillctl", "install", "--now")
+        done = booted.run("sh", "-euc", lines_of("docs/install.md", "ln -s /opt/skilld/bin/skilld"))
         assert "create /etc/systemd/system/skilld.service" in done.stdout.splitlines()
         booted.run("cp", CONFIG, "/root/installed.toml")
         skill(booted, "nap", "import time\nprint('asleep', flush=True)\ntime.sleep(3)\nprint('awake')\n")
@@ -44,8 +45,8 @@ def installed(wheels: Path) -> Iterator[Machine]:
         skill(booted, "place", "import os\nprint(os.getuid(), open('/proc/1/comm').read().strip())\n")
         for user in ("alice", "bob", "carol"):
             booted.run("useradd", "--create-home", user)
-        for user in ("alice", "bob"):
-            booted.run("gpasswd", "--add", user, "skilld")
+        booted.run("sh", "-euc", lines_of("docs/operate.md", "gpasswd --add alice skilld"))
+        booted.run("gpasswd", "--add", "bob", "skilld")
         yield booted
 
 
@@ -60,6 +61,12 @@ def skill(host: Machine, name: str, script: str) -> None:
     """A skill of the system, whose entry is a Python script."""
     host.write(f"/etc/skilld/skills/{name}/SKILL.md", f"---\nname: {name}\ndescription: For a test.\n---\n\nRun it.\n")
     host.write(f"/etc/skilld/skills/{name}/scripts/run.py", script)
+
+
+def lines_of(page: str, begin: str) -> str:
+    """The commands of the one block of a page that begins so."""
+    (block,) = (block for block in blocks(page) if block.is_command and block.text.startswith(begin))
+    return block.text
 
 
 # What a tool's command can see of the daemon that runs it: each path or deed, and how it ended.
@@ -217,8 +224,9 @@ def test_a_stop_lets_a_turn_end(host: Machine) -> None:
 
 def test_a_credential_is_for_the_daemon_alone(host: Machine) -> None:
     secret = f"not-a-real-key-{os.urandom(8).hex()}"
-    host.write("/etc/credstore/anthropic_api_key", secret, 0o600)
-    restart(host)
+    host.write("/root/key", secret, 0o600)
+    install = lines_of("docs/install.md", "install -D -m 600 KEY_FILE").replace("KEY_FILE", "/root/key")
+    host.run("sh", "-euc", install)
     kept = "/run/credentials/skilld.service/anthropic_api_key"
     assert json.loads(host.skillctl("status", "--json").stdout)["model"] != "offline"
     assert host.path(kept).read_text() == secret
@@ -393,6 +401,72 @@ def test_with_the_broker_the_daemon_has_containers_and_not_the_engine(host: Mach
         host.skillctl("install", "--profile", "none")
         assert host.show("LoadState", "skilld-broker.socket") == "not-found"
         assert host.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
+
+
+def test_without_a_network_a_model_is_reached_through_the_socket(host: Machine) -> None:
+    """As the manual tells, but that the other end is a fake of the API on the machine's loopback."""
+    api = [f"{HOME}/bin/python", "-m", "skill_actors.testing.fake_api", "--port", "8089"]
+    host.run("systemd-run", "--unit=fake-api", *api)
+    host.write("/etc/credstore/anthropic_api_key", "not-a-real-key", 0o600)
+    configure(host, '[daemon]\nmode = "production"\n[model]\nbase_url = "http://localhost"\n')
+    proxy = "/usr/lib/systemd/systemd-socket-proxyd 127.0.0.1:8089"
+    host.write("/etc/systemd/system/skilld-model.service.d/90.conf", f"[Service]\nExecStart=\nExecStart={proxy}\n")
+    host.run("sh", "-euc", lines_of("docs/secure.md", "cd /opt/skilld/share/skilld/systemd"))
+    units = ("skilld.service", "skilld-model.socket", "skilld-model.service")
+    done = host.run("systemd-analyze", "verify", *(f"/etc/systemd/system/{unit}" for unit in units))
+    assert (done.stdout, done.stderr) == ("", "")
+    pid = host.show("MainPID")
+    assert os.readlink(f"/proc/{host.pid}/ns/net") != os.readlink(host.path(f"/proc/{pid}/ns/net"))
+    interfaces = host.path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+    assert host.run("stat", "-c", "%a %U", "/run/skilld-model/api.sock").stdout == "600 skilld\n"
+    assert host.skillctl("send", "hello").stdout == "You said: hello\n", "which is what the fake says"
+    assert is_active(host, "skilld-model.service")
+    place = "SKILLD_MODEL_SOCKET=/run/skilld-model/api.sock"
+    looked = host.run("env", place, f"{HOME}/bin/skillctl", "doctor", "--json", check=False).stdout
+    levels = {check["name"]: check["level"] for check in json.loads(looked)["checks"]}
+    assert levels["model socket"] == "ok"
+    host.run("sh", "-euc", lines_of("docs/secure.md", "systemctl disable --now skilld-model.socket"))
+    host.run("rm", "-r", "/etc/systemd/system/skilld-model.service.d")
+    host.systemctl("daemon-reload")
+    host.systemctl("stop", "fake-api.service")
+    assert os.readlink(host.path(f"/proc/{host.show('MainPID')}/ns/net")) == os.readlink(f"/proc/{host.pid}/ns/net")
+    assert host.show("LoadState", "skilld-model.socket") == "not-found"
+
+
+def test_an_upgrade_and_the_way_back_are_as_the_manual_tells(host: Machine) -> None:
+    """To the same version, which is what there is: each line of the page, with a folder of wheels as the version."""
+    page, wheels = "docs/upgrade.md", "--no-index --find-links=/wheels skilld"
+
+    def typed(begin: str) -> str:
+        lines = lines_of(page, begin)
+        for placeholder in ("PATH_OF_THE_NEW_VERSION", "PATH_OF_THE_OLD_VERSION"):
+            lines = lines.replace(placeholder, wheels)
+        # The last line of one; this machine lacks the engine that a shell without the unit's SKILLD_BACKENDS asks for.
+        lines = lines.replace("\nskillctl doctor\n", "\nskillctl doctor || test $? = 1\n")
+        return host.run("env", "--chdir=/root", "sh", "-euc", lines).stdout
+
+    session = session_of(host.skillctl("send", "/echo before").stderr)
+    assert "manifest.json" in typed("mkdir -p backups").splitlines()
+    pid = host.show("MainPID")
+    looked = typed("/opt/skilld/bin/pip install --upgrade")
+    assert "ok    daemon" in looked
+    assert "ok    socket folder" in looked, "it is the service's user's, and root looks at it"
+    assert host.show("MainPID") != pid
+    host.skillctl("send", "-s", session, "/echo after")
+    typed("systemctl stop skilld.socket skilld.service\n/opt/skilld/bin/pip")
+    shown = host.skillctl("show", session).stdout
+    assert "echo: before" in shown
+    assert "echo: after" not in shown, "it was said after the backup"
+
+
+def test_after_an_incident_there_is_something_to_look_at_as_the_manual_tells(host: Machine) -> None:
+    host.skillctl("send", "/echo before")
+    lines = lines_of("docs/secure.md", "systemctl stop skilld.socket skilld.service\ntail")
+    shown = host.run("env", "--chdir=/root", "sh", "-euc", lines).stdout
+    assert "/v1/sessions/{id}/messages" in shown
+    assert not is_active(host)
+    assert host.run("sh", "-c", "tar -tzf /root/*debug*.tar.gz").stdout
 
 
 def test_a_user_has_a_service_of_his_own(host: Machine) -> None:

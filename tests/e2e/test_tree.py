@@ -39,6 +39,14 @@ root                Supervisor       rest_for_one
     hangup          HangupListener   permanent isolated
   sessions          Conversations    permanent dynamic
     session         Session          temporary
+  extras            Supervisor       permanent one_for_one
+    workshop        WorkshopKeeper   permanent isolated
+    agents          AgentWatcher     permanent isolated
+    board           BoardKeeper      permanent isolated
+    workers         WorkersKeeper    permanent isolated
+    schedules       PlanKeeper       permanent isolated
+    workflows       PlanKeeper       permanent isolated
+    sweeper         Sweeper          permanent isolated
   listener          Supervisor       permanent rest_for_one
     socket          Socket           permanent isolated
     gate            Gate             permanent isolated

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -17,7 +18,7 @@ import trio
 from skill_actors.models.assembly import MessageAssembly
 from skill_actors.models.base import ModelError, ModelEvent, ModelRequest
 from skill_actors.models.credentials import KeySource
-from skill_actors.models.failures import api_failure, connection_failure, protocol_failure, stall_failure
+from skill_actors.models.failures import api_failure, protocol_failure, stall_failure
 from skill_actors.models.request import count_body, request_body
 from skill_actors.models.sdk import ANTHROPIC_URL, SdkClient, reason_of, unwind
 
@@ -41,6 +42,7 @@ class AnthropicModel:
     Args:
         api_key: called in a worker thread before every call, so that a changed key is used at once.
         base_url: of the API or of a compatible server.
+        socket: a Unix socket that all connections are made to instead of the network; see `sdk.SdkClient`.
         stall_timeout_s: a call fails when nothing at all arrives for so long.
         connect_timeout_s: limit for making a connection, TLS included.
         count_timeout_s: limit for counting tokens, from the key to the answer.
@@ -52,6 +54,7 @@ class AnthropicModel:
         api_key: KeySource,
         *,
         base_url: str = ANTHROPIC_URL,
+        socket: Path | None = None,
         stall_timeout_s: float = 120.0,
         connect_timeout_s: float = 10.0,
         count_timeout_s: float = 15.0,
@@ -59,11 +62,16 @@ class AnthropicModel:
         self._stall_timeout_s = stall_timeout_s
         self._count_timeout_s = count_timeout_s
         self._sdk = SdkClient(
-            api_key, base_url=base_url, timeout_s=stall_timeout_s, connect_timeout_s=connect_timeout_s
+            api_key,
+            base_url=base_url,
+            timeout_s=stall_timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            socket=socket,
         )
 
     def __repr__(self) -> str:
-        return f"AnthropicModel(base_url={self._sdk.base_url!r})"
+        socket = "" if self._sdk.socket is None else f", socket={str(self._sdk.socket)!r}"
+        return f"AnthropicModel(base_url={self._sdk.base_url!r}{socket})"
 
     @property
     def provider(self) -> str:
@@ -185,9 +193,9 @@ class AnthropicModel:
                 if isinstance(cause, httpx2.ReadTimeout):
                     return stall_failure(self._stall_timeout_s)
                 sent = not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
-                return connection_failure(reason_of(cause or error), secret=key, sent=sent)
+                return self._sdk.broken(cause or error, secret=key, sent=sent)
             case _:  # while it read the body of an error
-                return connection_failure(reason_of(error), secret=key)
+                return self._sdk.broken(error, secret=key)
 
     async def _events(self, response: httpx2.Response, key: str) -> AsyncGenerator[ModelEvent, None]:
         import anthropic
@@ -204,7 +212,7 @@ class AnthropicModel:
         except httpx2.ReadTimeout as error:
             raise stall_failure(self._stall_timeout_s, assembly.usage) from error
         except httpx2.HTTPError as error:
-            raise connection_failure(reason_of(error), assembly.usage, secret=key) from error
+            raise self._sdk.broken(error, assembly.usage, secret=key) from error
         except ValueError as error:  # neither UTF-8 nor JSON
             raise protocol_failure(f"the stream holds {reason_of(error)}", assembly.usage, secret=key) from error
         finally:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from skill_actors.models.base import ModelError
+from skill_actors.models.base import ModelError, Usage
 from skill_actors.models.credentials import KeySource
+from skill_actors.models.failures import connection_failure
+from skill_actors.models.model_socket import check_socket, socket_failure
 
 if TYPE_CHECKING:
     import anthropic
+    import httpx2
 
 __all__ = ["ANTHROPIC_URL", "SdkClient", "reason_of", "unwind"]
 
@@ -29,17 +33,30 @@ class SdkClient:
     HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are honoured. ANTHROPIC_* variables are not: whoever makes
     the client decides about them.
 
+    With a socket every connection is made there, whatever the base URL and the proxy variables say. Its scheme then
+    says what is spoken: https is TLS with the URL's host, through a relay; http is for a proxy that needs none.
+
     Args:
         api_key: called in a worker thread before every call, so that a changed key is used at once.
         base_url: of the API or of a compatible server.
         timeout_s: a call fails when nothing at all arrives for so long.
         connect_timeout_s: limit for making a connection, TLS included.
+        socket: the Unix socket to connect to; None for the network.
 
     """
 
-    def __init__(self, api_key: KeySource, *, base_url: str, timeout_s: float, connect_timeout_s: float) -> None:
+    def __init__(
+        self,
+        api_key: KeySource,
+        *,
+        base_url: str,
+        timeout_s: float,
+        connect_timeout_s: float,
+        socket: Path | None = None,
+    ) -> None:
         self.threads = trio.CapacityLimiter(4)  # our own: others' slow work in threads must not delay a call
         self.base_url = base_url
+        self.socket = socket
         self._api_key = api_key
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
@@ -48,14 +65,30 @@ class SdkClient:
         self._closed = False
 
     def key(self) -> str:
-        """The key as it is now. Blocks. Raises CredentialError."""
+        """The key as it is now, if it may be sent where it is to go. Blocks.
+
+        Raises:
+            CredentialError: there is none.
+            ModelError: nothing can or should be sent to the socket; see `check_socket`.
+
+        """
+        if self.socket is not None:
+            check_socket(self.socket)
         return self._api_key()
+
+    def broken(
+        self, error: BaseException, usage: Usage | None = None, *, secret: str = "", sent: bool = True
+    ) -> ModelError:
+        """What a connection that failed is to our callers; `sent`: the request may have reached the server."""
+        if self.socket is not None:
+            return socket_failure(self.socket, error, reason_of(error), usage, secret=secret, sent=sent)
+        return connection_failure(reason_of(error), usage, secret=secret, sent=sent)
 
     async def prepare(self) -> tuple[anthropic.AsyncAnthropic, str]:
         """The client, imported and built if that has not been done, and the key that it has.
 
         Raises:
-            ModelError: "not_configured" if there is no key or the base URL cannot be used.
+            ModelError: "not_configured" if there is no key or the base URL cannot be used; as `key` for a socket.
 
         """
         key = await trio.to_thread.run_sync(self.key, limiter=self.threads)
@@ -89,12 +122,27 @@ class SdkClient:
 
         timeout = anthropic.Timeout(self._timeout_s, connect=self._connect_timeout_s)
         try:
-            return anthropic.AsyncAnthropic(api_key=key, base_url=self.base_url, max_retries=0, timeout=timeout)
+            return anthropic.AsyncAnthropic(
+                api_key=key,
+                base_url=self.base_url,
+                max_retries=0,
+                timeout=timeout,
+                http_client=None if self.socket is None else _client_at(self.socket, timeout),
+            )
         except (httpx2.InvalidURL, OSError, ValueError) as error:
             # OSError: a certificate file that the environment names but that is not there.
             raise ModelError(
                 f"the model API client cannot be made: {error}", code="not_configured", sent=False
             ) from error
+
+
+def _client_at(socket: Path, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
+    """The SDK's usual client, but that it knows no way but this socket: a transport of ours keeps proxies out."""
+    import anthropic
+    import httpx2
+
+    transport = httpx2.AsyncHTTPTransport(uds=str(socket), limits=anthropic.DEFAULT_CONNECTION_LIMITS)
+    return anthropic.DefaultAsyncHttpxClient(transport=transport, timeout=timeout)
 
 
 async def unwind(source: AsyncIterator[object], grace_s: float) -> None:

@@ -91,11 +91,6 @@ class ActiveSkills:
         """Those active now, in the order in which they became it."""
         return self.active_in(None)
 
-    @property
-    def roots(self) -> tuple[str, ...]:
-        """Folders of all skills of this turn, as tools see them."""
-        return self.roots_in(None)
-
     def active_in(self, place: str | None) -> tuple[ActiveSkill, ...]:
         """Those active now, with what their rules mean in a further place; None for the main one."""
         names = self._active[""]
@@ -106,10 +101,6 @@ class ActiveSkills:
             if name not in there:
                 there[name] = ActiveSkill(self._pins[name].skill, self._further[place].roots[name])
         return tuple(there[name] for name in names)
-
-    def roots_in(self, place: str | None) -> tuple[str, ...]:
-        """Folders of all skills of this turn, as the tools of that place see them."""
-        return tuple(self._seen(place).by_root)
 
     def names_in(self, place: str | None) -> Mapping[str, str]:
         """Names of all skills of this turn, by their folders as the tools of that place see them."""

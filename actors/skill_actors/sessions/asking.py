@@ -129,11 +129,15 @@ class Asking:
         return f"The earlier part of the conversation is a summary now: about {before} tokens became {after}."
 
     async def _shorten_if_due(self) -> None:
-        used = self.context or self._log.record.totals.get("context") or {}
         _, name = self._resolved()
         settings = self._env.defaults.compaction
-        if not self.history.paused and needs_compaction(int(used.get("tokens", 0)), facts_of(name), settings):
+        if not self.history.paused and needs_compaction(self._used_tokens(), facts_of(name), settings):
             await self._shorten("threshold")
+
+    def _used_tokens(self) -> int:
+        """How much of the model's window the last call took, of this turn or one before; 0 where nobody knows."""
+        context = self.context or self._log.record.totals.get("context") or {}
+        return int(context.get("tokens", 0))
 
     async def _shorten(self, why: CompactionReason) -> bool:
         """Whether there is more room now."""
@@ -143,8 +147,7 @@ class Asking:
 
     async def _compact(self, why: CompactionReason) -> Event | None:
         _, name = self._resolved()
-        used = self.context or self._log.record.totals.get("context") or {}
-        before = int(used.get("tokens", 0)) or None
+        before = self._used_tokens() or None
         event = await compact(
             self._log, self._turn, self.history, self._summarise, model=name, why=why, tokens_before=before
         )

@@ -54,6 +54,13 @@ class Bill:
         """Count what a call of a tool cost, where its backend says so."""
         self._sum_usd += cost_usd or 0.0
 
+    def add(self, usage: Usage, cost_usd: float | None, *, whole: bool) -> None:
+        """Count what an agent says it has taken; not the whole of it where it was cut."""
+        self.usage += usage
+        self._sum_usd += cost_usd or 0.0
+        self._priced = self._priced and cost_usd is not None
+        self._whole = self._whole and whole
+
     def lose(self, model: str, usage: Usage, *, cut: bool) -> None:
         """Count what is known of calls that failed, or of one that was cut and may cost more than was told."""
         self.charge(model, usage)

@@ -12,9 +12,9 @@ from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import SessionTable, Viewer
 from skill_actors.store.base import JournalClosed, SessionMissing, StorageFull
 
-__all__ = ["Cancelling"]
+__all__ = ["BY_REQUEST", "Cancelling"]
 
-_BY_REQUEST: Final = "cancelled by request"
+BY_REQUEST: Final = "cancelled by request"
 
 
 class Cancelling:
@@ -28,15 +28,15 @@ class Cancelling:
     async def session(self, session: str, viewer: Viewer, *, queued: bool) -> dict[str, Any]:
         """Cancel the running turn, and with `queued` those that wait: {"cancelled": [turn ids]}."""
         async with self._table.use(session, viewer) as live:
-            return {"cancelled": await self.all_of(live, queued=queued, reason=_BY_REQUEST)}
+            return {"cancelled": await self.all_of(live, queued=queued, reason=BY_REQUEST)}
 
-    async def turn(self, turn: str, viewer: Viewer) -> dict[str, Any]:
+    async def turn(self, turn: str, viewer: Viewer, *, reason: str = BY_REQUEST) -> dict[str, Any]:
         """Cancel one turn, running or waiting; one that has ended stays as it is."""
         _, live = await self._table.turn(turn, viewer)
         if live is not None and turn in live.pending:
-            await self._pending(live, turn, _BY_REQUEST)
+            await self._pending(live, turn, reason)
         elif live is not None and live.turn is not None and live.turn.id == turn:
-            live.turn.cancel(_BY_REQUEST)
+            live.turn.cancel(reason)
         else:
             return {"cancelled": []}
         return {"cancelled": [turn]}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from skill_actors.backends.base import Executor, OptionRefused, options_for
 from skill_actors.errors import Refused
-from skill_actors.sessions.backend_choice import choices_of, choices_to_json
+from skill_actors.sessions.backend_choice import BackendChoice, choices_of, choices_to_json
 from skill_actors.sessions.places import is_executor
 from skill_actors.sessions.surroundings import Surroundings
 
@@ -30,7 +30,7 @@ def check_backends(env: Surroundings, setting: Sequence[Any] | None) -> list[Any
     for choice in choices_of(setting or env.default_backends):
         if is_executor(choice.backend):
             try:
-                choice = replace(choice, options=options_for(_executor(env, choice.backend), choice.options))
+                choice = replace(choice, options=_options(env, choice))
             except OptionRefused as error:
                 raise Refused("bad_request", str(error), details={"option": error.option}) from error
         checked.append(choice)
@@ -42,10 +42,17 @@ def check_options_again(env: Surroundings, setting: Sequence[Any] | None) -> Non
     for choice in choices_of(setting or env.default_backends):
         if choice.options and is_executor(choice.backend):
             try:
-                options_for(_executor(env, choice.backend), choice.options)
+                _options(env, choice)
             except OptionRefused as error:
                 words = f"what the session was made with is not permitted any more: {error}"
                 raise Refused("backend_unavailable", words) from error
+
+
+def _options(env: Surroundings, choice: BackendChoice) -> Mapping[str, Any]:
+    """As the backend writes them. Raises OptionRefused, Refused."""
+    if choice.backend in env.agents:
+        return env.agents[choice.backend].check_options(choice.options)
+    return options_for(_executor(env, choice.backend), choice.options)
 
 
 def _executor(env: Surroundings, name: str) -> Executor:

@@ -29,6 +29,8 @@ EVENT_TYPES: Final = TURN_ENDINGS | {
     "tool.finished",
     "approval.requested",
     "approval.resolved",
+    "agent.session",
+    "agent.notice",
     "file.created",
     "file.changed",
     "file.deleted",

@@ -71,6 +71,9 @@ class History:
     those that no event has named yet are in `unnamed_files`. `uploads` are the files that the messages give to the
     container, by id; an import has none, since its ids may be another account's.
 
+    `agent_session` is the data of the latest agent.session event, where a whole agent performs the turns; a fork and an
+    import have none, since two conversations must not go on in one.
+
     `awaits_answer` says whether the user has said something that no answer of the model has followed, `shows` whether
     messages may hold pictures or documents, and `has_api_summary` whether an answer holds a summary that the API made.
     """
@@ -88,6 +91,7 @@ class History:
         "_running",
         "_steers",
         "_texts",
+        "agent_session",
         "awaits_answer",
         "container",
         "failed_at",
@@ -117,6 +121,7 @@ class History:
         self._at_api: AtApi | None = None  # made when first needed: many conversations wait, and most have none
         self.files: list[str] = []  # names of those that came with messages
         self.container: str | None = None
+        self.agent_session: Mapping[str, Any] | None = None
         self.message_files: Sequence[str] = ()  # names of those that came with the message of the latest turn
         self.awaits_answer = False
         self.shortened = 0
@@ -153,6 +158,8 @@ class History:
                 self._hosted_file(event.data)
             case "file.deleted" if event.data.get("file_id") in self.uploads:
                 self._upload_gone(str(event.data["file_id"]))
+            case "agent.session":
+                self.agent_session = event.data
             case "session.compacted":
                 self._compacted(event)
             case "session.container_lost":
@@ -250,7 +257,7 @@ class History:
         self._open, self._results = {}, {}
         self._texts = SkillTexts()
         self._paused = self.shows = self._has_server_calls = self.awaits_answer = self.has_api_summary = False
-        self.container = self.failed_at = self.not_shortened = self._at_api = None
+        self.container = self.failed_at = self.not_shortened = self._at_api = self.agent_session = None
         self.shortened += 1
 
     # -- what the user says --------------------------------------------------------------------------------------
@@ -318,6 +325,10 @@ class History:
 
     def _answered(self, event: Event) -> None:
         content = list(event.data.get("content", ()))
+        if event.data.get("continued") and self._open:  # of an agent, which says an answer in parts, tools running
+            self._say("answer", content, event.turn)
+            self._open |= {str(block["id"]): None for block in content if block.get("type") == "tool_use"}
+            return
         self._settle()
         if (seen := event.data.get("seen_seq")) is not None:  # these the model has read
             self._place_steers(int(seen))
@@ -440,6 +451,8 @@ class History:
         self._notes.append(SESSION_NOTES[type])
         if type == "session.imported":
             self._without_uploads()
+        if type != "session.restarted":
+            self.agent_session = None
         if type != "session.restarted" and self.container is not None:
             self.container = None  # two conversations must not work in one
             self._notes.append(CONTAINER_LOST)

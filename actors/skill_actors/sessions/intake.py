@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final, Literal
 
 import trio
@@ -57,7 +58,7 @@ class Accepted:
         return {name: getattr(self, name) for name in ("turn", "session", "seq", "status", "duplicate")}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NewMessage:
     """What somebody says; see `Intake.submit`."""
 
@@ -69,6 +70,8 @@ class NewMessage:
     mode: Mode = "follow_up"
     compact: bool = False
     pinned: bool = False
+    note: str = ""
+    most_waiting: int | None = None
 
     @property
     def asked_schema(self) -> Mapping[str, Any] | None:
@@ -80,7 +83,7 @@ class NewMessage:
         """The files as events name them."""
         return [{"name": name, "size": len(content)} for name, content in self.files]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Tells a retry from other content under the same key; messages that ask for nothing have one of old."""
         content: list[Any] = [self.text, [[name, hashlib.sha256(raw).hexdigest()] for name, raw in self.files]]
@@ -123,6 +126,8 @@ class Intake:
         mode: Mode = "follow_up",
         compact: bool = False,
         pinned: bool = False,
+        note: str = "",
+        most_waiting: int | None = None,
     ) -> Accepted:
         """Take a message; when this returns it is on disk and will be answered, also after a crash.
 
@@ -135,6 +140,8 @@ class Intake:
             mode: "interrupt" cancels the turn that runs, and has this one go before those that wait.
             compact: the turn makes the conversation shorter, and the text may be empty.
             pinned: the message stays whole when the conversation is made shorter.
+            note: stands below the text for the model, and makes no other message of it under the same key.
+            most_waiting: refused if so many messages wait behind the turn that runs, where fewer may than in others.
 
         Raises:
             Refused: bad_request, not_found, idempotency_conflict, overloaded, no_entry_command, too_large, draining,
@@ -142,7 +149,7 @@ class Intake:
                 was stored then.
 
         """
-        message = NewMessage(text, files, idempotency_key, schema, options, mode, compact, pinned)
+        message = NewMessage(text, files, idempotency_key, schema, options, mode, compact, pinned, note, most_waiting)
         self.check_key(message)
         async with live.taking_in():
             return await self.known(live, message) or await self.take(live, message)
@@ -167,7 +174,7 @@ class Intake:
         """Take a message whose key is new, for whoever takes in messages of the session now. Raises as `submit`."""
         options = await self._check_message(live, message)
         self.check_session(live)
-        self._check_queue(live)
+        self._check_queue(live, message.most_waiting)
         with self._room.place(live.log.record.owner_uid):
             return await self._queue(live, message, options)
 
@@ -210,12 +217,17 @@ class Intake:
             raise not_found("session", live.id)
         self.crashes.refuse_if_poisoned(live.id)
 
-    def _check_queue(self, live: LiveSession) -> None:
+    def _check_queue(self, live: LiveSession, most_waiting: int | None) -> None:
         bound = self._env.defaults.queued_messages
-        if len(live.pending) >= bound:
+        waits = len(live.pending)
+        if most_waiting is not None and most_waiting < bound:
+            bound = most_waiting
+            waits -= live.turn is None  # the first of them is about to run
+        if waits >= bound:
             raise Refused(
                 "overloaded",
                 f"session {live.id} has {bound} messages waiting already; send again when a turn has ended",
+                details={"reason": "queue_full", "queued": bound},
                 retry_after_s=5,
             )
 
@@ -248,7 +260,8 @@ class Intake:
 
     async def _data(self, live: LiveSession, message: NewMessage, options: TurnOptions | None) -> dict[str, Any]:
         """Of the turn.queued event."""
-        data: dict[str, Any] = {"text": message.text, "files": message.named_files}
+        text = f"{message.text}\n\n{message.note}" if message.note else message.text
+        data: dict[str, Any] = {"text": text, "files": message.named_files}
         schema = message.asked_schema
         if message.schema is None and await self.command_in(live, message.text) is None:  # only models keep to one
             schema = live.log.record.settings.get("schema")

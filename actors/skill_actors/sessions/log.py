@@ -325,9 +325,7 @@ class SessionLog:
         if self.history is not None:
             return self.history
         history = History()
-        history.seen_seq = max(
-            0, int(self.record.settings.get(_RESET_SEQ, 0)) - 1
-        )  # what was before is forgotten there
+        history.seen_seq = max(0, self.reset_seq - 1)  # what was before is forgotten there
         async with self._lock:  # nothing is appended meanwhile
             while history.seen_seq < self.record.last_seq:
                 events = await self._journal.read_events(self.record.id, after=history.seen_seq, limit=_PAGE_EVENTS)

@@ -14,13 +14,13 @@ import trio
 
 from skill_actors.errors import Refused
 from skill_actors.ids import new_id
-from skill_actors.sessions.account import check_budget
+from skill_actors.sessions.account import MAX_DEPTH, check_budget, keep_budget
 from skill_actors.sessions.branching import Branching
 from skill_actors.sessions.chosen_backends import check_backends, check_options_again
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.intake import Intake, check_key, digest_of, refusal
 from skill_actors.sessions.offered import check_project, check_skill_choice
-from skill_actors.sessions.place_check import check_places, known_backends
+from skill_actors.sessions.place_check import check_places, is_agents, known_backends
 from skill_actors.sessions.session_artifacts import given_now, merged_artifacts
 from skill_actors.sessions.session_files import check_quota
 from skill_actors.sessions.settings import CHANGEABLE, check_settings
@@ -43,17 +43,39 @@ class Making:
         self._intake = intake
         self._env = env
 
-    async def create(self, owner_uid: int, settings: Mapping[str, Any], key: str | None) -> SessionRecord:
+    async def create(
+        self, owner_uid: int, settings: Mapping[str, Any], key: str | None, *, agent: str | None = None
+    ) -> SessionRecord:
         """See `SessionManager.create`."""
+        given = {name: value for name, value in settings.items() if name != "parent"}
 
         async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
-            checked = await self._check_choices(settings, owner_uid)
+            checked = await self._check_choices(given, owner_uid)
             now = utc_now()
-            record = SessionRecord(id=id, owner_uid=owner_uid, created=now, updated=now, settings={**chosen, **checked})
+            lineage: dict[str, Any] = {} if agent is None else {"agent": agent}
+            if settings.get("parent") is not None:
+                lineage["parents"] = await self._parents(settings["parent"], owner_uid)
+            settled = {**chosen, **checked, **lineage}
+            record = SessionRecord(id=id, owner_uid=owner_uid, created=now, updated=now, settings=settled)
             await self._env.journal.create_session(record)
             return record
 
-        return await self._make(owner_uid, key, digest_of(settings), make)
+        return await self._make(owner_uid, key, digest_of(settings if agent is None else [settings, agent]), make)
+
+    async def _parents(self, parent: Any, owner_uid: int) -> list[str]:
+        """The sessions that a child of this one works for, nearest first; their own budgets bind it from now on.
+
+        Raises Refused: bad_request, not_found.
+        """
+        if not isinstance(parent, str):
+            raise Refused("bad_request", f"parent: expected the id of a session, got {parent!r:.60}")
+        record = await self._table.record(parent, Viewer(uid=owner_uid))
+        parents = [record.id, *record.settings.get("parents", ())]
+        if len(parents) > MAX_DEPTH:
+            raise Refused("bad_request", f"parent: {parent} works for {MAX_DEPTH} sessions already, and no more may be")
+        if self._env.ledger is not None:
+            await keep_budget(self._env.ledger, record)
+        return parents
 
     async def fork(
         self, session: str, viewer: Viewer, *, after: int | None, title: str | None, key: str | None
@@ -110,7 +132,8 @@ class Making:
         if "artifacts" in checked:
             limits = self._env.artifacts
             checked["artifacts"] = merged_artifacts((), given_now(checked["artifacts"], limits), limits.lifetime_s)
-        model, _ = self._env.resolve_model(checked.get("model"))
+        agents = is_agents(self._env, checked)  # whose models are their own
+        model = None if agents else self._env.resolve_model(checked.get("model"))[0]
         check_places(self._env, checked, model)
         if "cwd" in checked:
             checked["cwd"] = await check_project(self._env, owner_uid, checked["cwd"])

@@ -14,9 +14,9 @@ from typing import Any, Final, Literal
 import trio
 
 from skill_actors.errors import Refused
-from skill_actors.sessions.account import check_budget
+from skill_actors.sessions.account import check_budget, keep_budget
 from skill_actors.sessions.branching import Branching, workspaces_in
-from skill_actors.sessions.cancelling import Cancelling
+from skill_actors.sessions.cancelling import BY_REQUEST, Cancelling
 from skill_actors.sessions.events import Event, Position
 from skill_actors.sessions.file_desk import FileDesk
 from skill_actors.sessions.hand_over_desk import HandOverDesk
@@ -24,7 +24,7 @@ from skill_actors.sessions.hosted_files import HostedFetch
 from skill_actors.sessions.intake import Accepted, Intake, Mode, NewMessage, StartSession, refusal
 from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.making import Making
-from skill_actors.sessions.offered import offered_skills
+from skill_actors.sessions.offered import check_project, offered_skills
 from skill_actors.sessions.pause import is_paused
 from skill_actors.sessions.place_folders import session_of_folder
 from skill_actors.sessions.session import LiveSession
@@ -86,15 +86,26 @@ class SessionManager:
     # -- sessions ------------------------------------------------------------------------------------------------
 
     async def create(
-        self, owner_uid: int, settings: Mapping[str, Any], idempotency_key: str | None = None
+        self,
+        owner_uid: int,
+        settings: Mapping[str, Any],
+        idempotency_key: str | None = None,
+        *,
+        agent: str | None = None,
     ) -> dict[str, Any]:
         """Make a session; with a key that was used before, give that one back.
 
+        Args:
+            settings: as a client gives them; `parent` among them is the id of a session of the same owner that the new
+                one works for: it is charged with all that the new one uses, and its caps bind it.
+            agent: as which agent it works, for the ledger; nothing that a client chooses.
+
         Raises:
-            Refused: bad_request, backend_unavailable, idempotency_conflict, draining, storage_full.
+            Refused: bad_request, not_found (the parent), backend_unavailable, idempotency_conflict, draining,
+                storage_full.
 
         """
-        return self._view(await self._making.create(owner_uid, settings, idempotency_key))
+        return self._view(await self._making.create(owner_uid, settings, idempotency_key, agent=agent))
 
     async def fork(
         self,
@@ -141,6 +152,14 @@ class SessionManager:
         record = await self._table.record(session, viewer)
         return await offered_skills(self._env, record.owner_uid, record.settings)
 
+    async def offered(self, owner_uid: int, settings: Mapping[str, Any]) -> SkillSnapshot:
+        """The skills that a session with these settings would be offered now."""
+        return await offered_skills(self._env, owner_uid, settings)
+
+    async def project(self, owner_uid: int, cwd: str) -> str:
+        """The real path of a folder that this owner's sessions may have. Raises Refused("cwd_not_allowed")."""
+        return await check_project(self._env, owner_uid, cwd)
+
     async def list(
         self, viewer: Viewer, *, limit: int = 100, cursor: str | None = None, wanted: Wanted | None = None
     ) -> dict[str, Any]:
@@ -169,6 +188,8 @@ class SessionManager:
         async with self._table.use(session, viewer) as live:
             try:
                 await live.log.change_settings({**dict.fromkeys(changes), **checked})
+                if "budget" in changes and self._env.ledger is not None:
+                    await keep_budget(self._env.ledger, live.log.record)
             except (StorageFull, JournalClosed, SessionMissing) as error:
                 raise refusal(error) from error
             return self._view(live.log.record)
@@ -280,6 +301,8 @@ class SessionManager:
         mode: Mode = "follow_up",
         compact: bool = False,
         pinned: bool = False,
+        note: str = "",
+        most_waiting: int | None = None,
     ) -> Accepted:
         """Take a message, and with it artifacts for this turn and later ones; see `Intake.submit`.
 
@@ -307,6 +330,8 @@ class SessionManager:
                     mode=mode,
                     compact=compact,
                     pinned=pinned,
+                    note=note,
+                    most_waiting=most_waiting,
                 )
             if files:
                 await self.files.note_uploads(live, accepted.turn, [name for name, _ in files])
@@ -349,9 +374,23 @@ class SessionManager:
         """Cancel the running turn, and with `queued` those that wait: {"cancelled": [turn ids]}."""
         return await self._cancelling.session(session, viewer, queued=queued)
 
-    async def cancel_turn(self, turn: str, viewer: Viewer) -> dict[str, Any]:
+    async def cancel_turn(self, turn: str, viewer: Viewer, *, reason: str = BY_REQUEST) -> dict[str, Any]:
         """Cancel one turn, running or waiting; one that has ended stays as it is."""
-        return await self._cancelling.turn(turn, viewer)
+        return await self._cancelling.turn(turn, viewer, reason=reason)
+
+    def open_turns(self, session: str) -> Sequence[str]:
+        """Ids of the turn that runs, then of those that wait, in their order. Costs a look-up."""
+        live = self._table.get(session)
+        if live is None:
+            return ()
+        return (*(() if live.turn is None else (live.turn.id,)), *live.closing, *live.pending)
+
+    def rest_until(self, session: str, time: float) -> None:
+        """Let no turn of the session begin before this time of trio's clock; one that is over takes a rest back."""
+        now, resting = trio.current_time(), self._env.resting
+        resting[session] = time
+        for over in [other for other, until in resting.items() if until <= now]:
+            del resting[over]
 
     # -- reading -------------------------------------------------------------------------------------------------
 

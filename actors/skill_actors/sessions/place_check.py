@@ -18,25 +18,42 @@ from skill_actors.sessions.hosted_start import check_hosted
 from skill_actors.sessions.places import HOSTED, Places
 from skill_actors.sessions.surroundings import Surroundings
 
-__all__ = ["check_hosted_skills", "check_places", "known_backends"]
+__all__ = ["check_hosted_skills", "check_places", "is_agents", "known_backends"]
 
 
 def known_backends(env: Surroundings) -> Collection[str]:
     """Names that a session's `backends` may have."""
     native = () if env.natives is None else (NATIVE,)
-    return {*env.executors, *native, HOSTED}
+    return {*env.executors, *env.agents, *native, HOSTED}
 
 
-def check_places(env: Surroundings, settings: Mapping[str, Any], model: Model) -> None:
-    """Raise Refused unless the places of these settings can be had, and have tools that can be told apart."""
+def is_agents(env: Surroundings, settings: Mapping[str, Any]) -> bool:
+    """Whether a whole agent performs the turns of a session with these settings."""
     choices = choices_of(settings.get("backends") or env.default_backends)
+    return any(choice.backend in env.agents for choice in choices)
+
+
+def check_places(env: Surroundings, settings: Mapping[str, Any], model: Model | None) -> None:
+    """Raise Refused unless the places of these settings can be had, and have tools that can be told apart.
+
+    Args:
+        model: of the session; None for one of a whole agent.
+
+    """
+    choices = choices_of(settings.get("backends") or env.default_backends)
+    agents = [choice.backend for choice in choices if choice.backend in env.agents]
+    if agents and len(choices) > 1:
+        words = f"backends: {agents[0]!r} is a whole agent with tools of its own; it has no other place beside it"
+        raise Refused("bad_request", words)
+    if agents:
+        return
     for backend in (HOSTED, NATIVE):
         if sum(choice.backend == backend for choice in choices) > 1:
             raise Refused("bad_request", f"backends: a session has one place of the backend {backend!r}")
     for choice in choices:
         if choice.backend == NATIVE and choice.options:
             raise Refused("bad_request", f"backends: the place {NATIVE!r} has no options")
-        if choice.backend == HOSTED:
+        if choice.backend == HOSTED and model is not None:
             check_hosted_options(choice.options)
             check_hosted(env.hosted, model)
     try:

@@ -1,4 +1,5 @@
-"""All places of one conversation: executors, each with its own folder, and the hosted one, which has no executor.
+"""All places of one conversation: executors, each with its own folder, and the hosted one, which has no executor; or
+the one place of a whole agent, which performs the turns by itself.
 
 What a session's `backends` name are its places, in their order. The first executor among them is the main place: its
 tools keep their plain names, its folder is the session's own, and a skill's entry command runs there. A place that
@@ -26,6 +27,7 @@ from skill_actors.backends.routing import (
     routes,
 )
 from skill_actors.errors import Refused
+from skill_actors.sessions.agents.place import AgentPlace
 from skill_actors.sessions.backend_choice import BackendChoice, choices_of
 from skill_actors.sessions.place import Place
 from skill_actors.sessions.place_folders import folder_of_place
@@ -64,7 +66,7 @@ class Places:
 
     """
 
-    __slots__ = ("_choices", "_open", "_session", "_workspaces", "executors", "hosted", "why")
+    __slots__ = ("_choices", "_open", "_session", "_workspaces", "agent", "executors", "hosted", "why")
 
     def __init__(self, session: str, setting: Sequence[Any], env: Surroundings) -> None:
         choices = self._choices = choices_of(setting)  # little is kept: there may be many thousands that wait
@@ -75,8 +77,10 @@ class Places:
         self.executors = {
             choice.name: Place(session, choice, folders[choice.name], env)
             for choice in choices
-            if is_executor(choice.backend)
+            if is_executor(choice.backend) and choice.backend not in env.agents
         }
+        of_agents = next((choice for choice in choices if choice.backend in env.agents), None)
+        self.agent = None if of_agents is None else AgentPlace(session, of_agents, env)
         self.why: dict[str, str] = {}  # by the name of a place that could not be opened: what to tell
         self._open: dict[str, Workspace] = {}
 
@@ -162,6 +166,8 @@ class Places:
         async with trio.open_nursery() as nursery:
             for place in self.executors.values():
                 nursery.start_soon(place.close)
+            if self.agent is not None:
+                nursery.start_soon(self.agent.close)
         self._open.clear()
 
     def routing(self) -> Routing:

@@ -10,6 +10,7 @@ from skill_actors.models.base import Usage
 from skill_actors.sessions.bill import Bill, stored_bill
 from skill_actors.sessions.events import Event, utc_now
 from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.place_check import is_agents
 from skill_actors.sessions.poison import POISONED, POISONED_WHY
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
@@ -52,7 +53,7 @@ async def is_resumable(log: SessionLog, turn: TurnRecord, env: Surroundings) -> 
 
     Raises: what reading the store raises.
     """
-    if env.approvals is None:
+    if env.approvals is None or is_agents(env, log.record.settings):  # an agent that waited is gone
         return False
     history = await log.load_history()
     return history.waits and bool(await asked_calls(log, turn, env))

@@ -237,7 +237,7 @@ class Session(TrioActor):
 
     async def on_receive(self, message: object) -> None:
         match message:
-            case RunTurn() if self._begin_at > trio.current_time():
+            case RunTurn() if self._rests_until > trio.current_time():
                 self._rest_once()
             case RunTurn():
                 await self._run()
@@ -247,6 +247,10 @@ class Session(TrioActor):
     async def teardown(self, reason: ExitReason) -> None:
         await self._places.close()
 
+    @property
+    def _rests_until(self) -> float:
+        return max(self._begin_at, self._env.resting.get(self._live.id, 0.0))
+
     def _rest_once(self) -> None:
         """Come back to what waits when the rest is over; beside the messages, so that a stop need not wait for it."""
         if not self._resting:
@@ -254,7 +258,8 @@ class Session(TrioActor):
             self.spawn(self._rest)
 
     async def _rest(self) -> None:
-        await trio.sleep_until(self._begin_at)
+        await trio.sleep_until(self._rests_until)
+        self._resting = False  # where it rests on, the next message says so
         for turn in tuple(self._live.pending):
             self.actor_ref.tell(RunTurn(turn))
 

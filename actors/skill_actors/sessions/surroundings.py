@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from skill_actors.backends.agents.base import AgentBackend
 from skill_actors.backends.base import Executor
 from skill_actors.backends.native import NativeCalls
 from skill_actors.files.artifacts import ArtifactLimits
@@ -17,6 +18,7 @@ from skill_actors.sessions.bill import PriceUsd
 from skill_actors.sessions.compaction import CompactionSettings
 from skill_actors.sessions.hosted import Hosted
 from skill_actors.sessions.ledger import Ledger
+from skill_actors.sessions.ledger.agents import DEFAULT_TURN_TOKENS, DEFAULT_TURN_USD
 from skill_actors.sessions.policy import RuleSet
 from skill_actors.sessions.slots import TurnSlots
 from skill_actors.skills.base import Skill, SkillSnapshot
@@ -25,7 +27,7 @@ from skill_actors.skills.secrets import SkillSecrets
 from skill_actors.store.base import Journal
 from skill_actors.telemetry import Bus
 
-__all__ = ["PinnedSkill", "SessionDefaults", "SkillUses", "Surroundings"]
+__all__ = ["AgentAllowance", "PinnedSkill", "SessionDefaults", "SkillUses", "Surroundings"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +57,21 @@ class SessionDefaults:
         """Become equal to the other, for all who hold this one."""
         for item in fields(other):
             setattr(self, item.name, getattr(other, item.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentAllowance:
+    """What the operator lets one turn of an agent set aside where a cap bounds it.
+
+    Args:
+        turn_usd, turn_tokens: at most so much.
+        answer_usd: the most that one answer of its model may cost; None: by the prices.
+
+    """
+
+    turn_usd: float = DEFAULT_TURN_USD
+    turn_tokens: int = DEFAULT_TURN_TOKENS
+    answer_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +111,8 @@ class Surroundings:
         skills: the snapshot in force now.
         pin: copies of these skills' files, in the same order; runs in a worker thread.
         executors: backends by name.
+        agents: agent backends by name; a session has one of them, and then no other place.
+        agent_allowance: what a turn of one of them may set aside, by its name.
         default_backends: what a session gets that names none.
         slots: how many turns run at once in all, and who is next.
         workspaces: the folder of all workspaces.
@@ -106,6 +125,7 @@ class Surroundings:
         hosted: the API's side of the hosted place; None: no session has one.
         ledger: what everything may cost, and has cost; None: nothing is counted.
         approvals: asks people about calls; None: a call that needs an approval is denied.
+        resting: before which time of trio's clock no turn of a session may begin; for whoever lets one rest.
 
     """
 
@@ -120,6 +140,8 @@ class Surroundings:
     workspaces: Path
     bus: Bus
     defaults: SessionDefaults = field(default_factory=SessionDefaults)
+    agents: Mapping[str, AgentBackend] = field(default_factory=dict)
+    agent_allowance: Callable[[str], AgentAllowance] = lambda _name: AgentAllowance()
     natives: NativeCalls | None = None
     random: random.Random = field(default_factory=random.Random)
     skill_uses: SkillUses = field(default_factory=SkillUses)
@@ -130,3 +152,4 @@ class Surroundings:
     ledger: Ledger | None = None
     approvals: ApprovalDesk | None = None
     artifacts: ArtifactLimits = field(default_factory=ArtifactLimits)
+    resting: dict[str, float] = field(default_factory=dict)

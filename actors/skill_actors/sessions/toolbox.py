@@ -205,6 +205,15 @@ class Toolbox:
         tools = [*own_tools, *([load] if load is not None else []), *native, *hosted]
         self._tools = [tool for tool in tools if self._only is None or tool["name"] in self._only]
 
+    async def catalogue_on_host(self) -> str:
+        """What an agent that reads files of this host is told of the skills; tools of native ones it cannot call."""
+        skills = [skill for skill in self._allowed.values() if skill.native is None]
+        copies = await self._env.pin(skills)
+        pinned = [PinnedSkill(skill, copy) for skill, copy in zip(skills, copies, strict=True)]
+        folder, budget = HostFolder(self._places.folder), self._env.defaults.catalogue_tokens
+        told = await trio.to_thread.run_sync(partial(skills_of, pinned, folder, budget_tokens=budget, uses=self._ranks))
+        return told.text
+
     def _further(self) -> Mapping[str, Workspace]:
         main = self._places.main
         return {name: there for name, there in self._places.open.items() if main is None or name != main.name}

@@ -22,6 +22,8 @@ from skill_actors.models.base import ModelError
 from skill_actors.models.retry import CIRCUIT_OPEN
 from skill_actors.runtime.exit import split_cancelled
 from skill_actors.sessions.account import account_of
+from skill_actors.sessions.agents.place import AgentPlace
+from skill_actors.sessions.agents.turn import AgentTurn
 from skill_actors.sessions.answer_schema import schema_fault
 from skill_actors.sessions.asking import Asking, message_data
 from skill_actors.sessions.bill import Bill
@@ -103,6 +105,8 @@ class Turn:
             fault_of=None if schema is None else partial(schema_fault, schema),
         )
         self._timeout_s = float(limits.get("turn_timeout_s", env.defaults.turn_timeout_s))
+        if options.timeout_s is not None:
+            self._timeout_s = min(self._timeout_s, float(options.timeout_s))
         self._tool_timeout_s = float(limits.get("tool_timeout_s", env.defaults.tool_timeout_s))
         self._toolbox = Toolbox(
             log,
@@ -115,6 +119,7 @@ class Turn:
             only=options.tools,
         )
         self._command: SlashCommand | None = None
+        self._agent: AgentTurn | None = None  # performs it, where the session's place is a whole agent
         self._began = time.monotonic()
         self._scope = trio.CancelScope()
         self._clock = trio.CancelScope()
@@ -125,6 +130,11 @@ class Turn:
         self._over: BudgetExceeded | None = None  # its time is, by a cap
         self._room = trio.Semaphore(env.defaults.parallel_tools)
         self.bill = Bill(env.price_usd)
+        self._files, self._schema = files, schema
+        self._began_seq = 0  # the number of its first event
+        # Knows the log and not the turn: parts that held their turn would leave it to the garbage collector, and what
+        # is let go of late leaves holes in the memory of the conversations that stay.
+        self._account = partial(_account_now, log, record.id, options)
         self.started = resumed
         self._asking = Asking(
             log,
@@ -149,7 +159,7 @@ class Turn:
     @property
     def open(self) -> bool:
         """Whether what the user says now can still reach the model in this turn."""
-        asks = self._command is None and not self._compact
+        asks = self._command is None and not self._compact and self._places.agent is None
         goes_on = self._engine.ending is None and self._engine.may_call
         return self.started and asks and not self.cancelled and goes_on
 
@@ -264,6 +274,8 @@ class Turn:
         snapshot, self._command = await self._toolbox.choose(self._text)
         if not self._resumed:
             await self._write_started(snapshot)
+        if self._places.agent is not None:
+            return await self._have_performed(self._places.agent, history)
         if self._compact:
             return self._engine.conclude(await self._asking.compact("request"))
         await self._toolbox.open(history, hosted=self._command is None)
@@ -294,10 +306,51 @@ class Turn:
             "skills_digest": snapshot.digest,
         }
         running = replace(self._record, status="running", updated=utc_now())
-        await self._log.append([Draft("turn.started", self.id, data)], turns=[running])
+        (event,) = await self._log.append([Draft("turn.started", self.id, data)], turns=[running])
+        self._began_seq = event.seq
         self._record = running
         self.started = True
         self._env.bus.emit("turn.started", {"system_time": time.time()}, self._whose())
+
+    async def _have_performed(self, place: AgentPlace, history: History) -> Step:
+        """The whole turn, by the agent of the session's place."""
+        if self._compact:
+            return self._engine.conclude("Nothing was changed: an agent keeps its own conversation, and shortens it.")
+        if self._command is not None:
+            self._toolbox.entry_call(self._command)  # refuses: there is no place where it could run
+        catalogue = await self._toolbox.catalogue_on_host()
+        self._engine.begin()
+        agent = self._agent = AgentTurn(
+            self._log,
+            self.id,
+            env=self._env,
+            place=place,
+            files=self._files,
+            history=history,
+            began_seq=self._began_seq,
+            catalogue=catalogue,
+            bill=self.bill,
+            account=self._account,
+            options=self._options,
+            schema=self._schema,
+            resting=self._people_asked,
+        )
+        await self._hold()
+        with self._rest.working():
+            done = await agent.run()
+        self._engine.iterations = done.answers
+        self._asking.model_name = done.model
+        if done.message is None:
+            return self._engine.model_failed(done.code, done.why, done.said)
+        return self._engine.model_answered(done.message)
+
+    @asynccontextmanager
+    async def _people_asked(self) -> AsyncIterator[None]:
+        """For an agent that waits for an approval: the turn's clock may stand still, and others may have its slot."""
+        async with self._rest.waiting():
+            yield
+            while self._gate is not None:  # what was allowed does not begin in a paused session
+                await self._gate.wait()
 
     async def _begin_command(self, command: SlashCommand) -> Step:
         call = self._toolbox.entry_call(command)
@@ -329,9 +382,8 @@ class Turn:
     async def _run_tools(self, calls: Sequence[ToolCall]) -> Step:
         """All at once, as the model asked for them together; those that the budget has no room for never run."""
         self._suspended = False
-        calls = list({call.id: call for call in reversed(calls)}.values())[
-            ::-1
-        ]  # of one id the first: it has one result
+        # Of one id the first: it has one result.
+        calls = list({call.id: call for call in reversed(calls)}.values())[::-1]
         asked, self._asked = self._asked, frozenset()
         paid, spent = await self._charge(calls, asked)
         tools = await self._toolbox.runner(paid, self._tool_timeout_s, self._waiting, asked)
@@ -420,7 +472,7 @@ class Turn:
         """The ending of a turn that was stopped; what the model had said stays in the history."""
         if self._engine.ending is not None:
             return self._engine.ending
-        said = await self._asking.rescue(code, cut=True)
+        said = await (self._asking if self._agent is None else self._agent).rescue(code, cut=True)
         ending = self._engine.abort(type, code, why)
         return replace(ending, text=ending.text + said)
 
@@ -439,11 +491,13 @@ class Turn:
         totals = sum_totals(self._log.record.totals, self.bill.usage, self.bill.known_usd, context=self._asking.context)
         (event,) = await self._log.append([Draft(ending.type, self.id, data)], turns=[ended], totals=totals)
         tell_turn_stop(self._env.bus, ended, data)
+        self._agent = None  # which knows this turn
         return event
-
-    def _account(self) -> Account:
-        """Who pays, by the budget that the session has now: it may be changed while the turn runs."""
-        return account_of(self._log.record, self._record.id)
 
     def _whose(self) -> dict[str, str]:
         return {"session": self._log.record.id, "turn": self.id}
+
+
+def _account_now(log: SessionLog, turn: str, options: TurnOptions) -> Account:
+    """Who pays, by the budget that the session has now: it may be changed while the turn runs."""
+    return account_of(log.record, turn, options.budget)

@@ -11,8 +11,9 @@ from skill_actors.errors import Refused
 from skill_actors.models.facts import facts_of
 from skill_actors.sessions.backend_choice import choices_of
 from skill_actors.sessions.hosted import CODE_EXECUTION_TOOL
+from skill_actors.sessions.ledger import Limits
 from skill_actors.sessions.offered import offered_skills
-from skill_actors.sessions.place_check import check_places
+from skill_actors.sessions.place_check import check_places, is_agents
 from skill_actors.sessions.places import HOSTED, Places
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.skills.activation import load_skill_tool
@@ -25,6 +26,8 @@ EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 
 _MAX_NAME: Final = 200
 _MAX_TOOLS: Final = 1_000
+_MIN_TIMEOUT_S: Final = 0.1
+_MAX_TIMEOUT_S: Final = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,8 @@ class TurnOptions:
         effort: one of EFFORTS.
         max_tokens: of each of its answers.
         tools: names of the tools that the model is offered; an empty one is no tools.
+        timeout_s: the turn's time, where its session has no shorter one.
+        budget: what it may use besides all other caps, as a session's `budget` is written.
 
     """
 
@@ -43,6 +48,8 @@ class TurnOptions:
     effort: str | None = None
     max_tokens: int | None = None
     tools: tuple[str, ...] | None = None
+    timeout_s: float | None = None
+    budget: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, stored: Mapping[str, Any] | None) -> TurnOptions:
@@ -54,11 +61,19 @@ class TurnOptions:
             effort=given.get("effort"),
             max_tokens=given.get("max_tokens"),
             tools=None if tools is None else tuple(tools),
+            timeout_s=given.get("timeout_s"),
+            budget=given.get("budget"),
         )
 
     def to_json(self) -> dict[str, Any]:
         """What `of` reads, without what is None."""
-        given = {"model": self.model, "effort": self.effort, "max_tokens": self.max_tokens}
+        given = {
+            "model": self.model,
+            "effort": self.effort,
+            "max_tokens": self.max_tokens,
+            "timeout_s": self.timeout_s,
+            "budget": self.budget,
+        }
         tools = {} if self.tools is None else {"tools": list(self.tools)}
         return {name: value for name, value in given.items() if value is not None} | tools
 
@@ -86,7 +101,14 @@ async def check_turn_options(
         if value is not None:
             _CHECKS[name](value)
     options = TurnOptions.of({name: value for name, value in given.items() if value is not None})
+    if env.ledger is None and options.budget:
+        raise Refused("bad_request", "options.budget: nothing is counted here, so that nothing would hold it")
     settings = record.settings
+    if is_agents(env, settings):
+        if options.tools is not None:
+            words = "options.tools: an agent's tools are its own; the options of its backend choose among them"
+            raise Refused("bad_request", words)
+        return options if options.to_json() else None
     model, name = env.resolve_model(options.model or settings.get("model"))
     if options.model is not None:
         check_places(env, settings, model)
@@ -121,11 +143,27 @@ def _names(value: Any) -> None:
         raise Refused("bad_request", "options.tools: expected a list of names of tools; an empty one is no tools")
 
 
+def _timeout(value: Any) -> None:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or not _MIN_TIMEOUT_S <= value <= _MAX_TIMEOUT_S:
+        most = f"{_MIN_TIMEOUT_S:g} to {_MAX_TIMEOUT_S:g}"
+        raise Refused("bad_request", f"options.timeout_s: expected a number of seconds from {most}, got {value!r:.60}")
+
+
+def _budget(value: Any) -> None:
+    try:
+        Limits.from_json(value)
+    except ValueError as error:
+        raise Refused("bad_request", f"options.budget: {error}") from error
+
+
 _CHECKS: Final[Mapping[str, Callable[[Any], None]]] = {
     "model": _text("model"),
     "effort": _effort,
     "max_tokens": _whole,
     "tools": _names,
+    "timeout_s": _timeout,
+    "budget": _budget,
 }
 
 

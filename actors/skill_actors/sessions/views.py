@@ -47,6 +47,7 @@ def session_view(
         "policy": settings.get("policy"),
         "on_disconnect": settings.get("on_disconnect", "continue"),
         "forked_from": settings.get("forked_from"),
+        "parents": list(settings.get("parents", ())),
         "last_seq": record.last_seq,
         "crashes": crashed.crashes,
         "poisoned_until": crashed.poisoned_until,

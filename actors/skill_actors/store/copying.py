@@ -16,6 +16,7 @@ from typing import Final
 import apsw
 
 from skill_actors.store.base import StorageFull, StoreError
+from skill_actors.store.documents.reads import faults_of as document_faults_of
 from skill_actors.store.faults import NO_ROOM, DamagedRow, Fault, fault_of
 from skill_actors.store.ledger.reads import faults_of
 from skill_actors.store.quarantine import Quarantine
@@ -90,7 +91,7 @@ class JournalCopy:
 def check_copy(path: Path) -> tuple[int, list[str]]:
     """Look at a copy as a whole: its schema version, and which sessions are damaged in it. Blocks.
 
-    What is wrong with its ledger is logged.
+    What is wrong with its ledger and its documents is logged.
 
     Raises:
         StoreError: if the file itself is damaged.
@@ -106,7 +107,7 @@ def check_copy(path: Path) -> tuple[int, list[str]]:
                 except DamagedRow:
                     damaged.append(session)
             after = ids[-1]
-        for fault in readers.ask(faults_of):
+        for fault in (*readers.ask(faults_of), *readers.ask(document_faults_of)):
             _log.error("%s: %s", path, fault)
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as db:
         try:

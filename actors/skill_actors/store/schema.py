@@ -164,7 +164,56 @@ CREATE TABLE cap (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
+# Documents and events of the workshop. `data` stands last, so that a head is read without what may be a megabyte behind
+# it. `document_count` and `workshop_line` say what the rows of an owner and kind, and the line
+# of events, must add up to.
+_VERSION_4: Final = """
+CREATE TABLE document (
+    number INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created TEXT NOT NULL,
+    updated TEXT NOT NULL,
+    owner_uid INTEGER NOT NULL,
+    expires TEXT,
+    size_bytes INTEGER NOT NULL,
+    data_sum INTEGER NOT NULL,
+    sum INTEGER NOT NULL,
+    data TEXT NOT NULL,
+    UNIQUE (kind, id)
+) STRICT;
+CREATE INDEX document_by_expiry ON document (kind, expires) WHERE expires IS NOT NULL;
+
+CREATE TABLE document_count (
+    kind TEXT NOT NULL,
+    owner_uid INTEGER NOT NULL,
+    documents INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    documents_sum INTEGER NOT NULL,
+    PRIMARY KEY (kind, owner_uid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE workshop_event (
+    seq INTEGER PRIMARY KEY,
+    time TEXT NOT NULL,
+    owner_uid INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    name TEXT NOT NULL,
+    sum INTEGER NOT NULL,
+    data TEXT NOT NULL
+) STRICT;
+CREATE INDEX workshop_event_by_owner ON workshop_event (owner_uid, seq, topic, name);
+
+CREATE TABLE workshop_line (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    sum INTEGER NOT NULL
+) STRICT;
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

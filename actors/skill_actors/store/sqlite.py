@@ -32,6 +32,7 @@ from skill_actors.store.changes import NO_BOUNDS, AppendWrite, Bounds, CreateWri
 from skill_actors.store.choice import SessionChoice
 from skill_actors.store.commit import Committer, JournalStats
 from skill_actors.store.copying import JournalCopy
+from skill_actors.store.documents.sqlite import SqliteDocuments
 from skill_actors.store.durable import sync_directory
 from skill_actors.store.faults import NO_ROOM, Fault, fault_of
 from skill_actors.store.founding import FoundWrite
@@ -92,6 +93,7 @@ class SqliteJournal(Journal):
         self._writer = Writer(committer, str(path), self._on_writer_end)
         self._writer.start()
         self.ledger = SqliteLedger(self._write, self._ask)
+        self.documents = SqliteDocuments(self._write_then, self._ask)
 
     @classmethod
     async def open(
@@ -278,6 +280,10 @@ class SqliteJournal(Journal):
     async def _write(self, write: Write) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()  # who is cancelled already leaves nothing in the queue
         return await self._writer.put(write).wait()
+
+    async def _write_then(self, write: Write, then: Callable[[], None]) -> bool:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return await self._writer.put(write, then).wait()
 
     async def _ask(self, query: Callable[[apsw.Connection], Any]) -> Any:
         return await self._read(self._readers.ask, query)

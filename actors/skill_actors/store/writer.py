@@ -26,7 +26,7 @@ from skill_actors.store.changes import Write
 from skill_actors.store.commit import Committer, Job, JournalStats
 from skill_actors.store.copying import JournalCopy
 
-__all__ = ["Ticket", "Writer"]
+__all__ = ["HeardTicket", "Ticket", "Writer"]
 
 _MAX_BATCH: Final = 512
 _MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -63,6 +63,21 @@ class Ticket(Job):
         return trio.lowlevel.Abort.SUCCEEDED
 
 
+class HeardTicket(Ticket):
+    """A ticket that also calls `then` when its write is durable, whether or not anybody still waits for it."""
+
+    __slots__ = ("_then",)
+
+    def __init__(self, write: Write, then: Callable[[], None]) -> None:
+        super().__init__(write)
+        self._then = then
+
+    def wake(self) -> None:
+        if self.error is None:
+            self._then()
+        super().wake()
+
+
 class Writer:
     """Runs `committer` from `start()` on. Made, fed and closed on the trio thread.
 
@@ -86,11 +101,11 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, write: Write) -> Ticket:
-        """Queue `write`. Raises JournalClosed."""
+    def put(self, write: Write, then: Callable[[], None] | None = None) -> Ticket:
+        """Queue `write`; `then` is called on the trio thread when it is durable. Raises JournalClosed."""
         if self._closed:
             raise JournalClosed(f"journal {self._name} is closed")
-        ticket = Ticket(write)
+        ticket = Ticket(write) if then is None else HeardTicket(write, then)
         self._queue.put(ticket)
         return ticket
 

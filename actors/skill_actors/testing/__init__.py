@@ -21,6 +21,11 @@ and what was generated is on a bill:
     Meter(now=clock, facts=lambda model: ModelFacts(context_tokens=50_000, ...))
     api.bill, api.billed_nanousd, api.meter.cache
 
+`FakeResponsesApi` gives such answers to the `codex` program, in the words of OpenAI's Responses API:
+
+    async with open_fake_responses([Reply([ToolUse("exec_command", {"cmd": "ls"})]), Reply([Text("done")])]) as api:
+        ...
+
 `skill_actors.testing.backends` measures whether a backend does what it claims.
 
 `serve_in_thread(FakeMessagesApi(...))` serves programs under test that are processes of their own, and
@@ -57,6 +62,7 @@ from skill_actors.testing.replies import (
     parse_answer,
 )
 from skill_actors.testing.request_check import check_request
+from skill_actors.testing.responses_api import FakeResponsesApi, open_fake_responses, serve_responses_in_thread
 from skill_actors.testing.scripted import ScriptedModel
 
 __all__ = [
@@ -70,6 +76,7 @@ __all__ = [
     "FakeContainer",
     "FakeHosted",
     "FakeMessagesApi",
+    "FakeResponsesApi",
     "Garbage",
     "HangUp",
     "HttpError",
@@ -92,6 +99,8 @@ __all__ = [
     "check_request",
     "default_reply",
     "open_fake_api",
+    "open_fake_responses",
     "parse_answer",
     "serve_in_thread",
+    "serve_responses_in_thread",
 ]

@@ -22,6 +22,7 @@ class Connection:
         self.request_id = ""
         self._stream = stream
         self._http = h11.Connection(h11.SERVER)
+        self._wants_body = True
 
     async def receive(self) -> tuple[h11.Request, bytes] | None:
         """The next request with its body, or None when there is no further one."""
@@ -32,6 +33,7 @@ class Connection:
         head = await self._next_event()
         if not isinstance(head, h11.Request):
             return None
+        self._wants_body = head.method != b"HEAD"
         content = bytearray()
         while isinstance(event := await self._next_event(), h11.Data):
             content += event.data
@@ -75,9 +77,8 @@ class Connection:
 
     async def send_whole(self, status: int, content_type: str, body: bytes, headers: Mapping[str, str] = {}) -> None:
         length = {"content-length": str(len(body))}
-        await self._send(
-            self._head(status, content_type, {**headers, **length}), h11.Data(data=body), h11.EndOfMessage()
-        )
+        data = [h11.Data(data=body)] if self._wants_body else []
+        await self._send(self._head(status, content_type, {**headers, **length}), *data, h11.EndOfMessage())
 
     async def begin_stream(self) -> None:
         await self._send(self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"}))

@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted; 0 then, 2 for a script that is not understood."""
     parser = argparse.ArgumentParser(prog="python -m skill_actors.testing.fake_api", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one (default)")
+    parser.add_argument("--socket", type=Path, help="Unix socket to make and listen at instead of a port")
     parser.add_argument("--script", type=Path, help="JSON file with a list of answers")
     options = parser.parse_args(arguments)
     try:
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         parser.error(f"script {options.script}: {error}")
     try:
-        trio.run(_serve, FakeMessagesApi(answers), options.port)
+        trio.run(_serve, FakeMessagesApi(answers), options.port, options.socket)
     except* KeyboardInterrupt:
         pass
     return 0
@@ -43,9 +44,9 @@ def _answers(script: Path) -> list[Answer]:
     return [parse_answer(answer) for answer in data]
 
 
-async def _serve(api: FakeMessagesApi, port: int) -> None:
+async def _serve(api: FakeMessagesApi, port: int, socket: Path | None) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(lambda task_status: api.serve(port=port, task_status=task_status))
+        await nursery.start(lambda task_status: api.serve(port=port, socket=socket, task_status=task_status))
         print(api.base_url, flush=True)
 
 

@@ -26,11 +26,14 @@ __all__ = ["App", "LazyGroup", "skillctl"]
 _COMMANDS: Final[Mapping[str, str]] = {
     "approvals": "approvals",
     "approve": "approvals",
+    "ask": "workshop.speaking",
     "attach": "follow",
     "backends": "backends",
     "backup": "backup",
+    "board": "workshop.board",
     "budget": "budget",
     "cancel": "turns",
+    "cast": "workshop.speaking",
     "chat": "chat",
     "compact": "compact",
     "completion": "completion",
@@ -47,6 +50,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "install": "install",
     "logs": "logs",
     "man": "man",
+    "mcp": "mcp",
     "metrics": "status",
     "pause": "steer",
     "policy": "policy",
@@ -64,6 +68,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "uninstall": "install",
     "usage": "usage",
     "wait": "turns",
+    "workflow": "workshop.workflow",
+    "workshop": "workshop.group",
 }
 
 

@@ -38,14 +38,17 @@ def check_all(socket: str | None, config_file: Path | None, environ: Mapping[str
     yield found
     if config is None:
         return
-    yield check_socket_folder(config.daemon.socket.parent, os.getuid())
+    yield check_socket_folder(config.daemon.socket.parent, _user_of_daemon(config.daemon.state_dir))
     yield check_state(config.daemon.state_dir)
     yield from check_quarantine(config.daemon.state_dir / "quarantine")
     yield from check_skills(config, environ)
     yield check_model(config, environ)
+    yield from check_model_socket(config)
     yield from check_budget(config, environ)
+    from skilld.cli.agent_checks import check_agent_backends
     from skilld.cli.host_checks import check_host
 
+    yield from check_agent_backends(config, environ)
     yield from check_host(config, config_file or find_config(environ, os.getuid()), environ)
 
 
@@ -96,6 +99,15 @@ def check_config(file: Path | None, environ: Mapping[str, str]) -> tuple[Config 
         )
     message = ", ".join(map(str, loaded.files)) or "no file: defaults"
     return loaded.config, Check(name="config", level="ok", message=message)
+
+
+def _user_of_daemon(state_dir: Path) -> int:
+    """Whose daemon is looked at: this user's; where root looks, the one whose the state is, as systemd makes it."""
+    uid = os.getuid()
+    try:
+        return uid or state_dir.stat().st_uid
+    except OSError:
+        return uid
 
 
 def check_socket_folder(folder: Path, uid: int) -> Check:
@@ -209,6 +221,21 @@ def check_model(config: Config, environ: Mapping[str, str]) -> Check:
         return Check(name="model", level="ok", message="offline, as configured")
     remedy = "name a file with the key in model.api_key_file, or set ANTHROPIC_API_KEY for the daemon"
     return Check(name="model", level="warn", message="no credential: the offline model answers", remedy=remedy)
+
+
+def check_model_socket(config: Config) -> Iterator[Check]:
+    """Whether somebody takes connections where the model is to be reached; nothing is sent."""
+    from skill_actors.models.model_socket import connect_problem
+
+    place = config.model.socket
+    if place is None:
+        return
+    problem = connect_problem(place)
+    if problem is None:
+        yield Check(name="model socket", level="ok", message=f"{place} takes connections")
+    else:
+        remedy = "see model.socket in the configuration; docs/secure.md has a proxy"
+        yield Check(name="model socket", level="fail", message=str(problem), remedy=remedy)
 
 
 def check_budget(config: Config, environ: Mapping[str, str]) -> Iterator[Check]:

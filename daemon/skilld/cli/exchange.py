@@ -70,10 +70,16 @@ class Exchange:
             timeout_s,
         )
 
-    def follow(self, turn: str, after: int) -> int:
-        """Write the answer of a turn that waits or runs, from behind an event on. Returns the exit code."""
+    def follow(self, turn: str, after: int, timeout_s: float | None = None) -> int:
+        """Write the answer of a turn that waits or runs, from behind an event on. Returns the exit code.
+
+        Args:
+            timeout_s: in all; then the turn is cancelled.
+
+        """
         self._turn = turn
-        return self._run(self._client.events(self._session, after=after, turn=turn), None)
+        events = self._client.events(self._session, after=after, turn=turn, timeout_s=timeout_s)
+        return self._run(events, timeout_s)
 
     def go_on(self) -> int:
         """Ask once more about the approval that the turn was left for, and write on from there."""

@@ -55,6 +55,8 @@ class Narrator:
                 self._tool_started(data)
             case "tool.finished":
                 self._tool_finished(data)
+            case "agent.notice":
+                self._console.note(inert(f"[the agent: {data.get('text', '')}]"))
             case "skill.changed":
                 self._console.note(f"[the skill {data.get('name')} was changed since it was loaded here]")
             case "session.paused":

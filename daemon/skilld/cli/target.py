@@ -26,6 +26,7 @@ class Target:
     denied: tuple[str, ...]
     cwd: Path | None
     model: str | None
+    parent: str | None = None
 
     def check(self, new: bool) -> None:
         """Raise UsageError where the flags contradict each other."""
@@ -36,9 +37,10 @@ class Target:
         ]
         if len(chosen) > 1:
             raise click.UsageError(f"{' and '.join(chosen)} exclude each other")
-        if chosen and not new and (self.backends or self.skills or self.denied or self.cwd or self.model):
+        fixed = (self.backends, self.skills, self.denied, self.cwd, self.model, self.parent)
+        if chosen and not new and any(fixed):
             raise click.UsageError(
-                "--backend, --skill, --no-skill, --cwd and --model are fixed when a session is made; "
+                "--backend, --skill, --no-skill, --cwd, --model and --parent are fixed when a session is made; "
                 f"leave out {chosen[0]} for a new one"
             )
 
@@ -62,4 +64,6 @@ class Target:
             settings["cwd"] = str(self.cwd.absolute())
         if self.model:
             settings["model"] = self.model
+        if self.parent:
+            settings["parent"] = self.parent
         return str(client.create_session(**settings)["id"]), True

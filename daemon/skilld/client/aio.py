@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -11,10 +11,14 @@ from typing import Any, Literal, TypeVar
 import trio
 
 from skilld.client import wire
+from skilld.client.agent_calls import AsyncAgentCalls
+from skilld.client.board_calls import AsyncBoardCalls
 from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, SkilldError
 from skilld.client.events import Cursor, Event, SseDecoder
 from skilld.client.over_httpx import AsyncHttpxTransport
 from skilld.client.over_trio import AsyncAnswer, open_stream
+from skilld.client.plan_calls import AsyncPlanCalls
+from skilld.client.shared_calls import AsyncSharedCalls
 from skilld.client.sync import as_upload, naming_key, socket_path
 from skilld.client.wire import Accepted, Call, Json, Request, Upload
 
@@ -23,7 +27,7 @@ __all__ = ["AsyncClient"]
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncAgentCalls, AsyncBoardCalls, AsyncPlanCalls, AsyncSharedCalls):
     """Speaks to a daemon over its Unix socket, from trio tasks. Use it as an async context manager.
 
     Every method raises SkilldError, or one of its kinds, when the daemon cannot be reached, refuses or fails; it may
@@ -410,23 +414,9 @@ class AsyncClient:
     @asynccontextmanager
     async def skill_changes(self, *, after: int = 0, follow: bool = True) -> AsyncIterator[AsyncIterator[Event]]:
         """Changes of the skills after a generation. See `Client.skill_changes`."""
-        async with aclosing(self._follow_skills(after, follow)) as events:
+        found = self._follow_all(lambda after: wire.skill_changes(after, follow), after, follow=follow)
+        async with aclosing(found) as events:
             yield events
-
-    async def _follow_skills(self, after: int, follow: bool) -> AsyncGenerator[Event, None]:
-        cursor = Cursor(after, None, self._reconnect_s)
-        while True:
-            lost: SkilldError | None = None
-            try:
-                async with aclosing(self._read_all(wire.skill_changes(after, follow), cursor)) as events:
-                    async for event in events:
-                        after = event.seq
-                        yield event
-            except SkilldError as error:
-                lost = error
-            if lost is None and not follow:
-                return
-            await trio.sleep(cursor.pause_s(lost, trio.current_time()))
 
     async def approvals(
         self, *, status: str = "pending", session: str | None = None, limit: int = 100, cursor: str | None = None
@@ -459,16 +449,21 @@ class AsyncClient:
         self, *, session: str | None = None, follow: bool = True
     ) -> AsyncIterator[AsyncIterator[Event]]:
         """What waits for an approval now, what comes and what is decided. See `Client.approval_events`."""
-        async with aclosing(self._follow_approvals(session, follow)) as events:
+        found = self._follow_all(lambda _: wire.approval_events(session, follow), 0, follow=follow)
+        async with aclosing(found) as events:
             yield events
 
-    async def _follow_approvals(self, session: str | None, follow: bool) -> AsyncGenerator[Event, None]:
-        cursor = Cursor(0, None, self._reconnect_s)
+    async def _follow_all(
+        self, request: Callable[[int], Request], after: int, *, follow: bool
+    ) -> AsyncGenerator[Event, None]:
+        """All events of each connection; one that drops is made again, behind the number that came last."""
+        cursor = Cursor(after, None, self._reconnect_s)
         while True:
             lost: SkilldError | None = None
             try:
-                async with aclosing(self._read_all(wire.approval_events(session, follow), cursor)) as events:
+                async with aclosing(self._read_all(request(after), cursor)) as events:
                     async for event in events:
+                        after = event.seq
                         yield event
             except SkilldError as error:
                 lost = error

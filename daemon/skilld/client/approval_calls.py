@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from skilld.client import wire
-from skilld.client.errors import SkilldError
-from skilld.client.events import Cursor, Event
+from skilld.client.events import Event
 from skilld.client.wire import Call, Json, Request
 
 __all__ = ["ApprovalCalls"]
@@ -19,16 +17,10 @@ T = TypeVar("T")
 class ApprovalCalls:
     """A part of `Client`, which brings the connection."""
 
-    _reconnect_s: float
-
     def _do(self, call: Call[T]) -> T:
         raise NotImplementedError
 
-    def _read_all(self, request: Request, cursor: Cursor) -> Iterator[Event]:
-        raise NotImplementedError
-
-    @staticmethod
-    def _pause(pause_s: float, deadline_s: float | None) -> None:
+    def _follow_all(self, request: Callable[[int], Request], after: int, *, follow: bool) -> Iterator[Event]:
         raise NotImplementedError
 
     def approvals(self, *, status: str = "pending", session: str | None = None, page_size: int = 100) -> Iterator[Json]:
@@ -89,13 +81,4 @@ class ApprovalCalls:
             follow: wait for further ones; else stop behind what waits now.
 
         """
-        cursor = Cursor(0, None, self._reconnect_s)
-        while True:
-            lost: SkilldError | None = None
-            try:
-                yield from self._read_all(wire.approval_events(session, follow), cursor)
-            except SkilldError as error:
-                lost = error
-            if lost is None and not follow:
-                return
-            self._pause(cursor.pause_s(lost, time.monotonic()), None)
+        return self._follow_all(lambda _: wire.approval_events(session, follow), 0, follow=follow)

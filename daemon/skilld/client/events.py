@@ -33,6 +33,7 @@ class Event:
         data: what happened; keys depend on `type`.
         offset: for a piece of a block that is still being written, the code points of the block up to and
             including this piece; else None.
+        owner_uid: of an event of the workshop, whose it is; else None.
 
     """
 
@@ -43,6 +44,7 @@ class Event:
     turn: str | None
     data: Mapping[str, Any]
     offset: int | None = None
+    owner_uid: int | None = None
 
     @property
     def position(self) -> str:
@@ -62,6 +64,7 @@ class Event:
             "time": self.time,
             "session": self.session,
             "turn": self.turn,
+            **({} if self.owner_uid is None else {"owner_uid": self.owner_uid}),
             "data": dict(self.data),
         }
 
@@ -90,6 +93,7 @@ class Event:
                 turn=value["turn"],
                 data=value["data"],
                 offset=order_of(position)[1] if position and "." in position else None,
+                owner_uid=value.get("owner_uid"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"the daemon sent an event that is none ({error!r}): {body[:200]}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +12,13 @@ from typing import Any, Literal, TypeVar
 
 from skilld import paths
 from skilld.client import wire
+from skilld.client.agent_calls import AgentCalls
 from skilld.client.approval_calls import ApprovalCalls
+from skilld.client.board_calls import BoardCalls
 from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, RequestTimeout, SkilldError
 from skilld.client.events import Cursor, Event, SseDecoder
+from skilld.client.plan_calls import PlanCalls
+from skilld.client.shared_calls import SharedCalls
 from skilld.client.wire import Accepted, Call, Json, Request, StreamingResponse, Transport, Upload
 
 __all__ = ["Client", "as_upload", "socket_path"]
@@ -33,7 +37,7 @@ def socket_path(socket: str | os.PathLike[str] | None) -> str:
     return os.fspath(paths.find_socket(flag, os.environ, os.getuid()))
 
 
-class Client(ApprovalCalls):
+class Client(ApprovalCalls, AgentCalls, BoardCalls, PlanCalls, SharedCalls):
     """Speaks to a daemon over its Unix socket. Use it as a context manager, or call `close`.
 
     Every method raises SkilldError, or one of its kinds, when the daemon cannot be reached, refuses or fails.
@@ -150,7 +154,8 @@ class Client(ApprovalCalls):
 
         Args:
             idempotency_key: a second request with the same key returns the same session; made up if None.
-            settings: title, system, model, backends, skills, limits, budget, policy, labels, cwd, on_disconnect.
+            settings: title, system, model, backends, skills, limits, budget, policy, labels, cwd, on_disconnect,
+                parent.
 
         """
         return self._do_patiently(wire.create_session(settings, idempotency_key))
@@ -288,7 +293,7 @@ class Client(ApprovalCalls):
             idempotency_key: at most 255 printable ASCII characters; made up if None.
             schema: a JSON schema that the answer has to keep to; else the turn fails with `schema_mismatch`. None for
                 the session's, if it has one; False for text in any case.
-            options: what differs in this turn alone: model, effort, max_tokens, tools.
+            options: what differs in this turn alone: model, effort, max_tokens, tools, timeout_s, budget.
             mode: "steer" gives it to the turn that runs, if there is one; "interrupt" cancels that, and has this one
                 go before those that wait.
             pinned: keep the message whole when the conversation is made shorter.
@@ -481,11 +486,15 @@ class Client(ApprovalCalls):
             follow: wait for further ones; else stop at what there is now.
 
         """
+        return self._follow_all(lambda after: wire.skill_changes(after, follow), after, follow=follow)
+
+    def _follow_all(self, request: Callable[[int], Request], after: int, *, follow: bool) -> Iterator[Event]:
+        """All events of each connection; one that drops is made again, behind the number that came last."""
         cursor = Cursor(after, None, self._reconnect_s)
         while True:
             lost: SkilldError | None = None
             try:
-                for event in self._read_all(wire.skill_changes(after, follow), cursor):
+                for event in self._read_all(request(after), cursor):
                     after = event.seq
                     yield event
             except SkilldError as error:

@@ -103,6 +103,10 @@ class Accepted:
     duplicate: bool
     idempotency_key: str
 
+    def to_dict(self) -> Json:
+        """What the daemon has answered."""
+        return {name: getattr(self, name) for name in ("turn", "session", "seq", "status", "duplicate")}
+
 
 def refusal(response: Response) -> SkilldError:
     """The error in an answer of status 400 and above."""
@@ -433,20 +437,20 @@ def send(
     asked: Mapping[str, Any] = MappingProxyType({}),
 ) -> Call[Accepted]:
     request = message(session, text, files, key, schema, streaming=False, asked=asked)
-    return Call(request, lambda response: _accepted(response, key))
+    return Call(request, lambda response: accepted(response, key))
 
 
 def steer(session: str, text: str, key: str) -> Call[Accepted]:
     call = write("POST", session_path(session, "/steer"), {"text": text}, {"idempotency-key": checked_key(key)})
-    return Call(call.request, lambda response: _accepted(response, key))
+    return Call(call.request, lambda response: accepted(response, key))
 
 
 def compact(session: str, key: str) -> Call[Accepted]:
     call = write("POST", session_path(session, "/compact"), None, {"idempotency-key": checked_key(key)})
-    return Call(call.request, lambda response: _accepted(response, key))
+    return Call(call.request, lambda response: accepted(response, key))
 
 
-def _accepted(response: Response, key: str) -> Accepted:
+def accepted(response: Response, key: str) -> Accepted:
     body = as_json(response)
     try:
         return Accepted(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from skilld.config.agents import AgentBudget, ClaudeConfig, CodexConfig, CommandConfig
 from skilld.config.section import Bound, FilePath, Names, Section
 
 __all__ = [
@@ -123,11 +124,29 @@ class AnthropicConfig(Section):
     free_containers: bool = False
 
 
+_TAKEN: Final = frozenset({"anthropic", "claude_cli", "codex_cli", "docker", "local", "native"})
+
+
+def _are_free(value: dict[str, CommandConfig]) -> dict[str, CommandConfig]:
+    for name in value:
+        if name in _TAKEN:
+            raise ValueError(f"{name!r} is another backend; give the command a name of its own")
+    return value
+
+
+CommandName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+Commands = Annotated[dict[CommandName, CommandConfig], AfterValidator(_are_free)]
+
+
 class BackendsConfig(Section):
     """What executes tool calls where a session does not say, and what else a session may name."""
 
     default: BackendNames = Field(default=(), strict=False)
     offered: BackendNames = Field(default=(), strict=False)
+    agents: BackendNames = Field(default=(), strict=False)
+    claude_cli: ClaudeConfig = ClaudeConfig()
+    codex_cli: CodexConfig = CodexConfig()
+    command: Commands = Field(default={})
     local: LocalConfig = LocalConfig()
     docker: DockerConfig = DockerConfig()
     native: NativeConfig = NativeConfig()
@@ -135,9 +154,20 @@ class BackendsConfig(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The executors of this daemon, the default ones first. Hosted and native tools have none."""
+        """The executors of this daemon, the default ones first; hosted and native tools and agents have none."""
         named = dict.fromkeys((*self.default, *self.offered))
-        return tuple(name for name in named if name not in ("anthropic", "native"))
+        return tuple(name for name in named if name not in ("anthropic", "native", *self.agent_names))
+
+    @property
+    def agent_names(self) -> tuple[str, ...]:
+        """The backends of this daemon that are whole agents."""
+        return tuple(dict.fromkeys((*self.agents, *self.command)))
+
+    def agent_section(self, name: str) -> AgentBudget:
+        """What is said of an agent backend; of one of another package, what is said of none."""
+        if name in self.command:
+            return self.command[name]
+        return {"claude_cli": self.claude_cli, "codex_cli": self.codex_cli}.get(name, AgentBudget())
 
     def options_of(self, name: str) -> dict[str, Any]:
         """What the factory of the backend is called with."""

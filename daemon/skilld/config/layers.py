@@ -28,7 +28,10 @@ _ASSIGNMENT: Final = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
 
 # What the file for the whole host says of the service, and of who may use it, is not for the daemons of users.
 _OF_THE_SERVICE: Final = frozenset({"audit", "daemon", "files", "hooks", "metrics", "roles"})
-_CREDENTIALS: Final = {"model": frozenset({"api_key_credential", "api_key_file"}), "skills": frozenset({"secrets"})}
+_CREDENTIALS: Final = {
+    "model": frozenset({"api_key_credential", "api_key_file", "socket"}),
+    "skills": frozenset({"secrets"}),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

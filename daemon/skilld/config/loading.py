@@ -12,7 +12,7 @@ from typing import Any, Final
 from skilld import paths
 from skilld.config.faults import refuse_unknown, validate
 from skilld.config.layers import Layer, merge, read_layers
-from skilld.config.origins import Loaded, origins_of
+from skilld.config.origins import Loaded, origins_of, places
 from skilld.config.policy import Preset
 from skilld.config.safety import refuse_unsafe
 from skilld.config.section import ConfigError
@@ -29,6 +29,7 @@ _DEFAULT_BACKENDS: Final[Mapping[Mode, tuple[str, ...]]] = {
 _DEFAULT_PRESETS: Final[Mapping[Mode, Preset]] = {"development": "full", "production": "workspace", "test": "full"}
 _PATHS: Final = (
     *("daemon.socket", "daemon.state_dir", "model.api_key_file", "model.price_file"),
+    "model.socket",
     *("hooks.token_file", "hooks.ca_file"),
     *("files.folder", "files.credentials_file", "files.artifact_ca_file"),
 )
@@ -42,8 +43,8 @@ def load_config(
 
     Args:
         path: the TOML file; relative paths in it are relative to its folder.
-        env: SKILLD_SOCKET, SKILLD_STATE_DIR, SKILLD_MODE, SKILLD_BACKENDS, SKILLD_SANDBOX, ANTHROPIC_BASE_URL and the
-            XDG and systemd variables.
+        env: SKILLD_SOCKET, SKILLD_STATE_DIR, SKILLD_MODE, SKILLD_BACKENDS, SKILLD_SANDBOX, SKILLD_MODEL_SOCKET,
+            ANTHROPIC_BASE_URL and the XDG and systemd variables.
         overrides: values of flags by dotted key, such as "daemon.socket"; None means that the flag was not given.
         uid: whose defaults apply; the process's own if None.
 
@@ -91,6 +92,7 @@ def _load(
     variables.update(_apply_flags(tree, flags, env, uid))
     result = validate(tree, layers, otherwise)
     _check_skills(result, flags.get("skills.paths"), uid, otherwise)
+    _check_model_socket(result, places(layers, "model.socket", otherwise))
     if not result.backends.default:
         backends = result.backends.model_copy(update={"default": _DEFAULT_BACKENDS[result.daemon.mode]})
         result = result.model_copy(update={"backends": backends})
@@ -110,9 +112,11 @@ def _apply_environment(tree: dict[str, Any], env: Mapping[str, str]) -> dict[str
     """Put into the tree what variables say; by key, the variable that has."""
     backends = tree.get("backends", {})
     local = backends.get("local", {})
+    model = tree.get("model", {})
     wanted = {
         "daemon.mode": ("SKILLD_MODE", True),
-        "model.base_url": ("ANTHROPIC_BASE_URL", "base_url" not in tree.get("model", {})),
+        "model.base_url": ("ANTHROPIC_BASE_URL", "base_url" not in model),
+        "model.socket": ("SKILLD_MODEL_SOCKET", "socket" not in model and model.get("provider") != "offline"),
         "backends.default": ("SKILLD_BACKENDS", not backends.get("default")),
         "backends.local.sandbox": ("SKILLD_SANDBOX", "sandbox" not in local),
     }
@@ -164,6 +168,19 @@ def _check_skills(config: Config, given: Sequence[Path] | None, uid: int, origin
             raise ConfigError(f"{origin}: skills.trusted: {folder} is none of skills.paths, and none lies in it")
     if config.skills.user and config.roles.serve_others(uid):
         raise ConfigError(f"{origin}: skills.user = true is for a daemon that serves its own user only; see [roles]")
+
+
+def _check_model_socket(config: Config, origin: str) -> None:
+    """Raise ConfigError for a way to the model that nothing would take, or that leads back here."""
+    place = config.model.socket
+    if place is None:
+        return
+    if not place.is_absolute():
+        raise ConfigError(f"SKILLD_MODEL_SOCKET: {place}: must be an absolute path")
+    if config.model.provider == "offline":
+        raise ConfigError(f"{origin}: model.socket: the offline model calls nothing; take one of the two out")
+    if place == config.daemon.socket:
+        raise ConfigError(f"{origin}: model.socket: {place} is where the daemon itself listens; name the proxy's")
 
 
 # Paths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from skilld.config.section import Count, CredentialName, FilePath, Seconds, Section, mask
 from skilld.loopback import loopback_address
+from skilld.paths import MAX_SOCKET_PATH_BYTES
 
 __all__ = [
     "AuditConfig",
@@ -54,6 +56,7 @@ class ModelConfig(Section):
     compact_at: Annotated[float, Field(ge=0, le=0.95)] = 0.8
     context_management: Literal["auto", "server", "own", "off"] = "auto"
     base_url: str | None = None
+    socket: FilePath | None = None
     api_key_file: FilePath | None = None
     api_key_credential: CredentialName = "anthropic_api_key"
     stall_timeout_s: Seconds = 120.0
@@ -64,6 +67,13 @@ class ModelConfig(Section):
     def _is_http(cls, value: str | None) -> str | None:
         if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
             raise ValueError("must be a URL such as https://api.example.com")
+        return value
+
+    @field_validator("socket")
+    @classmethod
+    def _fits(cls, value: Path | None) -> Path | None:
+        if value is not None and len(os.fsencode(value)) > MAX_SOCKET_PATH_BYTES:
+            raise ValueError(f"must be at most {MAX_SOCKET_PATH_BYTES} bytes long, as Linux has it for sockets")
         return value
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -111,10 +121,14 @@ class AuditConfig(Section):
 
 
 class RetentionConfig(Section):
-    """What is deleted by itself, and how large a conversation may grow. 0 means: never, and without bound."""
+    """What is deleted by itself, and how large a conversation and a store may grow. 0: never, and without bound."""
 
     session_age_days: Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)] = 0.0
     total_bytes: Annotated[int, Field(ge=0, le=1 << 60)] = 0
     session_events: Annotated[int, Field(ge=0, le=1 << 40)] = 0
     session_bytes: Annotated[int, Field(ge=0, le=1 << 60)] = 0
+    workshop_event_days: Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)] = 30.0
+    workshop_run_days: Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)] = 30.0
+    workshop_values: Annotated[int, Field(ge=1, le=1 << 40)] = 100_000
+    workshop_value_bytes: Annotated[int, Field(ge=1, le=1 << 60)] = 1 << 30
     check_every_s: Seconds = 3600.0

@@ -24,6 +24,7 @@ from skilld.config.sections import (
     RetentionConfig,
 )
 from skilld.config.skills import SkillsConfig
+from skilld.config.workshop import WorkshopConfig
 
 __all__ = ["Config", "config_keys", "value_of"]
 
@@ -43,6 +44,7 @@ class Config(Section):
     backends: BackendsConfig = BackendsConfig()
     policy: PolicyConfig = PolicyConfig()
     budget: BudgetConfig = BudgetConfig()
+    workshop: WorkshopConfig = WorkshopConfig()
     roles: RolesConfig = RolesConfig()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from skill_actors.errors import Refused
 from skill_actors.files.content import OpenFile
 from skill_actors.files.ref import FileRef
 from skill_actors.sessions.events import Event, Position
@@ -20,7 +21,8 @@ from skilld.config import RolesConfig
 if TYPE_CHECKING:
     from skill_actors.sessions.approvals import Approver
     from skill_actors.sessions.intake import Mode
-    from skilld.budgets import UsageBy
+    from skill_actors.store.ledger import UsageBy
+    from skilld.workshop import Workshop
 
 __all__ = [
     "Accepted",
@@ -195,6 +197,10 @@ class Files(Protocol):
     async def presigned_url(self, session: str, viewer: Viewer, name: str, expires_s: int) -> dict[str, Any]: ...
 
 
+def _no_workshop() -> Workshop:
+    raise Refused("draining", "there is no workshop here")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The daemon as the socket sees it.
@@ -214,6 +220,7 @@ class Services:
         own_uid: the daemon's own user.
         audit: takes what happened and its facts, for the audit log. Must not wait.
         audit_reads: whether requests that only read are told to it too.
+        workshop: the workshop as it is now. Raises Refused while there is none.
 
     """
 
@@ -238,3 +245,4 @@ class Services:
     own_uid: int
     audit: Callable[[str, Mapping[str, Any]], None]
     audit_reads: bool = False
+    workshop: Callable[[], Workshop] = _no_workshop

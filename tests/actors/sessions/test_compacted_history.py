@@ -218,6 +218,21 @@ def test_files_for_the_container_are_given_again_and_files_of_messages_named() -
     assert list(history.uploads) == ["file_1"]
 
 
+def test_a_file_that_is_gone_before_a_message_could_give_it_is_never_given() -> None:
+    script = Script().ask("read").say(use("a"))
+    for id in ("file_1", "file_2"):
+        script.add("file.created", file_id=id, name=f"{id}.csv", uploaded=True)
+    script.add("file.deleted", file_id="file_1").add("tool.finished", id="a", content="x")
+    given = [block for block in script.messages()[-1]["content"] if block["type"] == "container_upload"]
+    assert given == [{"type": "container_upload", "file_id": "file_2"}]
+
+
+def test_of_very_many_files_the_names_of_the_latest_are_known() -> None:
+    files = [{"name": f"{number}.csv", "size": 1} for number in range(1_001)]
+    history = History(Script().add("turn.queued", text="", files=files).add("turn.started").events)
+    assert (len(history.files), history.files[-1]) == (1_000, "1000.csv")
+
+
 def test_a_fork_keeps_the_same_part() -> None:
     """Also where events of the original are left out, so that numbers are others."""
     script = turn(Script(), "t1").add("turn.queued", "never", text="waits", files=[])

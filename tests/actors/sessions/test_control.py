@@ -16,7 +16,7 @@ from skill_actors.models.base import Usage
 from skill_actors.sessions.approvals import ApprovalDesk, Approver
 from skill_actors.sessions.compaction import CompactionSettings
 from skill_actors.sessions.events import Position
-from skill_actors.sessions.ledger import Account, Cap, Limits
+from skill_actors.sessions.ledger import Cap, Limits
 from skill_actors.sessions.surroundings import SessionDefaults
 from skill_actors.testing import HttpError, Reply, ScriptedModel, ServerToolUse, Text, ToolUse
 from support import run
@@ -100,6 +100,36 @@ def test_the_budget_of_a_session_binds_its_turns_together_and_can_be_raised(tmp_
             assert refused["result"]["error"]["code"] == "budget_exceeded"
             await kit.manager.update(session, ME, {"budget": {"tokens": 90_000}})
             assert (await kit.ask(session, "c"))["result"]["text"] == "two"
+
+    run(main)
+
+
+def test_the_budget_of_a_message_binds_its_turn_alone_and_widens_no_cap(tmp_path: Path) -> None:
+    used = Usage(input_tokens=10, output_tokens=5)
+    model = ScriptedModel([Reply([Text("one")], usage=used), Reply([Text("two")], usage=used)])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, caps=[cap("turn", tokens=60_000)]) as kit:
+            session = await kit.session()
+
+            async def ask(tokens: float) -> dict[str, Any]:
+                options = {"budget": {"tokens": tokens}}
+                sent = await kit.manager.submit(session, ME, "a", options=options)
+                return await kit.manager.get_turn(sent.turn, ME, wait_s=10)
+
+            error = (await ask(100))["result"]["error"]
+            assert error["code"] == "budget_exceeded"
+            assert '{"options": {"budget": {"tokens": N}}}' in error["message"]
+            assert (await kit.ask(session, "b"))["result"]["text"] == "one", "the next is not bound by it"
+            wrong: list[Any] = [{"tokens": -1}, {"usd": "1"}, {"coins": 1}, []]
+            for budget in wrong:
+                with pytest.raises(Refused, match=r"options\.budget"):
+                    await kit.manager.submit(session, ME, "a", options={"budget": budget})
+        async with open_kit(tmp_path / "tight", ScriptedModel(), caps=[cap("turn", tokens=100)]) as kit:
+            session = await kit.session()
+            sent = await kit.manager.submit(session, ME, "a", options={"budget": {"tokens": 10**9}})
+            turn = await kit.manager.get_turn(sent.turn, ME, wait_s=10)
+            assert "skillctl budget set turn" in turn["result"]["error"]["message"]
 
     run(main)
 
@@ -403,18 +433,5 @@ def test_the_gauge_of_a_session_says_how_full_the_window_is(tmp_path: Path) -> N
             await kit.ask(session, "a")
             context = (await kit.manager.get(session, ME))["context"]
             assert context == {"tokens": 100_000, "window": 1_000_000, "share": 0.1}
-
-    run(main)
-
-
-def test_a_budget_of_an_account_is_what_all_its_caps_leave(tmp_path: Path) -> None:
-    async def main() -> None:
-        caps = [cap("user", usd=5), cap("session", usd=2, tool_calls=10)]
-        async with open_kit(tmp_path, ScriptedModel([]), caps=caps) as kit:
-            session = await kit.session(budget={"usd": 1})
-            env = kit.manager._env
-            assert env.ledger is not None
-            account = Account(session=session, turn="t", owner_uid=ME.uid, budget=Limits(usd=1))
-            assert await env.ledger.remaining(account) == Limits(usd=1, tool_calls=10)
 
     run(main)

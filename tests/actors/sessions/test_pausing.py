@@ -12,9 +12,8 @@ from session_kit import ME, open_kit
 from skill_actors.sessions.events import TURN_ENDINGS
 from skill_actors.sessions.table import Viewer
 from skill_actors.sessions.wanted import Wanted
-from skill_actors.store import Append, SqliteJournal, StorageFull
 from skill_actors.testing import Reply, ScriptedModel, Text
-from steering_kit import Mortal, bash, ended, refused, said, see, steer
+from steering_kit import Full, Mortal, bash, begun, ended, refused, said, see, steer
 from support import run
 
 
@@ -148,9 +147,7 @@ def test_what_is_paused_can_be_cancelled_reset_and_deleted(tmp_path: Path) -> No
 
     async def main() -> None:
         async with open_kit(tmp_path, model) as kit:
-            session = await kit.session()
-            running = (await kit.manager.submit(session, ME, "a")).turn
-            await see(kit, session, "model.delta")
+            session, running = await begun(kit, text="a")
             await kit.manager.pause(session, ME)
             waiting = (await kit.manager.submit(session, ME, "b")).turn
             assert (await kit.manager.cancel(session, ME, queued=True))["cancelled"] == [running, waiting]
@@ -216,20 +213,8 @@ def test_a_kill_at_the_commit_leaves_it_as_it_is_stored(tmp_path: Path, type: st
 
 
 def test_a_full_disk_refuses_the_pause_and_everything_goes_on(tmp_path: Path) -> None:
-    class Full:
-        def __init__(self, journal: SqliteJournal) -> None:
-            self._journal = journal
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._journal, name)
-
-        async def append(self, change: Append) -> None:
-            if "session.paused" in [event.type for event in change.events]:
-                raise StorageFull("no room")
-            await self._journal.append(change)
-
     async def main() -> None:
-        async with open_kit(tmp_path, answering(), wrap=Full) as kit:
+        async with open_kit(tmp_path, answering(), wrap=Full("session.paused")) as kit:
             session = await kit.session()
             with refused("storage_full"):
                 await kit.manager.pause(session, ME)

@@ -123,6 +123,40 @@ def test_a_cancelled_turn_gives_back_exactly_one_slot(waiters: int, when: float)
     run_virtual(main)
 
 
+def test_of_one_that_goes_on_working_and_one_that_comes_back_the_turn_holds_one_slot() -> None:
+    """The first is cancelled in its wait and works on, which takes a slot, while the other waits for one."""
+
+    async def main() -> None:
+        slots = TurnSlots(2)
+
+        async def other() -> None:
+            async with slots.taken(2):
+                await trio.sleep(5)
+
+        async with trio.open_nursery() as nursery:
+            async with slots.taken(1):
+                rest = Rest(trio.CancelScope(), slots, 1)
+
+                async def asked(wait_s: float, patience_s: float) -> None:
+                    with rest.working():
+                        with trio.move_on_after(patience_s):
+                            async with rest.waiting():
+                                await trio.sleep(wait_s)
+                        await trio.sleep(10)
+
+                async with trio.open_nursery() as calls:
+                    calls.start_soon(asked, 1, 100)
+                    calls.start_soon(asked, 100, 2)
+                    await trio.testing.wait_all_tasks_blocked()
+                    nursery.start_soon(other)
+                    nursery.start_soon(other)
+                    await trio.sleep(6)
+                    assert slots.running == 1
+            assert slots.running == 0
+
+    run_virtual(main)
+
+
 async def _after(seconds: float, do: Callable[[], object]) -> None:
     await trio.sleep(seconds)
     do()

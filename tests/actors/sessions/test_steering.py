@@ -15,9 +15,9 @@ from skill_actors.sessions.approvals import ApprovalDesk
 from skill_actors.sessions.events import TURN_ENDINGS
 from skill_actors.sessions.surroundings import SessionDefaults
 from skill_actors.sessions.table import Viewer
-from skill_actors.store import Append, SqliteJournal, StorageFull
+from skill_actors.store import Append
 from skill_actors.testing import Reply, ScriptedModel, Text
-from steering_kit import Mortal, bash, ended, refused, said, see, steer
+from steering_kit import Full, Mortal, Slow, bash, begun, ended, refused, said, see, steer
 from support import run
 
 # -- steering ----------------------------------------------------------------------------------------------------
@@ -28,9 +28,7 @@ def test_a_message_to_a_turn_that_runs_tools_is_in_its_next_model_call(tmp_path:
 
     async def main() -> None:
         async with open_kit(tmp_path, model) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "tool.started")
+            session, turn = await begun(kit, until="tool.started")
             accepted = await steer(kit, session, "only the last ten")
             assert (accepted.status, accepted.turn, accepted.duplicate) == ("steered", turn, False)
             stored = await kit.journal.read_events(session, after=accepted.seq - 1, through=accepted.seq)
@@ -52,9 +50,7 @@ def test_a_message_that_comes_while_the_last_answer_is_written_is_answered_in_th
 
     async def main() -> None:
         async with open_kit(tmp_path, model) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "model.delta")
+            session, turn = await begun(kit)
             assert (await steer(kit, session, "and more")).status == "steered"
             hold.set()
             assert (await ended(kit, turn))["result"]["text"] == "second answer"
@@ -81,28 +77,14 @@ def test_without_a_turn_it_is_an_ordinary_message_and_the_answer_says_so(tmp_pat
 @pytest.mark.parametrize("late", ["model.message", "turn.finished"])
 def test_one_that_comes_as_the_turn_ends_is_answered_whichever_of_the_two_is_first(tmp_path: Path, late: str) -> None:
     """The commit of the turn's last events is held, so that the message comes while they are being stored."""
-    reached, go = trio.Event(), trio.Event()
-
-    class Holding:
-        def __init__(self, journal: SqliteJournal) -> None:
-            self._journal = journal
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._journal, name)
-
-        async def append(self, change: Append) -> None:
-            if late in [event.type for event in change.events] and not reached.is_set():
-                reached.set()
-                await go.wait()
-            await self._journal.append(change)
-
+    slow = Slow(late)
     model = ScriptedModel([Reply([Text("one")]), Reply([Text("two")])])
 
     async def main() -> None:
-        async with open_kit(tmp_path, model, wrap=Holding) as kit, trio.open_nursery() as nursery:
+        async with open_kit(tmp_path, model, wrap=slow) as kit, trio.open_nursery() as nursery:
             session = await kit.session()
             first = (await kit.manager.submit(session, ME, "begin")).turn
-            await reached.wait()
+            await slow.reached.wait()
             answers: list[Any] = []
 
             async def say() -> None:
@@ -110,7 +92,7 @@ def test_one_that_comes_as_the_turn_ends_is_answered_whichever_of_the_two_is_fir
 
             nursery.start_soon(say)
             await trio.testing.wait_all_tasks_blocked()
-            go.set()
+            slow.go.set()
             await ended(kit, first)
             with trio.fail_after(10):
                 while not answers:
@@ -129,9 +111,7 @@ def test_the_same_key_is_taken_once_and_other_content_under_it_refused(tmp_path:
 
     async def main() -> None:
         async with open_kit(tmp_path, model) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "model.delta")
+            session, turn = await begun(kit)
             one = await steer(kit, session, "more", "k")
             two = await steer(kit, session, "more", "k")
             assert (two.seq, two.turn, two.status, two.duplicate) == (one.seq, turn, "steered", True)
@@ -154,9 +134,7 @@ def test_only_the_latest_keys_of_steered_messages_are_kept(tmp_path: Path) -> No
 
     async def main() -> None:
         async with open_kit(tmp_path, model) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "model.delta")
+            session, turn = await begun(kit)
             for number in range(64):
                 assert (await steer(kit, session, f"n{number}", f"k{number}")).status == "steered"
             with refused("overloaded", "64 messages"):
@@ -197,9 +175,7 @@ def test_bad_messages_are_refused_and_the_turn_hears_nothing(tmp_path: Path) -> 
 
     async def main() -> None:
         async with open_kit(tmp_path, model, defaults=defaults) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "model.delta")
+            session, turn = await begun(kit)
             with refused("too_large", "101 characters"):
                 await steer(kit, session, "x" * 101)
             with refused("bad_request", "NUL"):
@@ -221,25 +197,11 @@ def test_bad_messages_are_refused_and_the_turn_hears_nothing(tmp_path: Path) -> 
 def test_a_full_disk_refuses_the_message_and_the_turn_goes_on(tmp_path: Path) -> None:
     hold = trio.Event()
 
-    class Full:
-        def __init__(self, journal: SqliteJournal) -> None:
-            self._journal = journal
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._journal, name)
-
-        async def append(self, change: Append) -> None:
-            if "turn.steered" in [event.type for event in change.events]:
-                raise StorageFull("no room")
-            await self._journal.append(change)
-
     async def main() -> None:
         async with open_kit(
-            tmp_path, ScriptedModel([Reply([Text("an answer so far")], holds={1: hold})]), wrap=Full
+            tmp_path, ScriptedModel([Reply([Text("an answer so far")], holds={1: hold})]), wrap=Full("turn.steered")
         ) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "model.delta")
+            session, turn = await begun(kit)
             with refused("storage_full"):
                 await steer(kit, session, "more")
             hold.set()
@@ -258,9 +220,7 @@ def test_a_kill_at_the_commit_loses_nothing_and_a_retry_repeats_nothing(tmp_path
         async with open_kit(
             tmp_path, ScriptedModel([Reply([Text("an answer so far")], holds={1: never})]), wrap=mortal
         ) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "model.delta")
+            session, turn = await begun(kit)
             with refused("draining"):
                 await steer(kit, session, "more", "k")
         model = ScriptedModel([Reply([Text("a")]), Reply([Text("b")])])
@@ -283,9 +243,7 @@ def test_a_cancelled_turn_leaves_what_it_was_told_to_the_next_one(tmp_path: Path
 
     async def main() -> None:
         async with open_kit(tmp_path, model) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "model.delta")
+            session, turn = await begun(kit)
             await steer(kit, session, "more")
             await kit.manager.cancel(session, ME)
             late = await steer(kit, session, "too late")
@@ -302,9 +260,7 @@ def test_files_that_come_along_are_in_the_workspace_and_named(tmp_path: Path) ->
 
     async def main() -> None:
         async with open_kit(tmp_path, model) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "tool.started")
+            session, turn = await begun(kit, until="tool.started")
             accepted = await kit.manager.submit(session, ME, "look at this", [("a.csv", b"1,2")], mode="steer")
             assert accepted.status == "steered"
             await ended(kit, turn)
@@ -327,9 +283,7 @@ def test_an_interrupting_message_ends_the_turn_and_goes_before_those_that_wait(t
 
     async def main() -> None:
         async with open_kit(tmp_path, model) as kit:
-            session = await kit.session()
-            first = (await kit.manager.submit(session, ME, "first")).turn
-            await see(kit, session, "model.delta")
+            session, first = await begun(kit, text="first")
             waiting = (await kit.manager.submit(session, ME, "waits")).turn
             now = await kit.manager.submit(session, ME, "stop, this instead", mode="interrupt")
             assert now.status == "queued"
@@ -395,9 +349,7 @@ def test_a_turn_that_waits_for_an_approval_is_not_taken_up_again_if_it_was_being
         model = ScriptedModel([Reply([bash("true")])])
         mortal = Dying("", stored=True)
         async with open_kit(tmp_path, model, desk=ApprovalDesk, defaults=asks, wrap=mortal) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "approval.requested")
+            session, turn = await begun(kit, until="approval.requested")
             assert (await kit.manager.get(session, ME))["status"] == "waiting"
             with refused("draining"):
                 await kit.manager.submit(session, ME, "this instead", (), "k", mode="interrupt")

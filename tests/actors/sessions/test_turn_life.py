@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from skill_actors.models.base import Usage
 from skill_actors.models.request import request_body
 from skill_actors.sessions.approvals import ApprovalDesk, Approver
 from skill_actors.sessions.intake import Mode
+from skill_actors.sessions.ledger import Cap, Limits
 from skill_actors.sessions.poison import ATTEMPTS
 from skill_actors.sessions.surroundings import SessionDefaults
-from skill_actors.store import Append, SqliteJournal
+from skill_actors.sessions.turn import Turn
 from skill_actors.testing import Reply, ScriptedModel, Text, check_request
-from steering_kit import bash, ended, refused, said, see, steer
+from steering_kit import Slow, bash, begun, ended, refused, said, see, steer
 from support import run
 
 MODES: Sequence[Mode] = ("follow_up", "interrupt")
@@ -36,9 +38,7 @@ async def begin_and_ask(folder: Path) -> tuple[str, str]:
     """A turn that waits for an approval as the daemon stops: its session and its id."""
     asks = ScriptedModel([Reply([bash("true")], usage=Usage(input_tokens=100, output_tokens=10))])
     async with open_kit(folder, asks, desk=ApprovalDesk, defaults=ASKS) as kit:
-        session = await kit.session()
-        turn = (await kit.manager.submit(session, ME, "begin")).turn
-        await see(kit, session, "approval.requested")
+        session, turn = await begun(kit, until="approval.requested")
         return session, turn
 
 
@@ -107,15 +107,30 @@ def test_a_waiting_turn_that_was_cancelled_as_the_daemon_stopped_stays_cancelled
     async def main() -> None:
         model = ScriptedModel([Reply([bash("true")])])
         async with open_kit(tmp_path, model, desk=ApprovalDesk, defaults=ASKS) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "approval.requested")
+            session, turn = await begun(kit, until="approval.requested")
             await trio.testing.wait_all_tasks_blocked()
             await kit.manager.drain(0)
             assert (await kit.manager.cancel(session, ME))["cancelled"] == [turn]
             await kit.system.shutdown()
         async with open_kit(tmp_path, answering(), desk=ApprovalDesk, defaults=ASKS) as kit:
             assert (await ended(kit, turn))["status"] == "cancelled"
+
+    run(main)
+
+
+def test_a_call_that_is_allowed_in_a_paused_session_begins_once_that_goes_on(tmp_path: Path) -> None:
+    model = ScriptedModel([Reply([bash("true")])], respond=lambda _: Reply([Text("ok")]))
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, desk=ApprovalDesk, defaults=ASKS) as kit:
+            session, turn = await begun(kit, until="approval.requested")
+            await kit.manager.pause(session, ME)
+            await allow(kit)
+            await kit.ask(await kit.session(), "in another session there is time for all of a turn")
+            assert "tool.started" not in await kit.types(session)
+            await kit.manager.resume(session, ME)
+            assert (await ended(kit, turn))["result"]["text"] == "ok"
+            assert "tool.started" in await kit.types(session)
 
     run(main)
 
@@ -129,9 +144,7 @@ def test_a_turn_that_may_not_call_the_model_again_cannot_be_steered(tmp_path: Pa
 
     async def main() -> None:
         async with open_kit(tmp_path, model) as kit:
-            session = await kit.session(limits={"iterations": 1})
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "model.delta")
+            session, turn = await begun(kit, limits={"iterations": 1})
             late = await steer(kit, session, "and more")
             assert late.status == "queued"
             hold.set()
@@ -148,9 +161,7 @@ def test_the_key_of_a_steered_message_is_taken_for_messages_of_every_mode(tmp_pa
 
     async def main() -> None:
         async with open_kit(tmp_path, model) as kit:
-            session = await kit.session()
-            turn = (await kit.manager.submit(session, ME, "begin")).turn
-            await see(kit, session, "model.delta")
+            session, turn = await begun(kit)
             await steer(kit, session, "more", "k")
             hold.set()
             await ended(kit, turn)
@@ -189,29 +200,8 @@ def test_files_for_a_turn_that_works_at_the_api_come_with_a_turn_of_their_own(tm
 # -- the end of a turn that waits ------------------------------------------------------------------------------------
 
 
-class SlowEnding:
-    """A journal that holds the ending of a turn until it is let go."""
-
-    def __init__(self) -> None:
-        self.reached, self.go = trio.Event(), trio.Event()
-
-    def __call__(self, journal: SqliteJournal) -> SlowEnding:
-        self._journal = journal
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._journal, name)
-
-    async def append(self, change: Append) -> None:
-        if "turn.cancelled" in [event.type for event in change.events]:
-            self.reached.set()
-            with trio.move_on_after(20):
-                await self.go.wait()
-        await self._journal.append(change)
-
-
 def test_whoever_waits_for_a_turn_that_is_being_cancelled_is_told_its_end(tmp_path: Path) -> None:
-    slow = SlowEnding()
+    slow = Slow("turn.cancelled")
 
     async def main() -> None:
         async with open_kit(tmp_path, answering(), wrap=slow) as kit, trio.open_nursery() as nursery:
@@ -239,16 +229,41 @@ def test_whoever_waits_for_a_turn_that_is_being_cancelled_is_told_its_end(tmp_pa
     run(main)
 
 
+def test_a_message_that_could_not_be_cancelled_is_run_though_its_slot_came_meanwhile(tmp_path: Path) -> None:
+    hold = trio.Event()
+    slow = Slow("turn.cancelled", full=True)
+    model = ScriptedModel([Reply([Text("an answer so far")], holds={1: hold}), Reply([Text("y")])])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, wrap=slow, slots=1) as kit, trio.open_nursery() as nursery:
+            _, running = await begun(kit)
+            waits = (await kit.manager.submit(await kit.session(), ME, "b")).turn
+            await trio.testing.wait_all_tasks_blocked()
+
+            async def cancel() -> None:
+                with refused("storage_full"):
+                    await kit.manager.cancel_turn(waits, ME)
+
+            nursery.start_soon(cancel)
+            await slow.reached.wait()
+            hold.set()
+            await ended(kit, running)
+            await trio.testing.wait_all_tasks_blocked()  # the slot went to a session in which nothing waits
+            slow.go.set()
+            with trio.fail_after(10):
+                assert (await ended(kit, waits))["status"] == "finished"
+
+    run(main)
+
+
 def test_cancelling_a_message_that_is_just_being_cancelled_ends_no_other_turn(tmp_path: Path) -> None:
     hold = trio.Event()
-    slow = SlowEnding()
+    slow = Slow("turn.cancelled")
     model = ScriptedModel([Reply([Text("an answer so far")], holds={1: hold})])
 
     async def main() -> None:
         async with open_kit(tmp_path, model, wrap=slow) as kit, trio.open_nursery() as nursery:
-            session = await kit.session()
-            running = (await kit.manager.submit(session, ME, "a")).turn
-            await see(kit, session, "model.delta")
+            session, running = await begun(kit, text="a")
             waits = (await kit.manager.submit(session, ME, "b")).turn
             nursery.start_soon(kit.manager.cancel_turn, waits, ME)
             await slow.reached.wait()
@@ -256,6 +271,33 @@ def test_cancelling_a_message_that_is_just_being_cancelled_ends_no_other_turn(tm
             slow.go.set()
             hold.set()
             assert (await ended(kit, running))["status"] == "finished"
+
+    run(main)
+
+
+def test_a_turn_that_has_ended_is_let_go_of_without_the_garbage_collector(tmp_path: Path) -> None:
+    """What is let go of late leaves holes in the memory of the conversations that stay: kilobytes for each."""
+    model = ScriptedModel([Reply([bash("true")]), Reply([Text("ok")])])
+    timed = Cap(name="turn", limits=Limits(seconds=100), source="config")
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, desk=ApprovalDesk, defaults=ASKS, caps=[timed]) as kit:
+            session = await kit.session()
+            gc.collect()
+            gc.disable()
+            try:
+                turn = (await kit.manager.submit(session, ME, "begin")).turn
+                await see(kit, session, "approval.requested")
+                assert turns_in_memory() == 1
+                await allow(kit)
+                assert (await ended(kit, turn))["status"] == "finished"
+                await trio.testing.wait_all_tasks_blocked()
+                assert turns_in_memory() == 0
+            finally:
+                gc.enable()
+
+    def turns_in_memory() -> int:
+        return sum(type(found) is Turn for found in gc.get_objects())
 
     run(main)
 

@@ -28,6 +28,7 @@ def test_what_is_stored_is_read_back() -> None:
         NO_OPTIONS,
         TurnOptions(model="m", effort="low", max_tokens=5, tools=("a", "b")),
         TurnOptions(tools=()),
+        TurnOptions(timeout_s=1.5, budget={"usd": 2}),
     ):
         assert TurnOptions.of(options.to_json()) == options
     assert TurnOptions.of(None) == NO_OPTIONS
@@ -104,6 +105,12 @@ def test_they_are_kept_over_a_restart(tmp_path: Path) -> None:
         ({"tools": ["rm"]}, "offers no tool 'rm'; it offers bash_tool"),
         ({"tols": ["view"]}, "did you mean tools"),
         ({"temperature": 1}, "unknown field 'temperature'"),
+        ({"timeout_s": 0}, "options.timeout_s"),
+        ({"timeout_s": float("nan")}, "options.timeout_s"),
+        ({"budget": {"usd": -1}}, "options.budget"),
+        ({"budget": {"euro": 1}}, "options.budget: 'euro' is no limit"),
+        ({"budget": 5}, "options.budget: a budget must be an object"),
+        ({"budget": {"usd": 1}}, "nothing is counted here"),
     ],
 )
 def test_what_cannot_be_had_is_refused_before_anything_is_stored(

@@ -10,6 +10,7 @@ import pytest
 
 from skill_actors.store import Append, ApprovalRecord, SqliteJournal, StoreError
 from skill_actors.store import schema as schema_module
+from skill_actors.store.documents import Change, NewEvent
 from skill_actors.store.ledger import Amounts, Entry
 from skill_actors.store.schema import SCHEMA_VERSION
 from support import run
@@ -56,6 +57,9 @@ def test_a_state_of_version_1_is_migrated_with_all_it_holds(db_path: Path) -> No
                 assert (await journal.list_approvals(status=None)).items == ()
                 assert await journal.ledger.usage("day", since=None, until=None, owner_uid=None) == ()
                 assert await journal.ledger.verify() == ()
+                assert await journal.documents.list("agent") == ()
+                assert (await journal.documents.first_event(), await journal.documents.last_event()) == (1, 0)
+                assert await journal.documents.verify() == ()
         assert version_of(db_path) == SCHEMA_VERSION
 
     run(main)
@@ -87,9 +91,13 @@ def test_what_came_later_works_in_an_old_state(db_path: Path) -> None:
             await journal.append(Append(session=ONE, expected_last_seq=3, last_seq=3, approvals=(asked,)))
             entry = Entry(kind="charge", time="2026", day="2026-01-01", session=ONE, turn="trn_1", owner_uid=1000)
             await journal.ledger.enter(replace(entry, amounts=Amounts(tool_calls=1)))
+            agent = Change(kind="agent", id="1000/coder", owner_uid=1000, data={"role": "writes"}, expected=0)
+            await journal.documents.apply([agent], [NewEvent(owner_uid=1000, topic="agent", name="created")])
         async with await SqliteJournal.open(db_path, reserve_bytes=0) as journal:
             assert (await journal.list_approvals()).items == (asked,)
             assert (await journal.ledger.sums(["global"]))["global"].used.tool_calls == 1
+            assert [found.data for found in await journal.documents.list("agent")] == [{"role": "writes"}]
+            assert await journal.documents.last_event() == 1
             for session in (ONE, TWO, THREE):
                 await journal.verify_session(session)
 

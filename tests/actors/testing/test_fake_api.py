@@ -6,6 +6,7 @@ import json
 import select
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -294,6 +295,26 @@ def test_it_runs_as_a_program_with_a_script(tmp_path: Path) -> None:
             assert [answer["content"][0]["text"] for answer in answers] == ["scripted", "You said: hello"]
         finally:
             process.terminate()
+
+
+def test_the_program_listens_at_a_socket_where_it_is_told_to() -> None:
+    with tempfile.TemporaryDirectory() as folder, program("--socket", f"{folder}/api.sock") as process:
+        try:
+            assert process.stdout is not None
+            assert select.select([process.stdout], [], [], 30)[0]
+            url = process.stdout.readline().strip()
+            with httpx.Client(transport=httpx.HTTPTransport(uds=f"{folder}/api.sock"), trust_env=False) as http:
+                answer = http.post(f"{url}/v1/messages", json=body(), headers=HEADERS).json()
+            assert (url, answer["content"][0]["text"]) == ("http://localhost", "You said: hello")
+        finally:
+            process.terminate()
+
+
+def test_a_head_request_has_an_answer_without_a_body_and_the_connection_goes_on() -> None:
+    with serve_in_thread(FakeMessagesApi()) as api, httpx.Client(base_url=api.base_url, trust_env=False) as http:
+        assert (http.head("/").status_code, http.head("/").content) == (404, b"")
+        assert http.post("/v1/messages", json=body(), headers=HEADERS).status_code == 200
+        assert {request.connection for request in api.requests} == {1}
 
 
 def test_the_program_refuses_a_script_it_does_not_understand(tmp_path: Path) -> None:

@@ -126,6 +126,20 @@ def test_doctor_names_a_fault_in_the_configuration(tmp_path: Path) -> None:
     assert "limits.iterations" in fault["message"]
 
 
+def test_root_may_look_at_the_daemon_of_another_user(tmp_path: Path) -> None:
+    """As under systemd, where the folders of the socket and of the state belong to the user of the service."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives folders away")
+    for name in ("run", "state"):
+        (tmp_path / name).mkdir()
+        os.chown(tmp_path / name, 4711, 4711)
+    file = written(tmp_path, "")
+    own = {"SKILLD_SOCKET": f"{tmp_path}/run/s.sock", "SKILLD_STATE_DIR": f"{tmp_path}/state"}
+    assert levels(run(tmp_path, "doctor", "--config", file, "--json", **own))["socket folder"] == "ok"
+    os.chown(tmp_path / "run", 4712, 4712)
+    assert levels(run(tmp_path, "doctor", "--config", file, "--json", **own))["socket folder"] == "fail"
+
+
 def test_doctor_asks_the_daemon_that_runs(tmp_path: Path) -> None:
     with fake_daemon(tmp_path) as daemon:
         daemon.on_json("GET", "/v1/version", {"version": __version__})

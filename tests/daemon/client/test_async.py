@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,27 @@ def test_following_can_be_cancelled_at_any_time(tmp_path: Path) -> None:
     with fake_daemon(tmp_path) as daemon:
         daemon.on_events("GET", EVENTS, ([event(1, "turn.queued")], "hang"))
         run(main, daemon)
+
+
+def test_changes_of_skills_are_asked_for_behind_the_last_one_where_a_connection_is_lost(tmp_path: Path) -> None:
+    changes = [event(seq, "skill.changed", {}) for seq in (2, 3, 4)]
+
+    async def main(daemon: FakeDaemon) -> None:
+        async with AsyncClient(daemon.path) as client, client.skill_changes(after=1) as told:
+            assert [(await anext(told)).seq for _ in changes] == [2, 3, 4]
+
+    def asked(daemon: FakeDaemon) -> list[str]:
+        return [exchange.query["after"] for exchange in daemon.requests("GET", "/v1/skill-changes")]
+
+    with fake_daemon(tmp_path) as daemon:
+        daemon.on_events("GET", "/v1/skill-changes", (changes[:2], "cut"), (changes[2:], "hang"))
+        run(main, daemon)
+        assert asked(daemon) == ["1", "3"]
+        daemon.seen.clear()
+        daemon.on_events("GET", "/v1/skill-changes", (changes[:2], "cut"), (changes[2:], "hang"))
+        with Client(daemon.path, transport="plain") as client:
+            assert [change.seq for change in islice(client.skill_changes(after=1), 3)] == [2, 3, 4]
+        assert asked(daemon) == ["1", "3"]
 
 
 def test_events_of_the_past_end_where_the_past_ends(tmp_path: Path) -> None:

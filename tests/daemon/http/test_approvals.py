@@ -255,8 +255,10 @@ async def test_a_slow_follower_is_told_how_things_are_and_each_once(tmp_path: Pa
 async def test_a_follower_of_one_session_and_one_of_an_approval_that_is_gone(tmp_path: Path) -> None:
     async with served_to(tmp_path) as served:
         mine = new_id("ses")
+        first = served.approvals.add(session=mine)
         opened = follow_approvals(served.approvals, served.bus, None, session=mine, live=True)
         async with opened as events:
+            assert (await anext(events)).data == first  # what comes from here on is news
             gone = served.approvals.add(session=mine)
             del served.approvals.kept[gone["id"]]
             served.approvals.add()

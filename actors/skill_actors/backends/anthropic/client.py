@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -20,9 +21,9 @@ import trio
 from skill_actors.backends.anthropic.errors import HostedError
 from skill_actors.models.base import ModelError
 from skill_actors.models.credentials import CredentialError, KeySource, find_key_source
-from skill_actors.models.failures import api_failure, connection_failure, protocol_failure, stall_failure
+from skill_actors.models.failures import api_failure, protocol_failure, stall_failure
 from skill_actors.models.retry import RETRY, RetryPolicy, backoff
-from skill_actors.models.sdk import ANTHROPIC_URL, SdkClient, reason_of
+from skill_actors.models.sdk import ANTHROPIC_URL, SdkClient
 
 if TYPE_CHECKING:
     import anthropic
@@ -50,6 +51,7 @@ class HostedClient:
         turn_timeout_s: the same for an answer of the model, which comes whole, after all the code it ran.
         connect_timeout_s: limit for making a connection, TLS included.
         retry: how often and how patiently.
+        socket: a Unix socket that all connections are made to instead of the network; see `models.sdk.SdkClient`.
 
     """
 
@@ -63,10 +65,15 @@ class HostedClient:
         connect_timeout_s: float = 10.0,
         retry: RetryPolicy = RETRY,
         rng: Random | None = None,
+        socket: Path | None = None,
     ) -> None:
         url = base_url or os.environ.get("ANTHROPIC_BASE_URL") or ANTHROPIC_URL
         self._sdk = SdkClient(
-            api_key or _environment_key, base_url=url, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s
+            api_key or _environment_key,
+            base_url=url,
+            timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            socket=socket,
         )
         self._turn_timeout_s = turn_timeout_s
         self._timeout_s = timeout_s
@@ -182,7 +189,7 @@ class HostedClient:
         try:
             client, key = await self._sdk.prepare()
         except ModelError as error:
-            raise api_error(error) from error
+            raise api_error(error, reached=error.sent) from error
         import anthropic
         import httpx2
 
@@ -195,10 +202,10 @@ class HostedClient:
             if isinstance(error.__cause__, httpx2.ReadTimeout):
                 raise api_error(stall_failure(timeout_s or self._timeout_s)) from error
             made = not isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
-            failure = connection_failure(reason_of(error.__cause__ or error), secret=key)
+            failure = self._sdk.broken(error.__cause__ or error, secret=key, sent=made)
             raise api_error(failure, reached=made) from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:  # while it read a body
-            raise api_error(connection_failure(reason_of(error), secret=key)) from error
+            raise api_error(self._sdk.broken(error, secret=key)) from error
         except anthropic.APIError as error:  # an answer that the SDK does not understand
             raise api_error(protocol_failure(str(error), secret=key)) from error
         except ModelError as error:

@@ -41,6 +41,7 @@ from skill_actors.sessions.approvals.outcomes import (
 )
 from skill_actors.sessions.approvals.request import ApprovalRequest, canonical
 from skill_actors.sessions.approvals.standing import Standing, is_standing, standing_key
+from skill_actors.sessions.approvals.stored import stored_approvals
 from skill_actors.sessions.approvals.views import resolved_data, view_of
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.log import Change, Draft, SessionLog
@@ -50,7 +51,6 @@ from skill_actors.telemetry import Bus
 __all__ = ["Answer", "ApprovalDesk", "DeskLimits", "Edit", "OpenLog"]
 
 _log = logging.getLogger(__name__)
-_PAGE: Final = 500
 _MAX_REQUEST_BYTES: Final = 2 << 20
 
 OpenLog = Callable[[str], AbstractAsyncContextManager[SessionLog]]
@@ -259,7 +259,7 @@ class ApprovalDesk:
         if self._touched is None:
             return
         async with self._loading:
-            found = [record async for record in self._all_pending()]
+            found = [record async for record in stored_approvals(self._journal, status="pending")]
             if self._touched is not None:
                 self._pending |= {record.id: record for record in found if record.id not in self._touched}
             self._touched = None
@@ -327,15 +327,9 @@ class ApprovalDesk:
 
     async def _latest(self, session: str, request: ApprovalRequest) -> ApprovalRecord | None:
         """The one that was asked last about this call, by the number of its event: the clock may have been set."""
-        found: list[ApprovalRecord] = []
-        cursor: str | None = None
-        while True:
-            page = await self._journal.list_approvals(
-                status=None, session=session, turn=request.turn, limit=_PAGE, cursor=cursor
-            )
-            found += [self._pending.get(record.id, record) for record in page.items if record.call == request.call]
-            if (cursor := page.next) is None:
-                return max(found, key=lambda record: int(record.request["seq"]), default=None)
+        asked = stored_approvals(self._journal, status=None, session=session, turn=request.turn)
+        found = [self._pending.get(record.id, record) async for record in asked if record.call == request.call]
+        return max(found, key=lambda record: int(record.request["seq"]), default=None)
 
     def _refusal(self, log: SessionLog, request: ApprovalRequest) -> str | None:
         """Why nobody is asked; None if somebody is."""
@@ -470,15 +464,6 @@ class ApprovalDesk:
         if record is None:
             raise not_found(id)
         return record
-
-    async def _all_pending(self) -> AsyncIterator[ApprovalRecord]:
-        cursor: str | None = None
-        while True:
-            page = await self._journal.list_approvals(status="pending", limit=_PAGE, cursor=cursor)
-            for record in page.items:
-                yield record
-            if (cursor := page.next) is None:
-                return
 
     def _left_s(self, record: ApprovalRecord) -> float:
         return (moment_of(record.expires) - self._now()).total_seconds()

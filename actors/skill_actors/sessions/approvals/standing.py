@@ -16,12 +16,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from skill_actors.sessions.approvals.request import ApprovalRequest, canonical
+from skill_actors.sessions.approvals.stored import stored_approvals
 from skill_actors.store.base import ApprovalRecord, Journal
 
 __all__ = ["Standing", "is_standing", "standing_key"]
 
 _FILE_TOOLS: Final = frozenset({"view", "create_file", "str_replace"})
-_PAGE: Final = 500
 _KEPT_SESSIONS: Final = 1_000
 
 
@@ -71,13 +71,10 @@ class Standing:
 
     async def _read(self, session: str) -> dict[str, ApprovalRecord]:
         found: dict[str, ApprovalRecord] = {}
-        cursor: str | None = None
-        while True:
-            page = await self._journal.list_approvals(status="allowed", session=session, limit=_PAGE, cursor=cursor)
-            for record in filter(is_standing, page.items):
+        async for record in stored_approvals(self._journal, status="allowed", session=session):
+            if is_standing(record):
                 found.setdefault(str((record.decision or {}).get("covers")), record)
-            if (cursor := page.next) is None:
-                return found
+        return found
 
     def changed(self, session: str) -> None:
         """An answer for the session was given or taken back, or the session is gone."""

@@ -26,6 +26,7 @@ class Account:
         parents: sessions that this one works for, nearest first: their caps bind it and they are charged with it.
         agent: the agent's name, if it works as one.
         budget: the session's own limits, as it was made or changed with.
+        turn_budget: the turn's own, as its message was sent with.
 
     """
 
@@ -35,6 +36,7 @@ class Account:
     parents: tuple[str, ...] = ()
     agent: str | None = None
     budget: Limits = field(default_factory=Limits)
+    turn_budget: Limits = field(default_factory=Limits)
 
     def scopes(self, day: str) -> Sequence[Scope]:
         """The keys of `store.ledger.keys_of` for an entry of that UTC day, each with its caps."""

@@ -32,14 +32,18 @@ async def recorded_beside(record: Callable[[], Awaitable[None]]) -> AsyncIterato
             faults.append(error)
             block.cancel()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(recording, nursery.cancel_scope)
-        try:
-            yield
-        except BaseException as error:
-            raised.append(error)
-        nursery.cancel_scope.cancel()
-    if faults:
-        raise faults[0]
-    if raised:
-        raise raised[0]
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(recording, nursery.cancel_scope)
+            try:
+                yield
+            except BaseException as error:
+                raised.append(error)
+            nursery.cancel_scope.cancel()
+        if faults:
+            raise faults[0]
+        if raised:
+            raise raised[0]
+    finally:  # an error knows this frame: in a cycle with it would stay all that its traceback has passed through
+        raised.clear()
+        faults.clear()

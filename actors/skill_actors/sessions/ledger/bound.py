@@ -102,11 +102,12 @@ def bound_of(request: ModelRequest, facts: ModelFacts) -> CallBound:
     prompt = (
         size.tokens + _REQUEST_TOKENS + (TOOLS_TOKENS if request.tools else 0) + TYPED_TOOL_TOKENS * typed + uncounted
     )
+    window = facts.context_tokens if facts.known else None
     return CallBound(
-        prompt_tokens=prompt if facts.known is False else min(prompt, facts.context_tokens),
+        prompt_tokens=prompt if window is None else min(prompt, window),
         uncounted_tokens=uncounted,
         answer_tokens=request.max_tokens,
-        window_tokens=facts.context_tokens if facts.known else None,
+        window_tokens=window,
         work=server_work(request, facts),
         long_cache=size.long_cache,
         geo=str(request.extra.get("inference_geo", "")),

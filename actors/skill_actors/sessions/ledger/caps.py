@@ -22,11 +22,11 @@ _NAME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
-    """A bound. `source`: the session's own setting, the configuration, or set while the program runs."""
+    """A bound. `source`: a message's or a session's own setting, the configuration, or set while the program runs."""
 
     name: str
     limits: Limits
-    source: Literal["session", "config", "set"]
+    source: Literal["message", "session", "config", "set"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +92,9 @@ def bindings(account: Account, day: str, caps: Iterable[Cap]) -> Sequence[Bindin
             by_name.setdefault(cap.name, []).append(cap)
     if account.budget != Limits():
         by_name.setdefault(own, []).append(Cap(name=own, limits=account.budget, source="session"))
+    if account.turn_budget != Limits():
+        turn = f"turn/{account.turn}"
+        by_name.setdefault(turn, []).append(Cap(name=turn, limits=account.turn_budget, source="message"))
     return tuple(
         Binding(cap=cap, key=scope.key)
         for scope in account.scopes(day)

@@ -7,6 +7,7 @@ from typing import Final
 
 from skill_actors.models.base import FAST, US, Usage
 from skill_actors.models.prices import PriceTable
+from skill_actors.sessions.ledger.agents import AgentTerms, worst_answer
 from skill_actors.sessions.ledger.bound import CallBound
 from skill_actors.sessions.ledger.exceeded import BudgetExceeded
 from skill_actors.sessions.ledger.hold import Hold
@@ -46,6 +47,10 @@ class CallCosts:
             fast=bound.speed == FAST,
         )
         return Amounts(nanousd=nanousd or 0, tokens=input_tokens + output_tokens, priced=nanousd is not None)
+
+    def answer(self, terms: AgentTerms) -> Amounts:
+        """The most that one answer of an agent's model can use."""
+        return worst_answer(self._prices, terms)
 
     def used(self, hold: Hold, model: str, usage: Usage, seconds: float) -> Amounts:
         """What a call used that came to its end; a model that answered and has no price has that of the one asked."""

@@ -71,4 +71,6 @@ def _way_out(cap: Cap, unit: Unit) -> str:
     if cap.source == "session":
         session = cap.name.removeprefix("session/")
         return f'raise it with PATCH /v1/sessions/{session} {{"budget": {{"{unit}": N}}}}'
+    if cap.source == "message":
+        return f'send the message anew with {{"options": {{"budget": {{"{unit}": N}}}}}}'
     return f"raise it with: skillctl budget set {cap.name} --{unit.replace('_', '-')} N"

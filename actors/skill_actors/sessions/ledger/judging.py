@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from skill_actors.sessions.ledger.caps import Binding
 from skill_actors.sessions.ledger.exceeded import BudgetExceeded, CapUse
-from skill_actors.sessions.ledger.limits import Limits, amount_of, natural
+from skill_actors.sessions.ledger.limits import amount_of, natural
 from skill_actors.store.ledger.base import Amounts, Sums
 
-__all__ = ["left_of", "over", "reached"]
+__all__ = ["over", "reached"]
 
 _NONE = Sums()
 
@@ -45,14 +45,3 @@ def reached(
                 shares = (natural(now, unit), natural(limit, unit), max(passed))
                 found.append(CapUse(cap=binding.cap.name, unit=unit, used=shares[0], limit=shares[1], share=shares[2]))
     return tuple(found)
-
-
-def left_of(bound: Sequence[Binding], sums: Mapping[str, Sums]) -> Limits:
-    """The least that any of the caps leaves, per unit; None where none bounds it."""
-    least: dict[str, float] = {}
-    for binding in bound:
-        sum_ = sums.get(binding.key, _NONE)
-        for unit, limit in binding.limits():
-            left = max(limit - amount_of(sum_.used, unit) - amount_of(sum_.held, unit), 0)
-            least[unit] = min(least.get(unit, natural(left, unit)), natural(left, unit))
-    return Limits.from_json(least)

@@ -21,12 +21,23 @@ from skill_actors.models.facts import facts_of
 from skill_actors.models.prices import PriceTable
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.ledger.account import Account
+from skill_actors.sessions.ledger.agents import (
+    AgentHold,
+    AgentTerms,
+    bounded_units,
+    held_for,
+    least_of,
+    most_of,
+    refusal_of,
+    shrunk,
+    used_of,
+)
 from skill_actors.sessions.ledger.bound import bound_of
 from skill_actors.sessions.ledger.caps import Cap, CapState, bindings, cap_name, in_force, sum_key
 from skill_actors.sessions.ledger.costs import CallCosts, within_reason
 from skill_actors.sessions.ledger.exceeded import BudgetExceeded, CapUse
 from skill_actors.sessions.ledger.hold import Hold
-from skill_actors.sessions.ledger.judging import left_of, over, reached
+from skill_actors.sessions.ledger.judging import over, reached
 from skill_actors.sessions.ledger.limits import Limits, nanousd_of
 from skill_actors.sessions.ledger.slices import passing_time
 from skill_actors.store.ledger.base import (
@@ -122,13 +133,12 @@ class Ledger:
         try:
             return self._opened(await self._hold(hold))
         except BudgetExceeded as error:
-            tight = error
-        tokens = None
-        if count_tokens is not None and self._costs.might_fit(hold, tight):
-            tokens = await _counted(count_tokens)
-        if tokens is None:
-            self._tell_exceeded(account, tight)
-            raise tight
+            tokens = None
+            if count_tokens is not None and self._costs.might_fit(hold, error):
+                tokens = await _counted(count_tokens)
+            if tokens is None:
+                self._tell_exceeded(account, error)
+                raise
         bound = bound.counted(tokens)
         try:
             shorter = replace(hold, bound=bound, amounts=self._costs.worst(hold.model, bound))
@@ -161,6 +171,57 @@ class Ledger:
         """Nothing was used: the call was refused before any of its answer."""
         if hold.id is not None:
             await self._close(hold, "release", Amounts())
+
+    # -- whole agents --------------------------------------------------------------------------------------------
+
+    async def reserve_agent(self, account: Account, terms: AgentTerms) -> AgentHold:
+        """Set aside what a turn of a whole agent may use: what all caps leave, or the most that its terms say.
+
+        Where no cap bounds money or tokens, nothing is set aside.
+
+        Raises:
+            BudgetExceeded: a cap leaves less than a turn takes at least, or bounds money and the model has no price.
+            Refused: budget_exceeded, if there is no such turn under a cap: nobody could end it in time.
+
+        """
+        day = self._clock()[:10]
+        units = bounded_units(bindings(account, day, in_force(self._caps(), await self._stored_caps(account, day))))
+        what = Hold(id=None, account=account, day=day, model=terms.shown if units else terms.model)
+        if not units:
+            return AgentHold(hold=what)
+        answer = self._costs.answer(terms)
+        least = least_of(answer, terms, units)
+        wanted = most_of(least, terms, units)
+        why = refusal_of(least, wanted, terms, units)
+        if why is not None:
+            raise Refused("budget_exceeded", why, details={"backend": terms.backend, "units": sorted(units)})
+        while True:
+            try:
+                return held_for(self._opened(await self._hold(replace(what, amounts=wanted))), least, answer, units)
+            except BudgetExceeded as error:
+                smaller = shrunk(wanted, least, error)
+                if smaller is None:
+                    self._tell_exceeded(account, error)
+                    raise
+                wanted = smaller
+
+    async def settle_agent(
+        self, held: AgentHold, *, model: str, usage: Usage, cost_usd: float | None, cut: bool
+    ) -> Sequence[CapUse]:
+        """Say what a turn of an agent used. Returns the thresholds that this passed.
+
+        Args:
+            model: that answered; "" where nobody knows.
+            cost_usd: None where nobody knows: then all that was set aside counts.
+            cut: it may have used more than was told: one answer more counts, within what was set aside.
+
+        """
+        used = within_reason(used_of(held, usage, cost_usd, cut=cut))
+        what = replace(held.hold, model=model or held.hold.model, amounts=used)
+        if held.hold.id is None:
+            return () if used == Amounts() else await self._record(what, bounded=False)
+        data = {"usage": usage.to_dict(), "cut": cut}
+        return await self._close(held.hold, "settle", used, model=what.model, data=data)
 
     # -- tools and time ------------------------------------------------------------------------------------------
 
@@ -199,13 +260,6 @@ class Ledger:
 
     # -- what is left --------------------------------------------------------------------------------------------
 
-    async def remaining(self, account: Account) -> Limits:
-        """The least that is left of all caps that bind the account; None per unit where none does."""
-        day = self._clock()[:10]
-        stored = await self._store.caps(_names(account, day))
-        bound = bindings(account, day, in_force(self._caps(), stored))
-        return left_of(bound, await self._store.sums([binding.key for binding in bound]))
-
     async def caps(self, account: Account | None = None, *, name: str | None = None) -> Sequence[CapState]:
         """The caps in force with what was used of them: those that bind an account (over its own sums), or all.
 
@@ -215,7 +269,7 @@ class Ledger:
         day = self._clock()[:10]
         bound: list[tuple[Cap, str | None]]
         if account is not None:
-            stored = await self._store.caps(_names(account, day))
+            stored = await self._stored_caps(account, day)
             bound = [(b.cap, b.key) for b in bindings(account, day, in_force(self._caps(), stored))]
         else:
             stored = await self._store.caps(None if name is None else [cap_name(name)])
@@ -226,6 +280,12 @@ class Ledger:
         return tuple(
             CapState(cap=cap, key=key, sums=None if key is None else sums.get(key, Sums())) for cap, key in bound
         )
+
+    async def keep_budget(self, session: str, owner_uid: int, budget: Limits) -> None:
+        """Have a session's own limits bind those that work for it, from now on; `Limits()`: it has none."""
+        limits, now = budget.to_json(), self._clock()
+        cap = StoredCap(name=f"session/{session}", source="session", limits=limits, by_uid=owner_uid, updated=now)
+        await self._store.set_cap(cap)
 
     async def set_cap(self, name: str, limits: Limits | None, by_uid: int) -> bool:
         """Set a cap while the program runs, in place of one of this name in the configuration; None takes it away.
@@ -286,9 +346,16 @@ class Ledger:
 
     async def _charge(self, account: Account, amounts: Amounts, *, bounded: bool) -> Sequence[CapUse]:
         what = Hold(id=None, account=account, day=self._clock()[:10], model="", amounts=amounts)
+        return await self._record(what, bounded=bounded)
+
+    async def _record(self, what: Hold, *, bounded: bool) -> Sequence[CapUse]:
+        """Count what was not set aside before."""
         entered, config = await self._enter("charge", what, bounded=bounded)
-        self._tell_settled(what, amounts)
-        return self._tell_reached(what, config, entered.caps, entered.before, amounts)
+        self._tell_settled(what, what.amounts)
+        return self._tell_reached(what, config, entered.caps, entered.before, what.amounts)
+
+    async def _stored_caps(self, account: Account, day: str) -> Sequence[StoredCap]:
+        return await self._store.caps(_names(account, day))
 
     async def _enter(self, kind: EntryKind, what: Hold, *, bounded: bool) -> tuple[Entered, Sequence[Cap]]:
         account, config = what.account, tuple(self._caps())
@@ -370,8 +437,7 @@ class Ledger:
 
     async def _hold_time(self, account: Account, millis: int) -> Hold | None:
         day = self._clock()[:10]
-        stored = await self._store.caps(_names(account, day))
-        bound = bindings(account, day, in_force(self._caps(), stored))
+        bound = bindings(account, day, in_force(self._caps(), await self._stored_caps(account, day)))
         if all(binding.cap.limits.seconds is None for binding in bound):
             return None  # and the two commits of a reservation are saved
         return await self._hold(Hold(id=None, account=account, day=day, model="", amounts=Amounts(millis=millis)))

@@ -56,8 +56,8 @@ class Limits:
 
 def _checked(name: str, number: object) -> Any:
     largest = _LARGEST_TOKENS if name == "tokens" else _LARGEST
-    expected = "a whole number" if _WHOLE[name] else "a number"
     whole = _WHOLE[name]
+    expected = "a whole number" if whole else "a number"
     # A comparison with NaN is false, and one with a whole number of a thousand digits is no trouble.
     if isinstance(number, bool) or not isinstance(number, int if whole else int | float) or not 0 <= number <= largest:
         raise ValueError(f"budget {name} must be {expected} from 0 to {largest}, not {_quoted(number)}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Final, Literal
 
 from skill_actors.backends.base import ToolCall
+from skill_actors.backends.native import NATIVE
 from skill_actors.backends.routing import HAND_OVER, HOSTED_NAMES
 from skill_actors.sessions.policy.analysis import Analysis, analyse_argv, analyse_line, opaque
 from skill_actors.sessions.policy.mentions import mentioned
@@ -20,7 +21,6 @@ from skill_actors.skills.base import Skill
 __all__ = ["ActiveSkill", "Decision", "Policy"]
 
 _HOSTED: Final = "anthropic"
-_NATIVE: Final = "native"
 _INTERPRETERS: Final = frozenset({"bash", "python3", "sh"})
 _BASH: Final = "bash_tool"
 
@@ -160,18 +160,13 @@ class Policy:
             return bare
         analysis = analysis_of(call)
         by_skill = any(rules.asks_for_skills for rules in self.rules)
-        return Facts(
-            names=bare.names,
-            where=bare.where,
-            source=bare.source,
-            uid=bare.uid,
+        return replace(
+            bare,
             skills=frozenset(self._runs_code_of(call, analysis)) if by_skill else frozenset(),
             mentioned=frozenset(self._mentioned(call, analysis)) if by_skill else frozenset(),
             secret=self.gets_secret is not None and self.gets_secret(call),
-            confined=bare.confined,
             analysis=analysis,
             paths=_paths_of(call),
-            workspace=self.workspace,
         )
 
     def _bare_facts(self, call: ToolCall, offered: str) -> Facts:
@@ -179,7 +174,7 @@ class Policy:
         if call.argv is not None:
             pass
         elif call.name in self.natives:
-            where, confined = Where(_NATIVE, _NATIVE), False
+            where, confined = Where(NATIVE, NATIVE), False
         elif call.name in HOSTED_NAMES:
             hosted = next((name for name, backend in self.backends.items() if backend == _HOSTED), _HOSTED)
             where, confined = Where(hosted, _HOSTED), True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["PRESETS", "READING", "preset_rules"]
+__all__ = ["PRESETS", "READING"]
 
 READING: Final = (
     *("cat **", "tac **", "head **", "tail **", "wc **", "nl **", "cut **", "tr **", "rev **", "paste **", "join **"),
@@ -52,8 +52,3 @@ PRESETS: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
     ),
     "full": ({"effect": "allow"},),
 }
-
-
-def preset_rules(name: str) -> Sequence[Mapping[str, Any]]:
-    """The rules of a preset, as they could be written in a configuration. Raises KeyError."""
-    return PRESETS[name]

@@ -8,8 +8,9 @@ from difflib import get_close_matches
 from typing import Any, Final, Literal, TypeVar
 
 from skill_actors.backends.routing import HOSTED_NAMES
+from skill_actors.sessions.agents.tools import AGENT_TOOLS
 from skill_actors.sessions.policy.patterns import command_pattern, path_pattern
-from skill_actors.sessions.policy.presets import PRESETS, preset_rules
+from skill_actors.sessions.policy.presets import PRESETS
 from skill_actors.sessions.policy.programs import always_in_doubt
 from skill_actors.sessions.policy.rules import Effect, Rule, RuleSet
 from skill_actors.skills.allowed_tools import TOOL_NAMES, tool_ruled
@@ -78,7 +79,7 @@ def preset_set(name: object, where: str = "policy.preset") -> tuple[Rule, ...]:
     """The rules of a preset. Raises ValueError if there is no such one."""
     if not isinstance(name, str) or name not in PRESETS:
         raise ValueError(f"{where}: expected one of {', '.join(PRESETS)}, got {name!r:.60}")
-    return tuple(_rule(raw, f"{name}[{number}]", None) for number, raw in enumerate(preset_rules(name)))
+    return tuple(_rule(raw, f"{name}[{number}]", None) for number, raw in enumerate(PRESETS[name]))
 
 
 def tool_rules(effect: Effect, tools: Sequence[str], label: str) -> tuple[Rule, ...]:
@@ -195,10 +196,11 @@ def _patterns(given: Mapping[str, Any], name: str, where: str, read: Callable[[s
 
 def _tool(name: str, where: str) -> str:
     """Our name of a tool; a pattern is left as it is."""
-    tool = name if "*" in name or name in HOSTED_NAMES else tool_ruled(name)
+    tool = name if "*" in name or name in HOSTED_NAMES or name in AGENT_TOOLS else tool_ruled(name)
     if tool is None:
         known = ", ".join(sorted({*TOOL_NAMES, *TOOL_NAMES.values(), "load_skill", "code_execution", "hand_over"}))
-        raise ValueError(f"{where}: {name!r:.60} is no tool; there are {known}, and those of native skills")
+        others = "those of native skills and of agents"
+        raise ValueError(f"{where}: {name!r:.60} is no tool; there are {known}, and {others}")
     return tool
 
 

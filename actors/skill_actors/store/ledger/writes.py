@@ -313,12 +313,7 @@ def _moved(sums: Sums, used: Amounts, held: Amounts) -> Sums:
 
 def _added(one: Amounts, other: Amounts) -> Amounts:
     """Both, for a sum: what has no price is counted apart there."""
-    return Amounts(
-        nanousd=one.nanousd + other.nanousd,
-        tokens=one.tokens + other.tokens,
-        millis=one.millis + other.millis,
-        tool_calls=one.tool_calls + other.tool_calls,
-    )
+    return replace(one + other, priced=True)
 
 
 def _negative(amounts: Amounts) -> Amounts:

@@ -42,8 +42,7 @@ def compact_command(app: App, session: str, no_wait: bool, key: str | None, as_j
             raise click.UsageError(str(error)) from error
         if no_wait:
             if as_json:
-                fields = ("turn", "session", "seq", "status", "duplicate")
-                print_json({name: getattr(accepted, name) for name in fields})
+                print_json(accepted.to_dict())
             else:
                 print(accepted.turn, flush=True)
             return EXIT.DONE

@@ -28,7 +28,7 @@ from skilld.cli.sent_file import content_of
 from skilld.cli.target import Target
 from skilld.client import Client
 
-__all__ = ["send_command"]
+__all__ = ["message_of", "send_command"]
 
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 _MODES: Final = ("follow-up", "steer", "interrupt")
@@ -70,9 +70,21 @@ _MAX_FILE_BYTES: Final = 6 * 1024 * 1024  # with base64 as much as a request may
     metavar="DIR",
     help="The project whose skills the new session gets too; see skills.projects of the configuration.",
 )
+@click.option(
+    "--parent",
+    metavar="SESSION",
+    help="The new session works for this one, which is charged with it and whose caps bind it.",
+    shell_complete=complete_sessions,
+)
 @click.option("--model", metavar="M", help="The new session's model; with -s or -c, of this turn alone.")
 @click.option("--effort", type=click.Choice(_EFFORTS), help="How much effort the model makes in this turn.")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="At most so many for each answer.")
+@click.option(
+    "--max-usd",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="At most so many dollars for this turn, besides all other caps.",
+)
 @click.option("--tool", "tools", multiple=True, metavar="T", help="Offer only this tool in this turn; repeatable.")
 @click.option("--no-tools", is_flag=True, help="Offer no tools in this turn.")
 @click.option(
@@ -122,9 +134,11 @@ def send_command(
     skills: tuple[str, ...],
     denied: tuple[str, ...],
     cwd: Path | None,
+    parent: str | None,
     model: str | None,
     effort: str | None,
     max_tokens: int | None,
+    max_usd: float | None,
     tools: tuple[str, ...],
     no_tools: bool,
     mode: str,
@@ -163,9 +177,11 @@ def send_command(
         denied=denied,
         cwd=cwd,
         model=None if goes_on else model,
+        parent=parent,
     )
     target.check(new)
-    options = {"model": model if goes_on else None, "effort": effort, "max_tokens": max_tokens}
+    budget = None if max_usd is None else {"usd": max_usd}
+    options = {"model": model if goes_on else None, "effort": effort, "max_tokens": max_tokens, "budget": budget}
     asked: dict[str, Any] = {
         "options": {**_given(options), **_tools(tools, no_tools)},
         "mode": mode.replace("-", "_"),
@@ -175,7 +191,7 @@ def send_command(
     }
     if not wait and timeout_s is not None:
         raise click.UsageError("--timeout needs --wait")
-    message = _message(text)
+    message = message_of(text)
     schema = None if schema_file is None else _schema(schema_file)
     with app.client() as client:
         id, made = target.open(client)
@@ -189,7 +205,8 @@ def send_command(
             raise click.UsageError(str(error)) from error
 
 
-def _message(text: str) -> str:
+def message_of(text: str) -> str:
+    """The message that an argument is, or with \"-\" what stdin holds. Raises Failure."""
     if text != "-":
         with contextlib.suppress(UnicodeEncodeError):
             text.encode("utf-8")

@@ -44,8 +44,7 @@ def steer_command(app: App, session: str | None, key: str | None, as_json: bool,
         except ValueError as error:
             raise click.UsageError(str(error)) from error
     if as_json:
-        fields = ("turn", "session", "seq", "status", "duplicate")
-        print_json({name: getattr(accepted, name) for name in fields})
+        print_json(accepted.to_dict())
         return
     print(accepted.turn, flush=True)
     if accepted.status != "steered":

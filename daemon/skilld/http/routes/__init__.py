@@ -21,6 +21,7 @@ from skilld.http.routes import (
     status,
     steering,
     usage,
+    workshop,
 )
 
 __all__ = ["ALL_ROUTES"]
@@ -41,4 +42,5 @@ ALL_ROUTES: Final[tuple[Route, ...]] = (
     *status.ROUTES,
     *steering.ROUTES,
     *usage.ROUTES,
+    *workshop.ROUTES,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -13,7 +12,7 @@ from skill_actors.ids import is_id
 from skill_actors.sessions.approvals import Approver
 from skilld.http.answer import JsonAnswer
 from skilld.http.approval_feed import follow_approvals
-from skilld.http.descent import may_descend
+from skilld.http.descent import refuse_own
 from skilld.http.route import Call, Parameter, Route
 from skilld.http.sse import JSON_LINES, SSE, EventStream
 
@@ -76,8 +75,7 @@ async def revoke(call: Call) -> Response:
 
 def _approver(call: Call) -> Approver:
     """The peer, unless the daemon itself has started it: a tool that reaches the socket answers for nobody."""
-    if may_descend(call.peer.pid, os.getpid()):
-        raise Refused("forbidden", f"process {call.peer.pid} was started by the daemon, or is gone: it decides nothing")
+    refuse_own(call.peer, "decide about calls")
     return Approver(uid=call.peer.uid)
 
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from starlette.responses import Response
 
-from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Route
+from skilld.http.routes.messages import turn_accepted
 from skilld.http.routes.sessions import IDEMPOTENCY_KEY, idempotency_key, session_id
 
 __all__ = ["ROUTES"]
@@ -17,7 +17,7 @@ async def compact(call: Call) -> Response:
     accepted = await call.services.sessions.submit(
         session_id(call), call.viewer, "", (), idempotency_key(call), compact=True
     )
-    return JsonAnswer(accepted.to_dict(), status_code=202, headers={"location": f"/v1/turns/{accepted.turn}"})
+    return turn_accepted(accepted)
 
 
 ROUTES: Final = (

@@ -14,11 +14,18 @@ from skill_actors.ids import is_id
 from skill_actors.sessions.events import Position
 from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
-from skilld.http.routes.sessions import IDEMPOTENCY_KEY, ArtifactSetting, Name, idempotency_key, session_id
+from skilld.http.routes.sessions import (
+    IDEMPOTENCY_KEY,
+    ArtifactSetting,
+    BudgetSetting,
+    Name,
+    idempotency_key,
+    session_id,
+)
 from skilld.http.services import Accepted
 from skilld.http.sse import JSON_LINES, SSE, EventStream
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "turn_accepted"]
 
 _MAX_WAIT_S: Final = 600.0
 
@@ -41,6 +48,8 @@ class MessageOptions(BaseModel):
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     tools: list[Name] | None = None
+    timeout_s: Annotated[float, Field(ge=0.1, le=604_800)] | None = None
+    budget: BudgetSetting | None = None
 
 
 class MessageRequest(BaseModel):
@@ -65,7 +74,7 @@ class MessageRequest(BaseModel):
 async def submit(call: Call) -> Response:
     session = session_id(call)
     request: MessageRequest = call.body
-    files = [(file.name, _content(file)) for file in request.files]
+    files = [(file.name, content_of(file)) for file in request.files]
     artifacts = [artifact.model_dump(exclude_unset=True) for artifact in request.artifacts]
     accepted = await call.services.sessions.submit(
         session,
@@ -83,6 +92,11 @@ async def submit(call: Call) -> Response:
         return _turn_stream(call, accepted, sse=True)
     if call.accepts(JSON_LINES):
         return _turn_stream(call, accepted, sse=False)
+    return turn_accepted(accepted)
+
+
+def turn_accepted(accepted: Accepted) -> Response:
+    """The answer to what a turn will be made of, or is given: it is durable, and there it is looked after."""
     return JsonAnswer(accepted.to_dict(), status_code=202, headers={"location": f"/v1/turns/{accepted.turn}"})
 
 
@@ -99,7 +113,8 @@ def _turn_stream(call: Call, accepted: Accepted, *, sse: bool) -> Response:
     return EventStream(opened, sse=sse, on_disconnect=on_disconnect)
 
 
-def _content(file: MessageFile) -> bytes:
+def content_of(file: MessageFile) -> bytes:
+    """What it holds. Raises Refused("bad_request")."""
     try:
         return base64.b64decode(file.content_base64, validate=True)
     except (binascii.Error, ValueError) as error:

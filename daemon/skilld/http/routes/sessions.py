@@ -112,6 +112,7 @@ class SessionSettings(BaseModel):
     budget: BudgetSetting | None = None
     policy: PolicySetting | None = None
     answer_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    parent: Name | None = None
 
 
 class CancelRequest(BaseModel):

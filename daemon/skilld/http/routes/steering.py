@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Route
+from skilld.http.routes.messages import turn_accepted
 from skilld.http.routes.sessions import IDEMPOTENCY_KEY, idempotency_key, session_id
 
 __all__ = ["ROUTES"]
@@ -27,7 +28,7 @@ async def steer(call: Call) -> Response:
     accepted = await call.services.sessions.submit(
         session_id(call), call.viewer, request.text, (), idempotency_key(call), mode="steer"
     )
-    return JsonAnswer(accepted.to_dict(), status_code=202, headers={"location": f"/v1/turns/{accepted.turn}"})
+    return turn_accepted(accepted)
 
 
 async def pause(call: Call) -> Response:

@@ -8,7 +8,7 @@ from typing import Final, get_args
 from starlette.responses import Response
 
 from skill_actors.errors import Refused
-from skilld.budgets import UsageBy
+from skill_actors.store.ledger import UsageBy
 from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
 

@@ -11,7 +11,8 @@ import trio.testing
 
 from approval_kit import Desk, open_desk
 from approval_questions import ALLOW, ANN, BEN, Asked, refused
-from skill_actors.sessions.approvals import ApprovalRequest, DeskLimits, NamedFile
+from skill_actors.errors import Refused
+from skill_actors.sessions.approvals import ApprovalRequest, Approver, DeskLimits, NamedFile
 from skill_actors.sessions.log import Draft
 from support import run
 
@@ -61,6 +62,30 @@ def test_what_is_allowed_for_the_session_is_found_again_after_a_restart_listed_a
                 await desk.desk.revoke(id, BEN)
         async with open_desk(tmp_path) as desk:
             assert await is_asked(desk, desk.request(await desk.begin(), "toolu_11"))
+
+    run(main)
+
+
+def test_of_two_who_take_it_back_at_once_one_is_first_and_the_other_hears_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        won: list[int] = []
+        lost: list[str] = []
+        async with open_desk(tmp_path) as desk:
+            id = await allowed_for_session(desk, await desk.begin())
+
+            async def take_back(by: Approver) -> None:
+                try:
+                    await desk.desk.revoke(id, by)
+                    won.append(by.uid)
+                except Refused as refusal:
+                    lost.append(refusal.code)
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(take_back, ANN)
+                nursery.start_soon(take_back, BEN)
+            revoked = (await desk.desk.get(id, None))["decision"]["revoked"]
+        assert (len(won), lost) == (1, ["conflict"])
+        assert revoked["by_uid"] == won[0]
 
     run(main)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,24 @@ import pytest
 import trio
 import trio.testing
 
-from approval_kit import Clock, open_desk
-from approval_questions import ALLOW, ANN, Asked, refused
+from approval_kit import NOW, Clock, open_desk
+from approval_questions import ALLOW, ANN, Asked, refused, under_way
 from skill_actors.errors import Refused
+from skill_actors.ids import new_id
 from skill_actors.sessions.approvals import ApprovalRequest, Approver, DeskLimits
+from skill_actors.sessions.approvals.outcomes import time_of
 from skill_actors.sessions.log import Draft
+from skill_actors.store import ApprovalRecord
 from support import run
 
 
 def test_a_question_is_durable_before_anybody_waits_and_the_answer_before_anything_goes_on(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            asked = Asked(desk, desk.request(turn))
-            nursery.start_soon(asked.run)
-            (id,) = await desk.waiting()
+            asked, id = await under_way(desk, nursery)
             stored = await desk.journal.get_approval(id)
             assert stored is not None
-            assert (stored.status, stored.turn, stored.call) == ("pending", turn, "toolu_1")
+            assert (stored.status, stored.turn, stored.call) == ("pending", asked.request.turn, "toolu_1")
             view = await desk.desk.get(id, 1000)
             assert (view["command"], view["shown"]) == ("rm -r build", "bash_tool: rm -r build")
             assert view["digest"] == asked.request.digest
@@ -45,14 +46,12 @@ def test_a_question_is_durable_before_anybody_waits_and_the_answer_before_anythi
 def test_events_say_what_was_asked_and_what_became_of_it(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            asked = Asked(desk, desk.request(turn))
-            nursery.start_soon(asked.run)
-            (id,) = await desk.waiting()
+            asked, id = await under_way(desk, nursery)
+            pending = await desk.desk.get(id, None)
             await desk.desk.decide(id, ANN, {"decision": "deny", "reason": "no \x1b[2J way"})
             await asked.done.wait()
             requested, resolved = await desk.events()
-            assert requested.data == {**(await desk.desk.get(id, None)), **requested.data, "status": "pending"}
+            assert requested.data == pending
             assert resolved.data == {
                 "id": id, "call": "toolu_1", "status": "denied", "by_uid": 1001, "scope": "once",
                 "reason": "no \x1b[2J way", "edited": False,
@@ -69,10 +68,7 @@ def test_of_fifty_who_decide_at_once_exactly_one_is_first_and_the_others_hear_wh
         won: list[int] = []
         lost: list[str] = []
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            asked = Asked(desk, desk.request(turn))
-            nursery.start_soon(asked.run)
-            (id,) = await desk.waiting()
+            asked, id = await under_way(desk, nursery)
 
             async def decide(uid: int) -> None:
                 try:
@@ -153,10 +149,8 @@ def test_a_question_that_is_cancelled_is_asked_on_after_a_restart_with_the_time_
     async def main() -> None:
         clock = Clock()
         async with open_desk(tmp_path, clock=clock) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            asked = Asked(desk, desk.request(turn), timeout_s=100.0)
-            nursery.start_soon(asked.run)
-            (id,) = await desk.waiting()
+            asked, id = await under_way(desk, nursery, timeout_s=100.0)
+            turn = asked.request.turn
             nursery.cancel_scope.cancel()
         assert asked.answer is None
         clock.pass_s(60)
@@ -182,9 +176,8 @@ def test_a_question_that_is_cancelled_is_asked_on_after_a_restart_with_the_time_
 def test_it_may_be_decided_between_a_restart_and_the_turn_and_the_answer_waits_for_it(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            nursery.start_soon(Asked(desk, desk.request(turn)).run)
-            (id,) = await desk.waiting()
+            first, id = await under_way(desk, nursery)
+            turn = first.request.turn
             nursery.cancel_scope.cancel()
         async with open_desk(tmp_path) as desk:
             await desk.desk.recover()  # its turn runs still, so it stays
@@ -202,9 +195,8 @@ def test_it_may_be_decided_between_a_restart_and_the_turn_and_the_answer_waits_f
 def test_what_is_something_else_after_a_restart_is_asked_anew_and_the_old_question_is_withdrawn(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            nursery.start_soon(Asked(desk, desk.request(turn)).run)
-            (old,) = await desk.waiting()
+            first, old = await under_way(desk, nursery)
+            turn = first.request.turn
             nursery.cancel_scope.cancel()
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
             other = desk.request(turn, input={"command": "rm -r /", "description": "d"})
@@ -226,10 +218,8 @@ def test_what_is_something_else_after_a_restart_is_asked_anew_and_the_old_questi
 def test_an_answer_is_used_once_a_call_of_the_same_id_is_asked_for_anew(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            first = Asked(desk, desk.request(turn))
-            nursery.start_soon(first.run)
-            (id,) = await desk.waiting()
+            first, id = await under_way(desk, nursery)
+            turn = first.request.turn
             await desk.desk.decide(id, ANN, ALLOW)
             await first.done.wait()
             await desk.log.append([Draft("tool.started", turn, {})], approvals=desk.desk.used(first.said))
@@ -246,8 +236,7 @@ def test_an_answer_is_used_once_a_call_of_the_same_id_is_asked_for_anew(tmp_path
 def test_approvals_of_others_do_not_exist_and_forged_ids_find_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            nursery.start_soon(Asked(desk, desk.request(await desk.begin())).run)
-            (id,) = await desk.waiting()
+            _, id = await under_way(desk, nursery)
             assert (await desk.desk.list(1000))["items"]
             assert (await desk.desk.list(1001))["items"] == []
             with refused("not_found"):
@@ -298,6 +287,19 @@ def test_where_nobody_is_asked_the_answer_is_no_at_once_and_says_why(
     run(main)
 
 
+def test_what_is_too_large_to_be_shown_is_not_asked_about(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_desk(tmp_path) as desk:
+            large = desk.request(await desk.begin(), input={"command": "x" * (2 << 20), "description": "d"})
+            asked = Asked(desk, large)
+            await asked.run()
+            assert not asked.said.allowed
+            assert "too large to be shown" in asked.said.reason
+            assert await desk.events() == []
+
+    run(main)
+
+
 def test_no_more_wait_than_the_bounds_say(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path, limits=DeskLimits(session=3)) as desk, trio.open_nursery() as nursery:
@@ -318,13 +320,11 @@ def test_no_more_wait_than_the_bounds_say(tmp_path: Path) -> None:
 
 def test_time_is_over_when_the_clock_says_so_and_a_late_answer_is_a_conflict(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            asked = Asked(desk, desk.request(turn), timeout_s=0.05)
-            nursery.start_soon(asked.run)
-            (id,) = await desk.waiting()
-            await asked.done.wait()
+        async with open_desk(tmp_path) as desk:
+            asked = Asked(desk, desk.request(await desk.begin()), timeout_s=0.05)
+            await asked.run()
             assert not asked.said.allowed
+            (id,) = [meta["id"] for name, meta in desk.told if name == "approval.requested"]
             with refused("conflict", "denied, as its time was over"):
                 await desk.desk.decide(id, ANN, ALLOW)
 
@@ -335,9 +335,7 @@ def test_an_answer_after_the_time_is_none_also_where_nobody_waits(tmp_path: Path
     async def main() -> None:
         clock = Clock()
         async with open_desk(tmp_path, clock=clock) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            nursery.start_soon(Asked(desk, desk.request(turn), timeout_s=10.0).run)
-            (id,) = await desk.waiting()
+            _, id = await under_way(desk, nursery, timeout_s=10.0)
             nursery.cancel_scope.cancel()
         clock.pass_s(11)
         async with open_desk(tmp_path, clock=clock) as desk:
@@ -362,12 +360,47 @@ def test_what_a_crash_left_without_a_turn_is_withdrawn_at_the_start(tmp_path: Pa
     run(main)
 
 
+def test_everything_that_is_pending_is_found_after_a_restart_also_what_is_on_no_first_page(tmp_path: Path) -> None:
+    many = 501
+
+    async def main() -> None:
+        async with open_desk(tmp_path) as desk:
+            turn = await desk.begin()
+            requests = [desk.request(turn, f"toolu_{number}") for number in range(many)]
+            records = [
+                ApprovalRecord(
+                    id=new_id("apr"),
+                    session=desk.session,
+                    turn=turn,
+                    call=request.call,
+                    owner_uid=1000,
+                    status="pending",
+                    created=time_of(desk.clock() + timedelta(seconds=number)),
+                    expires=time_of(desk.clock() + timedelta(days=1)),
+                    updated=NOW,
+                    request={**request.to_dict(), "seq": number},
+                )
+                for number, request in enumerate(requests)
+            ]
+            await desk.log.append([], approvals=records)
+        limits = DeskLimits(session=many, total=many)
+        async with open_desk(tmp_path, limits=limits) as desk, trio.open_nursery() as nursery:
+            late = Asked(desk, desk.request(turn, "toolu_late"))
+            await late.run()
+            assert f"({many} in all)" in late.said.reason
+            oldest = Asked(desk, requests[0])
+            nursery.start_soon(oldest.run)
+            await desk.desk.decide(records[0].id, ANN, ALLOW)
+            await oldest.done.wait()
+            assert oldest.said.allowed
+
+    run(main)
+
+
 def test_a_deleted_session_lets_nobody_wait(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            asked = Asked(desk, desk.request(await desk.begin()))
-            nursery.start_soon(asked.run)
-            (id,) = await desk.waiting()
+            asked, id = await under_way(desk, nursery)
             await desk.journal.delete_session(desk.session)
             desk.log.mark_deleted()
             desk.desk.forget(desk.session)
@@ -391,10 +424,8 @@ def test_a_call_is_rested_only_while_it_waits(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-            asked = Asked(desk, desk.request(turn), resting=resting)
-            nursery.start_soon(asked.run)
-            (id,) = await desk.waiting()
+            asked, id = await under_way(desk, nursery, resting=resting)
+            turn = asked.request.turn
             await trio.testing.wait_all_tasks_blocked()
             assert rested == ["in"]
             await desk.desk.decide(id, ANN, {"decision": "allow", "scope": "session"})

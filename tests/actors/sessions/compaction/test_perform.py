@@ -160,6 +160,16 @@ def test_a_summary_without_room_to_end_is_taken_and_says_so(tmp_path: Path) -> N
     run(main)
 
 
+def test_a_summary_never_holds_a_character_that_texts_may_not_have(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path, turn(1), turn(2)) as (log, history):
+            event = await perform(log, history, Writer(said("They spoke\0 of tides.")))
+            assert event is not None
+            assert event.data["summary"] == "They spoke\ufffd of tides."
+
+    run(main)
+
+
 def test_by_itself_it_is_not_tried_again_at_once_and_when_somebody_asks_it_is(tmp_path: Path) -> None:
     async def main() -> None:
         async with conversation(tmp_path, *map(turn, range(20))) as (log, history):

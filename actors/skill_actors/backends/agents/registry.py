@@ -1,0 +1,70 @@
+"""Agent backends by name: those that come with skilld, and those that other packages offer.
+
+A package registers a factory under the entry point group `skilld.agent_backends`. A name that is unknown, and a package
+that fails to load, are errors: nothing else is ever tried instead. Command templates have the names that the operator
+gives them, so that they are no part of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
+
+import trio
+
+from skill_actors.backends.base import BackendUnavailable
+from skill_actors.backends.workers import Host
+
+from .base import AgentBackend
+
+__all__ = ["ENTRY_POINT_GROUP", "AgentFactory", "agent_factory", "known_agents"]
+
+ENTRY_POINT_GROUP: Final = "skilld.agent_backends"
+
+AgentFactory = Callable[[Mapping[str, Any], Host], AbstractAsyncContextManager[AgentBackend]]
+"""Takes the operator's options of the backend, and what the process around it offers; opens the backend."""
+
+# Named as other packages name theirs: what nobody uses is not imported.
+_BUILT_IN: Final[Mapping[str, str]] = {
+    "claude_cli": "skill_actors.backends.agents.claude:open_claude",
+    "codex_cli": "skill_actors.backends.agents.codex:open_codex",
+}
+
+
+async def agent_factory(name: str) -> AgentFactory:
+    """What opens the agent backend of this name. Imports it, in a thread. Raises BackendUnavailable."""
+    return await trio.to_thread.run_sync(_load, name)
+
+
+async def known_agents() -> tuple[str, ...]:
+    """All names, sorted. Looks at the installed packages."""
+    return await trio.to_thread.run_sync(_names)
+
+
+def _load(name: str) -> AgentFactory:
+    point = _offered().get(name)
+    if point is None:
+        raise BackendUnavailable(f"there is no agent backend {name!r}; there are {', '.join(_names())}")
+    try:
+        made = point.load()
+    except Exception as error:
+        raise BackendUnavailable(
+            f"the agent backend {name!r} ({point.value}) cannot be loaded: {error!r}; mend or remove its package"
+        ) from error
+    if not callable(made):
+        words = f"the agent backend {name!r} ({point.value}) is not a factory; mend or remove its package"
+        raise BackendUnavailable(words)
+    loaded: AgentFactory = made
+    return loaded
+
+
+def _offered() -> dict[str, EntryPoint]:
+    """Ours last: a package cannot take the name of one of them."""
+    offered = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return offered | {name: EntryPoint(name, value, ENTRY_POINT_GROUP) for name, value in _BUILT_IN.items()}
+
+
+def _names() -> tuple[str, ...]:
+    return tuple(sorted(_offered()))
