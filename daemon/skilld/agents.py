@@ -53,6 +53,7 @@ def allowance_of(config: BackendsConfig, name: str) -> AgentAllowance:
         turn_usd=section.turn_budget_usd,
         turn_tokens=section.turn_budget_tokens,
         answer_usd=section.answer_budget_usd or None,
+        model=getattr(section, "model", ""),
     )
 
 

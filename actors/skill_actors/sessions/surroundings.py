@@ -66,12 +66,14 @@ class AgentAllowance:
     Args:
         turn_usd, turn_tokens: at most so much.
         answer_usd: the most that one answer of its model may cost; None: by the prices.
+        model: of conversations that name none; "" for the one that the program chooses.
 
     """
 
     turn_usd: float = DEFAULT_TURN_USD
     turn_tokens: int = DEFAULT_TURN_TOKENS
     answer_usd: float | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

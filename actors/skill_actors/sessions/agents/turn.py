@@ -157,7 +157,7 @@ class AgentTurn:
         backend = self._place.agents()
         await trio.to_thread.run_sync(_made, self._place.folder)
         if self._env.ledger is not None:
-            self._held = await self._env.ledger.reserve_agent(self._account(), await self._terms(backend))
+            self._held = await self._env.ledger.reserve_agent(self._account(), self._terms(backend))
         try:
             return await self._perform(backend)
         except BaseException:
@@ -314,13 +314,13 @@ class AgentTurn:
 
     # -- what it costs -------------------------------------------------------------------------------------------
 
-    async def _terms(self, backend: AgentBackend) -> AgentTerms:
+    def _terms(self, backend: AgentBackend) -> AgentTerms:
         allowance = self._env.agent_allowance(self._place.backend)
-        model = self._options.model or self._settings.get("model") or (await backend.facts()).get("model")
+        model = self._options.model or self._settings.get("model") or allowance.model
         return AgentTerms(
             backend=self._place.backend,
             budget=backend.capabilities.budget,
-            model=str(model or ""),
+            model=str(model),
             turn_usd=allowance.turn_usd,
             turn_tokens=allowance.turn_tokens,
             answer_usd=allowance.answer_usd,
