@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import stand_in_claude
-from conftest import require
+from real_programs import real_program
 from skill_actors.backends.agents.base import AgentSession, AgentSpec
 from skill_actors.backends.agents.claude import ClaudeBackend, open_claude
 from skill_actors.backends.agents.claude.arguments import FLAGS
@@ -35,9 +33,7 @@ def stand_in(folder: Path) -> str:
 
 def real_claude() -> str:
     """The real program, as `scripts/agent-clis` installs it; the test is skipped where there is none."""
-    found = shutil.which("claude", path=os.pathsep.join((os.environ.get("SKILLD_AGENT_CLIS", ""), os.defpath)))
-    require(found is not None, "no claude program here: scripts/agent-clis installs it")
-    return str(found)
+    return real_program("claude")
 
 
 def lives(pid: int) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +11,7 @@ from typing import Any, TypeVar
 import trio
 
 import stand_in_codex
-from conftest import require
+from real_programs import real_program
 from skill_actors.backends.agents.base import (
     AgentEvent,
     AgentSession,
@@ -84,9 +82,7 @@ def survivors(folder: Path) -> list[str]:
 
 def real_codex() -> str:
     """The real program, as `scripts/agent-clis` installs it; the test is skipped where there is none."""
-    found = shutil.which("codex", path=os.pathsep.join((os.environ.get("SKILLD_AGENT_CLIS", ""), os.defpath)))
-    require(found is not None, "no codex program here: scripts/agent-clis installs it")
-    return str(found)
+    return real_program("codex")
 
 
 @asynccontextmanager
