@@ -39,7 +39,7 @@ from skill_actors.backends.agents.codex import arguments as codex
 from skill_actors.backends.agents.codex.configuration import provider
 from skill_actors.backends.agents.codex.options import CodexOptions
 from skill_actors.testing import FakeMessagesApi, Reply, Text, serve_in_thread
-from skill_actors.testing.responses_api import FakeResponsesApi, serve_responses_in_thread
+from skill_actors.testing.responses_api import FakeResponsesApi
 from skilld.client import Client
 
 _WARM_UP: Final = 1  # a program sets its folder up the first time
@@ -305,7 +305,7 @@ def programs(folder: Path, idle_close_s: float) -> Iterator[tuple[dict[str, Bare
         bare = {"claude_cli": bare_claude(folder / "bare-claude", ClaudeOptions(**table, api_key=_KEY))}
         names = {"claude_cli": "claude" if claude else "stand-in"}
         if codex_path:
-            url = stack.enter_context(serve_responses_in_thread(FakeResponsesApi(respond=answer))).base_url
+            url = stack.enter_context(serve_in_thread(FakeResponsesApi(respond=answer))).base_url
             table = {"program": codex_path, "base_url": url, "model": "gpt-test", "idle_close_s": idle_close_s}
             tables["codex_cli"], names["codex_cli"] = table, "codex"
             bare["codex_cli"] = bare_codex(folder / "bare-codex", CodexOptions(**table, api_key=_KEY))

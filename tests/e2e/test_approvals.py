@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +17,7 @@ import pytest
 
 from conftest import require
 from e2e.harness import Daemon, clean_environment, program, running
+from e2e.users_kit import ask_as, folder_for_all
 from skill_actors.testing import FakeMessagesApi, serve_in_thread
 from terminal_kit import at_terminal
 
@@ -362,53 +361,20 @@ def test_a_tool_cannot_approve_itself(shared: Service) -> None:
     shared.daemon.skillctl("cancel", session)
 
 
-ASK_AS = """
-import http.client, json, socket, sys
-answers = []
-for method, path, body in json.load(sys.stdin):
-    connection = http.client.HTTPConnection("skilld", timeout=20)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(sys.argv[1])
-    connection.request(method, path, body)
-    answer = connection.getresponse()
-    answers.append([answer.status, json.loads(answer.read() or b"null")])
-    connection.close()
-print(json.dumps(answers))
-"""
-
-
 def test_a_user_with_the_role_decides_and_one_who_sends_does_not() -> None:
     require(os.geteuid() == 0, "needs root to be two users")
     sender = APPROVER + 1
-    # Not below pytest's folder, which nobody else may pass.
-    folder = Path(tempfile.mkdtemp(prefix="skilld-approvers-"))
-    folder.chmod(0o755)
     config = f"{CONFIG}[roles.send]\nuids = [{sender}]\n[roles.approve]\nuids = [{APPROVER}]\n"
-    try:
-        with serve_in_thread(FakeMessagesApi([])) as api:
-            env = {"ANTHROPIC_API_KEY": "no-key", "ANTHROPIC_BASE_URL": api.base_url}
-            with running(folder, config=config, env=env) as daemon:
-                check_roles(Service(daemon, api), sender)
-    finally:
-        shutil.rmtree(folder)
+    with folder_for_all("skilld-approvers-") as folder, serve_in_thread(FakeMessagesApi([])) as api:
+        env = {"ANTHROPIC_API_KEY": "no-key", "ANTHROPIC_BASE_URL": api.base_url}
+        with running(folder, config=config, env=env) as daemon:
+            check_roles(Service(daemon, api), sender)
 
 
 def check_roles(service: Service, sender: int) -> None:
     def ask(uid: int, *requests: tuple[str, str, dict[str, Any] | None]) -> list[tuple[int, Any]]:
-        said = [[method, path, None if body is None else json.dumps(body)] for method, path, body in requests]
-        done = subprocess.run(
-            ["/usr/bin/env", "python3", "-c", ASK_AS, str(service.daemon.socket)],
-            input=json.dumps(said),
-            user=uid,
-            group=uid,
-            extra_groups=[],
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        return [(status, body) for status, body in json.loads(done.stdout)]
+        said = [(method, path, None if body is None else json.dumps(body)) for method, path, body in requests]
+        return ask_as(uid, service.daemon, *said)
 
     ((_, made),) = ask(sender, ("POST", "/v1/sessions", {}))
     session = made["id"]

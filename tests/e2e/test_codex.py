@@ -11,8 +11,7 @@ import pytest
 from codex_kit import real_codex
 from e2e.harness import Daemon, processes_with, running
 from skill_actors.models.base import Usage
-from skill_actors.testing import Answer, Reply, Stall, Text, ToolUse
-from skill_actors.testing.responses_api import FakeResponsesApi, serve_responses_in_thread
+from skill_actors.testing import Answer, FakeResponsesApi, Reply, Stall, Text, ToolUse, serve_in_thread
 
 pytestmark = pytest.mark.e2e
 
@@ -37,7 +36,7 @@ def says(*parts: Text | ToolUse, fail: Stall | None = None) -> Answer:
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[FakeResponsesApi]:
-    with serve_responses_in_thread(FakeResponsesApi()) as api:
+    with serve_in_thread(FakeResponsesApi()) as api:
         yield api
 
 

@@ -4,70 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conftest import require
 from e2e.harness import Daemon, running, write_skill
+from e2e.users_kit import ask_as, folder_for_all
 
 pytestmark = pytest.mark.e2e
 
 OTHER = 54_321
-ASK = """
-import http.client, json, socket, sys
-
-class Connection(http.client.HTTPConnection):
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(sys.argv[1])
-
-answers = []
-for method, path, body in json.load(sys.stdin):
-    connection = Connection("skilld", timeout=20)
-    connection.request(method, path, body, {"content-type": "application/json"} if body else {})
-    answer = connection.getresponse()
-    answers.append([answer.status, answer.read().decode("utf-8", "replace")])
-    connection.close()
-print(json.dumps(answers))
-"""
 CONFIG = f"[roles.send]\nuids = [{OTHER}]\n"
 
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
     require(os.geteuid() == 0, "needs root to be two users")
-    # Not below pytest's folder, which nobody else may pass.
-    folder = Path(tempfile.mkdtemp(prefix="skilld-two-users-"))
-    folder.chmod(0o755)
-    try:
+    with folder_for_all("skilld-two-users-") as folder:
         write_skill(folder / "skills", "hello", "print('hello')\n")
         with running(folder, skills=[folder / "skills"], config=CONFIG) as daemon:
             yield daemon
-    finally:
-        shutil.rmtree(folder)
-
-
-def as_other(daemon: Daemon, *requests: tuple[str, str, str | None]) -> list[tuple[int, Any]]:
-    """Statuses and JSON bodies of what the second user asks."""
-    done = subprocess.run(
-        ["/usr/bin/env", "python3", "-c", ASK, str(daemon.socket)],
-        input=json.dumps(requests),
-        user=OTHER,
-        group=OTHER,
-        extra_groups=[],
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    return [(status, json.loads(text) if text else None) for status, text in json.loads(done.stdout)]
 
 
 def requests_on(session: str, turn: str, document: dict[str, Any]) -> list[tuple[str, str, str | None]]:
@@ -92,7 +50,7 @@ def test_a_conversation_of_somebody_else_does_not_exist(daemon: Daemon) -> None:
     with daemon.http() as http:
         requests = requests_on(session, turn, http.get("/v1/openapi.json").json())
     assert len(requests) > 12
-    listed, *answers = as_other(daemon, ("GET", "/v1/sessions", None), *requests)
+    listed, *answers = ask_as(OTHER, daemon, ("GET", "/v1/sessions", None), *requests)
     assert listed == (200, {"items": [], "next": None})
     told = {(method, path): (status, body) for (method, path, _), (status, body) in zip(requests, answers, strict=True)}
     seen = {where: answer for where, answer in told.items() if answer[0] not in (400, 404)}
@@ -106,13 +64,13 @@ def test_a_conversation_of_somebody_else_does_not_exist(daemon: Daemon) -> None:
 
 
 def test_each_has_conversations_of_its_own_and_only_an_admin_sees_both(daemon: Daemon) -> None:
-    ((status, made),) = as_other(daemon, ("POST", "/v1/sessions", '{"title": "of the second"}'))
+    ((status, made),) = ask_as(OTHER, daemon, ("POST", "/v1/sessions", '{"title": "of the second"}'))
     assert status == 201
     path = f"/v1/sessions/{made['id']}/messages"
-    ((status, accepted),) = as_other(daemon, ("POST", path, '{"text": "/hello"}'))
+    ((status, accepted),) = ask_as(OTHER, daemon, ("POST", path, '{"text": "/hello"}'))
     assert status == 202
     assert daemon.wait(accepted["turn"])["result"]["text"] == "hello"
-    ((_, listed),) = as_other(daemon, ("GET", "/v1/sessions", None))
+    ((_, listed),) = ask_as(OTHER, daemon, ("GET", "/v1/sessions", None))
     assert [item["title"] for item in listed["items"]] == ["of the second"]
     with daemon.http() as http:  # root is an admin
         assert made["id"] in {item["id"] for item in http.get("/v1/sessions").json()["items"]}
@@ -125,7 +83,7 @@ def test_what_needs_another_role_is_refused_and_noted(daemon: Daemon) -> None:
         ("GET", "/v1/backup", None),
         ("POST", "/v1/skills/reload", None),
     ]
-    assert [status for status, _ in as_other(daemon, *asked)] == [403] * 4
+    assert [status for status, _ in ask_as(OTHER, daemon, *asked)] == [403] * 4
     written = (daemon.state / "audit/audit.log").read_text().splitlines()
     noted = [entry for entry in map(json.loads, written) if entry.get("uid") == OTHER and entry.get("status") == 403]
     assert {entry["route"] for entry in noted} >= {path for _, path, _ in asked}

@@ -19,6 +19,7 @@ from .docker import open_docker
 from .docker_options import checked
 from .link import Limits
 from .local import LocalOptions, open_local
+from .offered import load_factory
 from .workers import Host
 
 __all__ = ["ENTRY_POINT_GROUP", "ExecutorFactory", "factory", "known"]
@@ -68,18 +69,7 @@ _BUILT_IN: Final[Mapping[str, ExecutorFactory]] = {"docker": _docker, "local": _
 
 
 def _load(name: str) -> ExecutorFactory:
-    point = _offered().get(name)
-    if point is None:
-        raise BackendUnavailable(f"there is no backend {name!r}; there are {', '.join(_names())}")
-    try:
-        made = point.load()
-    except Exception as error:
-        raise BackendUnavailable(
-            f"the backend {name!r} ({point.value}) cannot be loaded: {error!r}; mend or remove its package"
-        ) from error
-    if not callable(made):
-        raise BackendUnavailable(f"the backend {name!r} ({point.value}) is not a factory; mend or remove its package")
-    loaded: ExecutorFactory = made
+    loaded: ExecutorFactory = load_factory("backend", name, _offered().get(name), _names())
     return loaded
 
 

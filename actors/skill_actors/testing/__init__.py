@@ -28,11 +28,11 @@ and what was generated is on a bill:
 
 `skill_actors.testing.backends` measures whether a backend does what it claims.
 
-`serve_in_thread(FakeMessagesApi(...))` serves programs under test that are processes of their own, and
+`serve_in_thread(FakeMessagesApi(...))` serves programs under test that are processes of their own, with either API, and
 `python -m skill_actors.testing.fake_api` serves a shell.
 """
 
-from skill_actors.testing.api_server import FakeMessagesApi, RecordedRequest, open_fake_api, serve_in_thread
+from skill_actors.testing.api_server import FakeMessagesApi, open_fake_api
 from skill_actors.testing.hosted import FakeContainer, FakeHosted
 from skill_actors.testing.load_reply import default_reply
 from skill_actors.testing.metering import BillEntry, Meter
@@ -62,8 +62,9 @@ from skill_actors.testing.replies import (
     parse_answer,
 )
 from skill_actors.testing.request_check import check_request
-from skill_actors.testing.responses_api import FakeResponsesApi, open_fake_responses, serve_responses_in_thread
+from skill_actors.testing.responses_api import FakeResponsesApi, open_fake_responses
 from skill_actors.testing.scripted import ScriptedModel
+from skill_actors.testing.server import RecordedRequest, serve_in_thread
 
 __all__ = [
     "Answer",
@@ -102,5 +103,4 @@ __all__ = [
     "open_fake_responses",
     "parse_answer",
     "serve_in_thread",
-    "serve_responses_in_thread",
 ]

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, assert_never
 
 import h11
 import trio
 
-__all__ = ["Connection", "ConnectionOver"]
+from skill_actors.testing.replies import Cut, Failure, Garbage, HttpError, Stall, StreamError
+
+__all__ = ["Connection", "ConnectionOver", "sse"]
 
 
 class ConnectionOver(Exception):
     """The connection serves no more requests."""
+
+
+def sse(event: Mapping[str, Any]) -> str:
+    """An event with a type, as a stream has it."""
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
 
 
 class Connection:
@@ -80,11 +89,43 @@ class Connection:
         data = [h11.Data(data=body)] if self._wants_body else []
         await self._send(self._head(status, content_type, {**headers, **length}), *data, h11.EndOfMessage())
 
+    async def send_error(self, error: HttpError, body: Mapping[str, Any]) -> None:
+        """Once its delay is over; `body` where it has no text."""
+        await trio.sleep(error.delay_s)
+        wait = {"retry-after": f"{error.retry_after_s:g}"} if error.retry_after_s is not None else {}
+        kind, text = ("application/json", json.dumps(body)) if error.text is None else ("text/html", error.text)
+        await self.send_whole(error.status, kind, text.encode(), {**wait, **error.headers})
+
     async def begin_stream(self) -> None:
         await self._send(self._head(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache"}))
 
     async def send_text(self, text: str) -> None:
         await self._send(h11.Data(data=text.encode()))
+
+    async def break_stream(
+        self, failure: Failure, cut: Mapping[str, Any], error: Callable[[StreamError], Mapping[str, Any]]
+    ) -> None:
+        """End the stream as a reply says that it fails.
+
+        Args:
+            cut: the event that would have been next.
+            error: the event by which the API tells of an error.
+
+        """
+        match failure:
+            case StreamError():
+                await self.send_text(sse(error(failure)))
+            case Stall():
+                await trio.sleep_forever()
+            case Cut():
+                if failure.mid_event:
+                    await self.send_text(sse(cut)[: len(sse(cut)) // 2])
+                raise ConnectionOver
+            case Garbage():
+                await self.send_text(failure.text)
+            case _:
+                assert_never(failure)
+        await self.end_stream()
 
     async def end_stream(self) -> None:
         await self._send(h11.EndOfMessage())

@@ -26,8 +26,9 @@ from skill_actors.testing import (
     Thinking,
     ToolUse,
     Whole,
+    serve_in_thread,
 )
-from skill_actors.testing.responses_api import FakeResponsesApi, open_fake_responses, serve_responses_in_thread
+from skill_actors.testing.responses_api import FakeResponsesApi, open_fake_responses
 from support import run
 
 USER = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
@@ -186,7 +187,7 @@ def test_a_part_that_only_the_other_api_has_is_refused_at_once() -> None:
 
 def test_it_serves_programs_from_a_thread_of_its_own() -> None:
     api = FakeResponsesApi()
-    with serve_responses_in_thread(api):
+    with serve_in_thread(api):
         api.enqueue(Reply([Text("from afar")]))
         answer = httpx.post(f"{api.base_url}/responses", json=BODY, headers=HEADERS, trust_env=False)
         assert "from afar" in answer.text

@@ -15,6 +15,7 @@ from .base import (
     Watch,
 )
 from .registry import ENTRY_POINT_GROUP, AgentFactory, agent_factory, known_agents
+from .turns_kept import KeepsTurns
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -27,6 +28,7 @@ __all__ = [
     "AgentResult",
     "AgentSession",
     "AgentSpec",
+    "KeepsTurns",
     "PermissionQuestion",
     "Permitted",
     "Refusal",

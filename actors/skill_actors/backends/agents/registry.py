@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import trio
 
-from skill_actors.backends.base import BackendUnavailable
+from skill_actors.backends.offered import load_factory
 from skill_actors.backends.workers import Host
 
 from .base import AgentBackend
@@ -44,19 +44,7 @@ async def known_agents() -> tuple[str, ...]:
 
 
 def _load(name: str) -> AgentFactory:
-    point = _offered().get(name)
-    if point is None:
-        raise BackendUnavailable(f"there is no agent backend {name!r}; there are {', '.join(_names())}")
-    try:
-        made = point.load()
-    except Exception as error:
-        raise BackendUnavailable(
-            f"the agent backend {name!r} ({point.value}) cannot be loaded: {error!r}; mend or remove its package"
-        ) from error
-    if not callable(made):
-        words = f"the agent backend {name!r} ({point.value}) is not a factory; mend or remove its package"
-        raise BackendUnavailable(words)
-    loaded: AgentFactory = made
+    loaded: AgentFactory = load_factory("agent backend", name, _offered().get(name), _names())
     return loaded
 
 

@@ -12,9 +12,7 @@ from typing import Any, Final, assert_never
 import trio
 
 from skill_actors.backends.agents.base import (
-    MAX_HISTORY,
     NO_USAGE,
-    QUIET,
     AgentCapabilities,
     AgentError,
     AgentErrorCode,
@@ -33,6 +31,7 @@ from skill_actors.backends.agents.base import (
     ToolEnded,
     Watch,
 )
+from skill_actors.backends.agents.turns_kept import KeepsTurns
 from skill_actors.backends.base import BackendUnavailable, OptionRefused
 from skill_actors.models.base import Usage
 
@@ -241,76 +240,22 @@ class ScriptedAgents:
         return made
 
 
-class ScriptedSession:
+class ScriptedSession(KeepsTurns):
     """An AgentSession that plays steps."""
 
     def __init__(self, backend: ScriptedAgents, spec: AgentSpec) -> None:
+        super().__init__(None if spec.fork else spec.session_id)
         self._backend = backend
         self._spec = spec
         self._turns = int(spec.totals.get("turns", 0))
-        self._results: deque[AgentResult] = deque(maxlen=MAX_HISTORY)
-        self._cost: float | None = 0.0
-        self._count = 0
         self._scope: trio.CancelScope | None = None
         self._ended_by: AgentErrorCode | None = None
-        self._stopped = False
         self._begun = False
-        self._id: str | None = None if spec.fork else spec.session_id
-
-    @property
-    def session_id(self) -> str | None:
-        return self._id
-
-    @property
-    def history(self) -> Sequence[AgentResult]:
-        return tuple(self._results)
-
-    @property
-    def last_result(self) -> AgentResult | None:
-        return self._results[-1] if self._results else None
-
-    @property
-    def total_cost(self) -> float | None:
-        return self._cost
-
-    @property
-    def turn_count(self) -> int:
-        return self._count
 
     @property
     def totals(self) -> Mapping[str, Any]:
         """How many turns this session has had, over all of its lives."""
         return {"turns": self._turns}
-
-    async def send_message(self, request: AgentRequest, watch: Watch = QUIET) -> AgentResult:
-        """Play the next steps."""
-        if self._stopped:
-            raise AgentError("closed", "the session was stopped")
-        if self._scope is not None:
-            raise AgentError("turn_in_flight", "one message at a time")
-        self._scope, self._ended_by = trio.CancelScope(), None
-        self._backend.running += 1
-        play = _Play(request, watch, self._backend.capabilities)
-        result: AgentResult | None = None
-        try:
-            with self._scope:
-                if not self._begun:
-                    self._id = self._backend._begin(self._spec)
-                    self._begun = True
-                assert self._id is not None
-                play.session_id = self._id
-                await watch.event(SessionKnown(self._id))
-                result = await play.run(self._backend._steps(request))
-        finally:
-            self._scope = None
-            self._backend.running -= 1
-            self._turns += 1
-        if result is None:
-            raise play.error(self._end_code(), "the turn was ended")
-        self._count += 1
-        self._cost = None if self._cost is None or result.cost_usd is None else self._cost + result.cost_usd
-        self._results.append(result)
-        return result
 
     async def interrupt(self) -> None:
         """End the turn."""
@@ -318,8 +263,31 @@ class ScriptedSession:
 
     async def stop_session(self) -> None:
         """End the turn, and take no more messages."""
-        self._stopped = True
+        self.stopped = True
         await self._end("closed")
+
+    async def _turn_of(self, request: AgentRequest, watch: Watch) -> AgentResult:
+        """Play the next steps."""
+        self._scope, self._ended_by = trio.CancelScope(), None
+        self._backend.running += 1
+        play = _Play(request, watch, self._backend.capabilities)
+        result: AgentResult | None = None
+        try:
+            with self._scope:
+                if not self._begun:
+                    self.session_id = self._backend._begin(self._spec)
+                    self._begun = True
+                assert self.session_id is not None
+                play.session_id = self.session_id
+                await watch.event(SessionKnown(self.session_id))
+                result = await play.run(self._backend._steps(request))
+        finally:
+            self._scope = None
+            self._backend.running -= 1
+            self._turns += 1
+        if result is None:
+            raise play.error(self._end_code(), "the turn was ended")
+        return result
 
     def _end_code(self) -> AgentErrorCode:
         return self._ended_by or "terminated"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,31 @@ async def finished(kit: Kit, session: str) -> list[Mapping[str, Any]]:
     return [event.data for event in await kit.events(session) if event.type == "tool.finished"]
 
 
-async def pending(kit: Kit) -> Mapping[str, Any]:
-    """The one approval that somebody waits for."""
+async def asked(kit: Kit) -> Sequence[Mapping[str, Any]]:
+    """All approvals that somebody waits for."""
     desk = kit.manager.approvals
     assert desk is not None
+    items: Sequence[Mapping[str, Any]] = (await desk.list(None))["items"]
+    return items
 
-    async def asked() -> bool:
-        return bool((await desk.list(None))["items"])
 
-    await News(kit.bus).until(asked)
-    (item,) = (await desk.list(None))["items"]
-    return dict(item)
+async def pending(kit: Kit) -> Mapping[str, Any]:
+    """The one approval that somebody waits for, once there is one."""
+
+    async def is_there() -> bool:
+        return bool(await asked(kit))
+
+    await News(kit.bus).until(is_there)
+    (item,) = await asked(kit)
+    return item
+
+
+async def waits(kit: Kit) -> tuple[str, str]:
+    """A session and its turn, which waits for an approval."""
+    session = await kit.session(**policy({"effect": "ask"}))
+    accepted = await kit.manager.submit(session, ME, "build")
+    await pending(kit)
+    return session, accepted.turn
 
 
 async def decide(kit: Kit, **decision: Any) -> Mapping[str, Any]:
@@ -244,15 +258,11 @@ def test_an_agent_that_waits_cannot_outlive_the_daemon(tmp_path: Path) -> None:
     async def main() -> None:
         agents = ScriptedAgents([[ask_bash(), Say("ok")]])
         async with open_agents(tmp_path, agents, desk=ApprovalDesk) as kit:
-            session = await kit.session(**policy({"effect": "ask"}))
-            accepted = await kit.manager.submit(session, ME, "build")
-            await pending(kit)
+            session, turn_id = await waits(kit)
         async with open_agents(tmp_path, agents, desk=ApprovalDesk) as kit:
-            turn = await kit.manager.get_turn(accepted.turn, ME, wait_s=20)
+            turn = await kit.manager.get_turn(turn_id, ME, wait_s=20)
             assert turn["status"] == "interrupted"
-            desk = kit.manager.approvals
-            assert desk is not None
-            assert (await desk.list(None))["items"] == []
+            assert await asked(kit) == []
             assert (await kit.ask(session, "go on"))["status"] == "finished"
         assert len(agents.requests) == 2
 
@@ -263,14 +273,10 @@ def test_a_turn_is_cancelled_while_it_waits_for_somebody(tmp_path: Path) -> None
     async def main() -> None:
         agents = ScriptedAgents([[ask_bash(), Say("ok")]])
         async with open_agents(tmp_path, agents, desk=ApprovalDesk) as kit:
-            session = await kit.session(**policy({"effect": "ask"}))
-            accepted = await kit.manager.submit(session, ME, "build")
-            await pending(kit)
-            await kit.manager.cancel_turn(accepted.turn, ME)
-            turn = await kit.manager.get_turn(accepted.turn, ME, wait_s=20)
-            desk = kit.manager.approvals
-            assert desk is not None
-            assert (await desk.list(None))["items"] == []
+            _, turn_id = await waits(kit)
+            await kit.manager.cancel_turn(turn_id, ME)
+            turn = await kit.manager.get_turn(turn_id, ME, wait_s=20)
+            assert await asked(kit) == []
         assert turn["status"] == "cancelled"
         assert agents.running == 0
 

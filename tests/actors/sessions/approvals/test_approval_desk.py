@@ -24,6 +24,15 @@ from skill_actors.store import ApprovalRecord
 from support import run
 
 
+async def left(folder: Path, clock: Clock | None = None, *, timeout_s: float = 3600.0) -> tuple[str, str]:
+    """Turn and id of a question that the daemon stopped under: nobody has answered it."""
+    async with open_desk(folder, clock=clock) as desk, trio.open_nursery() as nursery:
+        asked, id = await under_way(desk, nursery, timeout_s=timeout_s)
+        nursery.cancel_scope.cancel()
+    assert asked.answer is None
+    return asked.request.turn, id
+
+
 def test_a_question_is_durable_before_anybody_waits_and_the_answer_before_anything_goes_on(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
@@ -148,11 +157,7 @@ def test_an_ending_resolves_what_the_turn_waited_for_in_its_own_commit_and_befor
 def test_a_question_that_is_cancelled_is_asked_on_after_a_restart_with_the_time_it_has_left(tmp_path: Path) -> None:
     async def main() -> None:
         clock = Clock()
-        async with open_desk(tmp_path, clock=clock) as desk, trio.open_nursery() as nursery:
-            asked, id = await under_way(desk, nursery, timeout_s=100.0)
-            turn = asked.request.turn
-            nursery.cancel_scope.cancel()
-        assert asked.answer is None
+        turn, id = await left(tmp_path, clock, timeout_s=100.0)
         clock.pass_s(60)
         async with open_desk(tmp_path, clock=clock) as desk, trio.open_nursery() as nursery:
             assert [item["id"] for item in await desk.pending()] == [id]
@@ -175,10 +180,7 @@ def test_a_question_that_is_cancelled_is_asked_on_after_a_restart_with_the_time_
 
 def test_it_may_be_decided_between_a_restart_and_the_turn_and_the_answer_waits_for_it(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            first, id = await under_way(desk, nursery)
-            turn = first.request.turn
-            nursery.cancel_scope.cancel()
+        turn, id = await left(tmp_path)
         async with open_desk(tmp_path) as desk:
             await desk.desk.recover()  # its turn runs still, so it stays
             with refused("overloaded", "cannot be checked"):
@@ -194,10 +196,7 @@ def test_it_may_be_decided_between_a_restart_and_the_turn_and_the_answer_waits_f
 
 def test_what_is_something_else_after_a_restart_is_asked_anew_and_the_old_question_is_withdrawn(tmp_path: Path) -> None:
     async def main() -> None:
-        async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
-            first, old = await under_way(desk, nursery)
-            turn = first.request.turn
-            nursery.cancel_scope.cancel()
+        turn, old = await left(tmp_path)
         async with open_desk(tmp_path) as desk, trio.open_nursery() as nursery:
             other = desk.request(turn, input={"command": "rm -r /", "description": "d"})
             nursery.start_soon(Asked(desk, other).run)
@@ -334,9 +333,7 @@ def test_time_is_over_when_the_clock_says_so_and_a_late_answer_is_a_conflict(tmp
 def test_an_answer_after_the_time_is_none_also_where_nobody_waits(tmp_path: Path) -> None:
     async def main() -> None:
         clock = Clock()
-        async with open_desk(tmp_path, clock=clock) as desk, trio.open_nursery() as nursery:
-            _, id = await under_way(desk, nursery, timeout_s=10.0)
-            nursery.cancel_scope.cancel()
+        _, id = await left(tmp_path, clock, timeout_s=10.0)
         clock.pass_s(11)
         async with open_desk(tmp_path, clock=clock) as desk:
             with refused("conflict", "denied, as its time was over"):

@@ -8,26 +8,18 @@ its id. A session whose process died while it was idle goes on in a new one.
 from __future__ import annotations
 
 import base64
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 import trio
 
-from skill_actors.backends.agents.base import (
-    MAX_HISTORY,
-    QUIET,
-    AgentError,
-    AgentRequest,
-    AgentResult,
-    AgentSpec,
-    Watch,
-)
+from skill_actors.backends.agents.base import AgentError, AgentRequest, AgentResult, AgentSpec, Watch
 from skill_actors.backends.agents.claude.arguments import Shape, fits, shape_of
 from skill_actors.backends.agents.claude.running import Running, Surroundings
 from skill_actors.backends.agents.claude.session_options import SessionOptions
 from skill_actors.backends.agents.slots import Slot
+from skill_actors.backends.agents.turns_kept import KeepsTurns
 
 __all__ = ["ClaudeSession"]
 
@@ -36,81 +28,30 @@ _KILL_S: Final = 0.5  # from SIGTERM to SIGKILL
 _DIED: Final = ("command_failed", "terminated")  # how a turn fails whose process has died before it
 
 
-class ClaudeSession:
+class ClaudeSession(KeepsTurns):
     """Made by `ClaudeBackend.start_session`."""
 
     def __init__(self, spec: AgentSpec, around: Surroundings) -> None:
+        super().__init__(None if spec.fork else spec.session_id)
         self._spec = spec
         self._around = around
         self._options = SessionOptions.of(spec.options)
-        self._id = None if spec.fork else spec.session_id
         self._is_known = spec.session_id is not None and not spec.fork  # a turn of it has been completed
-        self._history: deque[AgentResult] = deque(maxlen=MAX_HISTORY)
-        self._count = 0
-        self._cost: float | None = 0.0
         self._lock = trio.Lock()  # whoever starts, uses or closes the process
         self._running: Running | None = None
         self._shape: Shape | None = None  # of that process
-        self._working = False
         self._waiting: trio.CancelScope | None = None  # of a turn whose process is not there yet
         self._over = trio.Event()  # of the turn that runs
         self._interrupted = False
-        self._closed = False
-
-    @property
-    def session_id(self) -> str | None:
-        return self._id
-
-    @property
-    def history(self) -> Sequence[AgentResult]:
-        return tuple(self._history)
-
-    @property
-    def last_result(self) -> AgentResult | None:
-        return self._history[-1] if self._history else None
-
-    @property
-    def total_cost(self) -> float | None:
-        return self._cost
-
-    @property
-    def turn_count(self) -> int:
-        return self._count
 
     @property
     def totals(self) -> Mapping[str, Any]:
         """Nothing: the program's counters begin anew in each process."""
         return {}
 
-    async def send_message(self, request: AgentRequest, watch: Watch = QUIET) -> AgentResult:
-        """One turn; see `AgentSession`."""
-        if self._closed:
-            raise self._refusal("closed")
-        if self._working:
-            raise AgentError("turn_in_flight", "a turn of this session runs already", session_id=self._id)
-        self._working, self._interrupted, self._over = True, False, trio.Event()
-        try:
-            async with self._lock:
-                try:
-                    result = await self._perform(request, watch)
-                finally:
-                    with trio.CancelScope(shield=True):
-                        await self._settle()
-        except AgentError as error:
-            self._account(error.session_id, error.cost_usd)
-            raise
-        finally:
-            self._working = False
-            self._over.set()
-        self._account(result.session_id, result.cost_usd)
-        self._is_known = self._id is not None
-        self._history.append(result)
-        self._count += 1
-        return result
-
     async def interrupt(self) -> None:
         """Ask the turn to end; one that has not ended after 2 s is ended with its process."""
-        if not self._working:
+        if not self.in_turn:
             return
         self._interrupted, over = True, self._over
         if self._waiting is not None:
@@ -128,10 +69,10 @@ class ClaudeSession:
 
     async def stop_session(self) -> None:
         """End the process, and the turn that runs. May be called twice."""
-        self._closed = True
+        self.stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
-        if self._working and (running := self._running) is not None:
+        if self.in_turn and (running := self._running) is not None:
             running.talk.expect_end()
             await running.process.stop(_KILL_S)
         async with self._lock:
@@ -140,11 +81,25 @@ class ClaudeSession:
 
     async def cool(self) -> None:
         """Close the process, unless a turn runs."""
-        if not self._working and not self._lock.locked():
+        if not self.in_turn and not self._lock.locked():
             async with self._lock:
                 await self._close()
 
     # A turn
+
+    async def _turn_of(self, request: AgentRequest, watch: Watch) -> AgentResult:
+        self._interrupted, self._over = False, trio.Event()
+        try:
+            async with self._lock:
+                try:
+                    result = await self._perform(request, watch)
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await self._settle()
+        finally:
+            self._over.set()
+        self._is_known = (result.session_id or self.session_id) is not None
+        return result
 
     async def _perform(self, request: AgentRequest, watch: Watch) -> AgentResult:
         shape = shape_of(self._around.options, self._options, self._spec, request)
@@ -155,7 +110,7 @@ class ClaudeSession:
             return await running.talk.perform(content, watch)
         except AgentError as error:
             died = was_warm and error.code in _DIED and not running.talk.taken_up
-            if not died or self._interrupted or self._closed:
+            if not died or self._interrupted or self.stopped:
                 raise
         await self._close()
         running = await self._ready(shape)
@@ -171,8 +126,8 @@ class ClaudeSession:
                     self._running, self._shape = await self._start(shape), shape
         finally:
             self._waiting = None
-        if self._closed or self._interrupted or self._running is None:
-            raise self._refusal("closed" if self._closed else "interrupted")
+        if self.stopped or self._interrupted or self._running is None:
+            raise self._not_begun()
         return self._running
 
     def _will_do(self, running: Running, shape: Shape) -> bool:
@@ -189,21 +144,26 @@ class ClaudeSession:
             raise
 
     async def _start_with(self, slot: Slot, shape: Shape) -> Running:
-        resume = self._id or (self._spec.session_id if self._spec.fork else None)
+        resume = self.session_id or (self._spec.session_id if self._spec.fork else None)
         if resume is not None:
-            if self._id is None:
+            if self.session_id is None:
                 await self._around.settle(resume)
             is_there = await self._around.bring(resume, self._spec.folder)
             if not is_there and not self._is_known and not self._spec.fork:
                 resume = None  # its only turns failed before the program had written anything
-        fork = self._id is None
+        fork = self.session_id is None
         return await Running.start(self._around, self._spec, self._options, shape, resume, slot, fork=fork)
+
+    def _not_begun(self) -> AgentError:
+        if self.stopped:
+            return self._refusal("closed", "the session was stopped")
+        return self._refusal("interrupted", "the turn was interrupted before it began")
 
     async def _settle(self) -> None:
         """After a turn: the process stays, unless it cannot go on."""
         if self._running is None:
             return
-        if self._closed or not self._running.talk.usable:
+        if self.stopped or not self._running.talk.usable:
             await self._close()
         else:
             self._running.slot.idle()
@@ -213,15 +173,6 @@ class ClaudeSession:
         if running is not None:
             with trio.CancelScope(shield=True):
                 await running.close()
-
-    def _account(self, session_id: str | None, cost_usd: float | None) -> None:
-        self._id = session_id or self._id
-        self._cost = None if self._cost is None or cost_usd is None else self._cost + cost_usd
-
-    def _refusal(self, code: Any) -> AgentError:
-        """Of a turn that has not begun: it cost nothing."""
-        words = "the session was stopped" if code == "closed" else "the turn was interrupted before it began"
-        return AgentError(code, words, session_id=self._id, cost_usd=0.0)
 
 
 def _content(request: AgentRequest, *, commands: bool) -> list[dict[str, Any]]:

@@ -7,23 +7,13 @@ the backend. After an interrupted turn the program is ended: it leaves commands 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import trio
 
-from skill_actors.backends.agents.base import (
-    MAX_HISTORY,
-    QUIET,
-    AgentError,
-    AgentRequest,
-    AgentResult,
-    AgentSpec,
-    Notice,
-    Watch,
-)
+from skill_actors.backends.agents.base import AgentError, AgentRequest, AgentResult, AgentSpec, Notice, Watch
 from skill_actors.backends.agents.codex.configuration import approval_of
 from skill_actors.backends.agents.codex.options import SessionChoice
 from skill_actors.backends.agents.codex.shop import Shop
@@ -31,6 +21,7 @@ from skill_actors.backends.agents.codex.single import SingleTurn
 from skill_actors.backends.agents.codex.turns import Turn
 from skill_actors.backends.agents.codex.usage import Meter, Totals
 from skill_actors.backends.agents.codex.warm import Warm, WarmTurn
+from skill_actors.backends.agents.turns_kept import KeepsTurns
 
 __all__ = ["CodexSession"]
 
@@ -38,68 +29,29 @@ _INTERRUPT_S: Final = 2.0  # for a turn to end when it is asked to
 _NO_SERVER: Final = frozenset({"protocol", "timeout", "version_mismatch"})
 
 
-class CodexSession:
+class CodexSession(KeepsTurns):
     """`AgentSession` of the codex backend."""
 
     def __init__(
         self, shop: Shop, spec: AgentSpec, choice: SessionChoice, *, forget: Callable[[CodexSession], None]
     ) -> None:
+        super().__init__(spec.session_id)
         self._shop = shop
         self._forget = forget
         self._spec = spec
         self._choice = choice
         self._totals = _totals_of(spec)
-        self._history: deque[AgentResult] = deque(maxlen=MAX_HISTORY)
-        self._turns = 0
-        self._cost_usd: float | None = 0.0
         self._turn: Turn | None = None
         self._role = _name_of(spec.system)
         self._new_role = _new_role(spec)
         # A thread is on disk only some time after it was begun: one that has had no whole turn may have got lost.
         self._kept = spec.session_id is not None and spec.totals.get("kept") is not False
         self._warm = Warm(shop, spec, choice, self._new_role, kept=self._kept) if shop.options.warm else None
-        self._closed = False
-
-    @property
-    def session_id(self) -> str | None:
-        return self._spec.session_id
-
-    @property
-    def history(self) -> Sequence[AgentResult]:
-        return tuple(self._history)
-
-    @property
-    def last_result(self) -> AgentResult | None:
-        return self._history[-1] if self._history else None
-
-    @property
-    def total_cost(self) -> float | None:
-        return self._cost_usd
-
-    @property
-    def turn_count(self) -> int:
-        return self._turns
 
     @property
     def totals(self) -> Mapping[str, Any]:
         known = {} if self._totals is None else self._totals.to_dict()
         return {**known, "role": self._role, "kept": self._kept}
-
-    async def send_message(self, request: AgentRequest, watch: Watch = QUIET) -> AgentResult:
-        if self._closed:
-            raise AgentError("closed", "the session was stopped", session_id=self.session_id)
-        if self._turn is not None:
-            raise AgentError("turn_in_flight", "the agent is at work already", session_id=self.session_id)
-        try:
-            result = await self._perform(request, watch)
-        except AgentError as error:
-            self._add_cost(error.cost_usd)
-            raise
-        self._turns += 1
-        self._kept = True
-        self._history.append(result)
-        self._add_cost(result.cost_usd)
-        return result
 
     async def interrupt(self) -> None:
         turn = self._turn
@@ -112,7 +64,7 @@ class CodexSession:
         await turn.end()
 
     async def stop_session(self) -> None:
-        self._closed = True
+        self.stopped = True
         self._forget(self)
         turn = self._turn
         if turn is not None:
@@ -120,6 +72,11 @@ class CodexSession:
             await turn.end()
         if self._warm is not None:
             await self._warm.stop()
+
+    async def _turn_of(self, request: AgentRequest, watch: Watch) -> AgentResult:
+        result = await self._perform(request, watch)
+        self._kept = True
+        return result
 
     async def _perform(self, request: AgentRequest, watch: Watch) -> AgentResult:
         """A turn in the form that can be had."""
@@ -136,7 +93,8 @@ class CodexSession:
         except AgentError as error:
             if error.code != "session_lost" or self._kept:
                 raise
-        self._spec, self._totals = replace(self._spec, session_id=None, fork=False), Totals()
+        self._go_on_with(None)
+        self._totals = Totals()
         return await self._single(request, watch)
 
     async def _single(self, request: AgentRequest, watch: Watch) -> AgentResult:
@@ -154,9 +112,13 @@ class CodexSession:
         finally:
             self._turn = None
             turn.over.set()
-            if turn.reading.thread is not None and turn.reading.thread != self._spec.session_id:
-                self._spec = replace(self._spec, session_id=turn.reading.thread, fork=False)
+            if turn.reading.thread is not None and turn.reading.thread != self.session_id:
+                self._go_on_with(turn.reading.thread)
             self._totals = turn.reading.meter.totals if turn.reading.meter.totals is not None else self._totals
+
+    def _go_on_with(self, thread: str | None) -> None:
+        self.session_id = thread
+        self._spec = replace(self._spec, session_id=thread, fork=False)
 
     @property
     def _asks(self) -> bool:
@@ -166,9 +128,6 @@ class CodexSession:
         meter = Meter(self._totals, self._shop.prices)
         meter.model = request.model or self._choice.model or self._spec.model or self._shop.options.model or None
         return meter
-
-    def _add_cost(self, cost_usd: float | None) -> None:
-        self._cost_usd = None if cost_usd is None or self._cost_usd is None else self._cost_usd + cost_usd
 
 
 def _totals_of(spec: AgentSpec) -> Totals | None:

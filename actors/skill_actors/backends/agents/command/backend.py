@@ -7,8 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,8 +17,6 @@ from typing import Any, Final
 import trio
 
 from skill_actors.backends.agents.base import (
-    MAX_HISTORY,
-    QUIET,
     AgentCapabilities,
     AgentError,
     AgentErrorCode,
@@ -35,6 +32,7 @@ from skill_actors.backends.agents.command.answer import Answer, answer_of
 from skill_actors.backends.agents.command.options import CommandOptions, argv_of, command_options, takes
 from skill_actors.backends.agents.process import AgentProcess, ProcessLimits, open_nest, open_process
 from skill_actors.backends.agents.slots import Slots
+from skill_actors.backends.agents.turns_kept import KeepsTurns
 from skill_actors.backends.base import BackendUnavailable, OptionRefused
 from skill_actors.backends.resident import Nest
 from skill_actors.backends.workers import Host
@@ -160,51 +158,34 @@ class _Running:
             await self.process.stop(_GRACE_S)
 
 
-class CommandSession:
+class CommandSession(KeepsTurns):
     """An AgentSession. What it remembers of the program is the id of its session, if it tells one."""
 
     def __init__(self, backend: CommandBackend, spec: AgentSpec) -> None:
+        super().__init__(spec.session_id)
         self._backend = backend
         self._spec = spec
-        self._id = spec.session_id
-        self._results: deque[AgentResult] = deque(maxlen=MAX_HISTORY)
-        self._count = 0
-        self._cost: float | None = 0.0
         self._running: _Running | None = None
         self._scope = trio.CancelScope()
-        self.stopped = False
-
-    @property
-    def session_id(self) -> str | None:
-        return self._id
-
-    @property
-    def history(self) -> Sequence[AgentResult]:
-        return tuple(self._results)
-
-    @property
-    def last_result(self) -> AgentResult | None:
-        return self._results[-1] if self._results else None
-
-    @property
-    def total_cost(self) -> float | None:
-        return self._cost
-
-    @property
-    def turn_count(self) -> int:
-        return self._count
 
     @property
     def totals(self) -> Mapping[str, Any]:
         """Such a program counts nothing on."""
         return {}
 
-    async def send_message(self, request: AgentRequest, watch: Watch = QUIET) -> AgentResult:
-        """Run the program once. Raises AgentError."""
-        if self.stopped:
-            raise AgentError("closed", "the session was stopped")
+    async def interrupt(self) -> None:
+        """End the program of the turn that runs."""
         if self._running is not None:
-            raise AgentError("turn_in_flight", "one message at a time")
+            await self._running.end("interrupted", self._scope)
+
+    async def stop_session(self) -> None:
+        """Take no more messages, and end the program of the turn that runs."""
+        self.stopped = True
+        if self._running is not None:
+            await self._running.end("closed", self._scope)
+
+    async def _turn_of(self, request: AgentRequest, watch: Watch) -> AgentResult:
+        """Run the program once. Raises AgentError."""
         running = self._running = _Running()
         self._scope = trio.CancelScope()
         began_s = trio.current_time()
@@ -220,18 +201,7 @@ class CommandSession:
         if answer is None:
             code = running.ended_by or "terminated"
             raise AgentError(code, f"the program was ended: {code}", partial=running.text, acted=True)
-        return self._kept(answer, int((trio.current_time() - began_s) * 1000))
-
-    async def interrupt(self) -> None:
-        """End the program of the turn that runs."""
-        if self._running is not None:
-            await self._running.end("interrupted", self._scope)
-
-    async def stop_session(self) -> None:
-        """Take no more messages, and end the program of the turn that runs."""
-        self.stopped = True
-        if self._running is not None:
-            await self._running.end("closed", self._scope)
+        return self._result(answer, int((trio.current_time() - began_s) * 1000))
 
     async def _perform(self, request: AgentRequest, watch: Watch, running: _Running) -> Answer:
         options = self._backend.options
@@ -243,22 +213,22 @@ class CommandSession:
             if time.cancelled_caught:
                 words = f"the program took longer than {options.timeout_s:g} s, its timeout_s"
                 raise AgentError("timeout", words, partial=running.text, acted=True)
-        if answer.session_id is not None and answer.session_id != self._id:
-            self._id = answer.session_id
+        if answer.session_id is not None and answer.session_id != self.session_id:
+            self.session_id = answer.session_id
             await watch.event(SessionKnown(answer.session_id))
         if answer.text and not answer.failed:
             await watch.event(Said([{"type": "text", "text": answer.text}]))
         return answer
 
     def _prompt(self, request: AgentRequest) -> str:
-        begins = self._id is None and bool(self._spec.system) and not takes(self._backend.options, "system_file")
+        begins = self.session_id is None and bool(self._spec.system) and not takes(self._backend.options, "system_file")
         return f"{self._spec.system}\n\n{request.prompt}" if begins else request.prompt
 
     async def _run(self, request: AgentRequest, watch: Watch, running: _Running, papers: Mapping[str, str]) -> Answer:
         options = self._backend.options
-        values = {**papers, "folder": str(self._spec.folder), "session": self._id or ""}
+        values = {**papers, "folder": str(self._spec.folder), "session": self.session_id or ""}
         values["model"] = request.model or self._spec.model or options.model
-        words = options.argv if self._id is None or not options.resume else options.resume
+        words = options.argv if self.session_id is None or not options.resume else options.resume
         limits = ProcessLimits(memory_bytes=options.memory_bytes or None, max_line_bytes=options.output_bytes)
         async with open_process(
             argv_of(words, values),
@@ -305,10 +275,10 @@ class CommandSession:
                 if shown:
                     await watch.event(TextDelta(text))
 
-    def _kept(self, answer: Answer, duration_ms: int) -> AgentResult:
-        result = AgentResult(
+    def _result(self, answer: Answer, duration_ms: int) -> AgentResult:
+        return AgentResult(
             result=answer.text,
-            session_id=self._id,
+            session_id=self.session_id,
             cost_usd=answer.cost_usd,
             is_error=answer.failed,
             duration_ms=duration_ms,
@@ -317,10 +287,6 @@ class CommandSession:
             stop_reason=None if answer.failed else "end_turn",
             error="failed" if answer.failed else None,
         )
-        self._count += 1
-        self._cost = None if self._cost is None or answer.cost_usd is None else self._cost + answer.cost_usd
-        self._results.append(result)
-        return result
 
 
 async def _feed(process: AgentProcess, prompt: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from skilld.cli.commands.workshop.agent_options import agent_argument, complete_
 from skilld.cli.exchange import Exchange
 from skilld.cli.failure import EXIT, Failure, exit_code_of
 from skilld.cli.output import Console, one_line, print_json
-from skilld.client import SkilldError
+from skilld.client import Accepted, Client, SkilldError
 
 __all__ = ["ask_command", "await_command", "cast_command", "fan_command", "pipe_command"]
 
@@ -35,25 +35,18 @@ _schema = click.option(
 )
 
 
+def _message_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a message to one agent may have, as `_cast_of` takes it."""
+    return _timeout(_schema(_key(_force(command))))
+
+
 @click.command("ask")
-@_timeout
-@_schema
-@_key
-@_force
+@_message_options
 @json_option("each event as a line of JSON, as it happens")
 @agent_argument()
 @click.argument("text", metavar="TEXT|-")
 @pass_app
-def ask_command(
-    app: App,
-    timeout_s: float | None,
-    schema_file: Path | None,
-    key: str | None,
-    force: bool,
-    as_json: bool,
-    name: str,
-    text: str,
-) -> int:
+def ask_command(app: App, /, timeout_s: float | None, as_json: bool, name: str, text: str, **given: Any) -> int:
     """Ask an agent and print its answer as it is written.
 
     What waits with the agent already comes first. Ctrl-C cancels the turn. Exits as 'skillctl send' does.
@@ -63,51 +56,29 @@ def ask_command(
       skillctl ask reviewer "is this patch complete?"
       git diff | skillctl ask reviewer --timeout 120 -
     """
-    schema = None if schema_file is None else json_of(schema_file, "--schema")
-    message = message_of(text)
+    cast = _cast_of(name, text, timeout_s=timeout_s, **given)
     with app.client() as client:
-        sent = _checked(
-            lambda: client.cast_agent(
-                name, message, timeout_s=timeout_s, idempotency_key=key, schema=schema, force=force
-            )
-        )
+        sent = cast(client)
         exchange = Exchange(client, sent.session, made=False, as_json=as_json)
         return exchange.follow(sent.turn, sent.seq - 1, timeout_s)
 
 
 @click.command("cast")
-@_timeout
-@_schema
-@_key
-@_force
+@_message_options
 @json_option()
 @agent_argument()
 @click.argument("text", metavar="TEXT|-")
 @pass_app
-def cast_command(
-    app: App,
-    timeout_s: float | None,
-    schema_file: Path | None,
-    key: str | None,
-    force: bool,
-    as_json: bool,
-    name: str,
-    text: str,
-) -> None:
+def cast_command(app: App, /, as_json: bool, name: str, text: str, **given: Any) -> None:
     """Tell an agent something and wait for nothing. Prints the id of the turn, for 'skillctl wait'.
 
     \b
     Example:
       skillctl wait "$(skillctl cast reviewer 'look at the last commit')"
     """
-    schema = None if schema_file is None else json_of(schema_file, "--schema")
-    message = message_of(text)
+    cast = _cast_of(name, text, **given)
     with app.client() as client:
-        sent = _checked(
-            lambda: client.cast_agent(
-                name, message, timeout_s=timeout_s, idempotency_key=key, schema=schema, force=force
-            )
-        )
+        sent = cast(client)
     if as_json:
         print_json({"agent": name, **sent.to_dict()})
     else:
@@ -250,6 +221,24 @@ def fan_command(
     if not found["reached"]:
         raise Failure(f"gathering {kind} was not reached")
     return EXIT.DONE
+
+
+def _cast_of(
+    name: str, text: str, *, timeout_s: float | None, schema_file: Path | None, key: str | None, force: bool
+) -> Callable[[Client], Accepted]:
+    """What sends the message. Reads what it is to have: a file, and standard input."""
+    schema = None if schema_file is None else json_of(schema_file, "--schema")
+    message = message_of(text)
+
+    def cast(client: Client) -> Accepted:
+        sent: Accepted = _checked(
+            lambda: client.cast_agent(
+                name, message, timeout_s=timeout_s, idempotency_key=key, schema=schema, force=force
+            )
+        )
+        return sent
+
+    return cast
 
 
 def _checked(send: Any) -> Any:
