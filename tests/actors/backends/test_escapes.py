@@ -262,10 +262,10 @@ def test_links_put_where_the_daemon_writes_lead_it_nowhere(cell: Cell) -> None:
 
 def test_a_fork_bomb_ends_with_its_call(kind: str, tmp_path: Path) -> None:
     async def body(cell: Cell) -> None:
-        result = await cell.bash("bomb() { bomb | bomb & }; bomb; sleep 60", timeout_s=60)
+        result = await cell.bash("bomb() { bomb | bomb & }; bomb; sleep 20", timeout_s=20)
         assert result.outcome == "error"
         assert "processes, more than 50; the command and all it had started were killed]" in result.content
-        assert result.duration_ms < 45_000, "it ends long before its time, also beside others on a busy machine"
+        assert result.duration_ms < 15_000
         assert (await cell.bash("echo next")).content == "next"
 
     Cell(tmp_path, kind, limits=Limits(total_processes=50)).run(body)
