@@ -13,6 +13,7 @@ from skill_actors.store import SqliteJournal
 from skill_actors.store.documents import Change, NewEvent, SqliteDocuments
 
 ME, OTHER = 1000, 1001
+_PAGE, _INDEX_LEAF = 4096, 10
 
 
 def change(name: str, data: Any = None, *, expected: int | None = None, owner: int = ME, **fields: Any) -> Change:
@@ -37,3 +38,15 @@ def hurt(path: Path, sql: str) -> None:
     db = apsw.Connection(str(path))
     db.execute(sql)
     db.close()
+
+
+def hurt_index(path: Path, key: bytes) -> None:
+    """Flip a bit in the key of an entry of an index in the closed file, of which the first that has it is taken."""
+    data = bytearray(path.read_bytes())
+    for page in range(_PAGE, len(data), _PAGE):
+        place = data.find(key, page, page + _PAGE)
+        if data[page] == _INDEX_LEAF and place >= 0:
+            data[place + len(key) - 1] ^= 1
+            path.write_bytes(data)
+            return
+    raise AssertionError(f"no index has {key!r}")

@@ -1,6 +1,11 @@
 """The reads: a few read-only connections, each used by one worker thread at a time.
 
 Every read is one statement, so none holds a snapshot that would keep the writer's checkpoint from finishing.
+
+Damage to a page between the rows makes a search end early or in the wrong place, with no error and no row whose sum
+does not match. So what a session gives is held against what its head says: its events are numbered without gaps as far
+as `last_seq`, but for numbers that were reserved and not used. Where a page of them has gaps the events are counted.
+Reads that know no session (a turn by its id, a list of sessions) go through indexes, which `verify_session` checks.
 """
 
 from __future__ import annotations
@@ -16,11 +21,11 @@ from typing import Any, Final, TypeVar, TypeVarTuple
 import apsw
 
 from skill_actors.sessions.events import Event
+from skill_actors.store import queries
 from skill_actors.store.base import ApprovalPage, ApprovalRecord, Page, SessionRecord, StoreError, TurnRecord
 from skill_actors.store.choice import SessionChoice
 from skill_actors.store.codec import (
     APPROVAL_COLUMNS,
-    EVENT_COLUMNS,
     SESSION_COLUMNS,
     TURN_COLUMNS,
     Row,
@@ -41,28 +46,11 @@ _LAST_SEQ: Final = 2**63 - 1
 _LOOK_AHEAD: Final = 500
 _MAX_LOOK: Final = 5_000  # records of one page of a choice: about a quarter of a second
 _VERIFY_EVENTS: Final = 500
-_SUMS: Final = """
-SELECT s.turns, s.turns_sum, t.rows, t.sum, s.events, s.events_sum, e.rows, e.sum,
-    s.approvals, s.approvals_sum, a.rows, a.sum
-FROM session AS s,
-    (SELECT count(*) AS rows, coalesce(sum(sum), 0) & 4294967295 AS sum FROM approval WHERE session = ?1) AS a,
-    (SELECT count(*) AS rows, coalesce(sum(sum), 0) & 4294967295 AS sum FROM turn WHERE session = ?1) AS t,
-    (SELECT count(*) AS rows, coalesce(sum(sum), 0) & 4294967295 AS sum FROM event WHERE session = ?1) AS e
-WHERE s.id = ?1
-"""
-# Turns of a session that the index by id, or that by idempotency key, does not lead to.
-_UNINDEXED: Final = """
-SELECT seq FROM turn AS t WHERE session = ?1 AND (
-    NOT EXISTS (SELECT 1 FROM turn AS i INDEXED BY turn_by_id WHERE i.id = t.id AND i.seq = t.seq)
-    OR idempotency_key IS NOT NULL AND NOT EXISTS (
-        SELECT 1 FROM turn AS i INDEXED BY turn_by_key
-        WHERE i.session = ?1 AND i.idempotency_key = t.idempotency_key AND i.seq = t.seq
-    )
+_LOST_BY_INDEXES: Final = (
+    (queries.UNINDEXED, "turn"),
+    (queries.UNLISTED, "session"),
+    (queries.UNLISTED_APPROVALS, "approval"),
 )
-"""
-_IDS: Final = """
-SELECT id FROM session WHERE id > ?1 UNION SELECT session FROM settings WHERE session > ?1 ORDER BY 1 LIMIT ?2
-"""
 
 _T = TypeVar("_T")
 _A = TypeVarTuple("_A")
@@ -142,8 +130,9 @@ class Readers:
         if self.open_session(session) is None:
             return
         self.list_turns(session)
-        if self._rows(_UNINDEXED, (session,), session, "turn"):
-            raise DamagedRow(session, "turn", None, "an index does not lead to it")
+        for sql, what in _LOST_BY_INDEXES:
+            if self._rows(sql, (session,), session, what):
+                raise DamagedRow(session, what, None, "an index does not lead to it")
         self._rows_of_approvals(session)
         after = 0
         while events := self.read_events(session, after, None, _VERIFY_EVENTS):
@@ -151,7 +140,7 @@ class Readers:
 
     def session_ids(self, after: str, limit: int) -> Sequence[str]:
         """From both tables that are keyed by it, so that a missing head is noticed."""
-        rows = self._rows(_IDS, (after, limit), "(any)", "session")
+        rows = self._rows(queries.IDS, (after, limit), "(any)", "session")
         return tuple(str(row[0]) for row in rows)
 
     def list_sessions(self, owner_uid: int | None, limit: int, cursor: str | None) -> Page:
@@ -205,13 +194,28 @@ class Readers:
         return self._turn("id = ?", (turn,), "(unknown)")
 
     def find_turn(self, session: str, idempotency_key: str) -> TurnRecord | None:
-        return self._turn("session = ? AND idempotency_key = ?", (session, idempotency_key), session)
+        """Not by the index: a message whose turn it has lost would be taken a second time."""
+        rows = self._rows(queries.TURN_OF_KEY, (session, idempotency_key), session, "turn")
+        if not rows:
+            self._check_absence(session)
+            return None
+        stored, found, seq = rows[0]
+        _check_number(session, "turn", found, stored)
+        if seq is None:
+            return None
+        turn = self._turn("session = ? AND seq = ?", (session, seq), session)
+        if turn is None and self._rows(queries.TURN_OF_KEY, (session, idempotency_key), session, "turn"):
+            raise DamagedRow(session, "turn", seq, "a search does not lead to it")  # not deleted since
+        return turn
 
     def list_turns(self, session: str) -> Sequence[TurnRecord]:
-        rows = self._rows(
-            f"SELECT {TURN_COLUMNS} FROM turn WHERE session = ? ORDER BY seq", (session,), session, "turn"
-        )
-        return _decoded(decode_turn, rows, session)
+        rows = self._rows(queries.TURNS, (session,), session, "turn")
+        if not rows:
+            self._check_absence(session)
+            return ()
+        turns = _decoded(decode_turn, _without_head(rows, 1), session)
+        _check_number(session, "turn", len(turns), rows[0][-1])
+        return turns
 
     def unfinished_turns(self) -> Sequence[TurnRecord]:
         """Damaged turns are left out and logged: one of them must not keep the daemon from starting."""
@@ -224,16 +228,34 @@ class Readers:
         return self._sound(lambda key: self._turn("session = ? AND seq = ?", key, key[0]), iter(keys))
 
     def read_events(self, session: str, after: int, through: int | None, limit: int) -> Sequence[Event]:
-        last = _LAST_SEQ if through is None else through
-        # A deleted session has no events, though its rows may still be waiting to be removed.
-        rows = self._rows(
-            f"SELECT {EVENT_COLUMNS} FROM event WHERE session = ? AND seq > ? AND seq <= ?"
-            " AND EXISTS (SELECT 1 FROM session WHERE id = ?) ORDER BY seq LIMIT ?",
-            (session, after, last, session, limit),
-            session,
-            "event",
-        )
-        return _decoded(decode_event, rows, session)
+        """Of a deleted session none, though its rows may still be waiting to be removed."""
+        asked = (session, max(after, 0), _LAST_SEQ if through is None else through, limit)
+        rows = self._rows(queries.EVENTS, asked, session, "event")
+        if not rows:
+            self._check_absence(session)
+            return ()
+        events = _decoded(decode_event, _without_head(rows, 2), session)
+        if _lacks_numbers(events, rows[0], *asked):
+            return self._read_counted(*asked)
+        return events
+
+    def _read_counted(self, session: str, after: int, through: int, limit: int) -> Sequence[Event]:
+        """Events among whose numbers are gaps, after a look at all of the session that none of them was lost."""
+        with self._connection() as db:
+            db.execute("BEGIN")  # a short snapshot, so that it compares what belongs together
+            try:
+                rows = self._fetch(db, queries.EVENTS, (session, after, through, limit), session, "event")
+                if not rows:
+                    return ()  # deleted since
+                events = _decoded(decode_event, _without_head(rows, 2), session)
+                last = events[-1].seq if len(events) == limit else through
+                counted = self._fetch(db, queries.COUNT_EVENTS, (session, after, last), session, "event")
+            finally:
+                db.execute("ROLLBACK")
+        found, between = counted[0]
+        _check_number(session, "event", found, rows[0][-2])
+        _check_number(session, "event", len(events), between)
+        return events
 
     def get_approval(self, id: str) -> ApprovalRecord | None:
         rows = self._rows(f"SELECT {APPROVAL_COLUMNS} FROM approval WHERE id = ?", (id,), "(unknown)", "approval")
@@ -271,7 +293,7 @@ class Readers:
             raise DamagedRow(session, "session", None, "its head is missing")
 
     def _check_sums(self, session: str) -> None:
-        rows = self._rows(_SUMS, (session,), session, "session")
+        rows = self._rows(queries.SUMS, (session,), session, "session")
         if not rows:
             return  # deleted since
         for place, what in ((0, "turn"), (4, "event"), (8, "approval")):
@@ -294,18 +316,21 @@ class Readers:
         return tuple(found)
 
     def _rows(self, sql: str, values: tuple[Any, ...], session: str, what: str) -> list[Row]:
-        rows: list[Row] = []
         with self._connection() as db:
-            try:
-                for row in db.execute(sql, values):
-                    rows.append(row)
-            except UnicodeDecodeError as error:
-                seq = None if what not in ("turn", "event") else _seq_of_row(db, sql, values, len(rows))
-                raise DamagedRow(session, what, seq, "its text is not UTF-8") from error
-            except apsw.CorruptError as error:
-                raise DamagedRow(session, what, None, str(error)) from error
-            except apsw.Error as error:
-                raise StoreError(f"journal {self._path} cannot be read: {error}") from error
+            return self._fetch(db, sql, values, session, what)
+
+    def _fetch(self, db: apsw.Connection, sql: str, values: tuple[Any, ...], session: str, what: str) -> list[Row]:
+        rows: list[Row] = []
+        try:
+            for row in db.execute(sql, values):
+                rows.append(row)
+        except UnicodeDecodeError as error:
+            seq = None if what not in ("turn", "event") else _seq_of_row(db, sql, values, len(rows))
+            raise DamagedRow(session, what, seq, "its text is not UTF-8") from error
+        except apsw.CorruptError as error:
+            raise DamagedRow(session, what, None, str(error)) from error
+        except apsw.Error as error:
+            raise StoreError(f"journal {self._path} cannot be read: {error}") from error
         return rows
 
     @contextmanager
@@ -323,6 +348,33 @@ def _decoded(decode: Callable[[Row], _T], rows: Sequence[Row], session: str) -> 
         return tuple(decode(row) for row in rows)
     except DamagedRow as error:
         raise DamagedRow(session, error.what, error.seq, error.cause) from error
+
+
+def _without_head(rows: Sequence[Row], columns: int) -> Sequence[Row]:
+    """Rows of a session's head joined to others, which there may be none of; the head's columns stand last."""
+    if rows[0][0] is None:
+        return ()
+    return [row[:-columns] for row in rows]
+
+
+def _lacks_numbers(events: Sequence[Event], head: Row, session: str, after: int, through: int, limit: int) -> bool:
+    """Whether numbers are missing among those asked for. Raises DamagedRow where the session never had such gaps."""
+    stored, last_seq = head[-2:]
+    before = after
+    for event in events:
+        if event.session != session or event.seq <= before:
+            raise DamagedRow(session, "event", event.seq, "it stands in the place of another")
+        before = event.seq
+    last = before if len(events) == limit else min(through, last_seq)
+    missing = max(last - after, 0) - len(events)
+    if missing > last_seq - stored:
+        raise DamagedRow(session, "event", None, f"{len(events)} events are there behind {after}, and more were stored")
+    return missing > 0
+
+
+def _check_number(session: str, what: str, found: int, stored: int) -> None:
+    if found != stored:
+        raise DamagedRow(session, what, None, f"{found} {what}s are there, {stored} were stored")
 
 
 def _seq_of_row(db: apsw.Connection, sql: str, values: tuple[Any, ...], index: int) -> int | None:

@@ -222,7 +222,7 @@ def migrate(db: apsw.Connection, path: Path) -> None:
 
     Raises:
         StateTooNew: if the file has been through steps this program does not know; nothing is changed.
-        StoreError: if the file is a database of another program; nothing is changed.
+        StoreError: if the file is a database of another program, or its version cannot be; nothing is changed.
 
     """
     version = _check(db, path)
@@ -237,6 +237,8 @@ def _check(db: apsw.Connection, path: Path) -> int:
     tables = db.execute("SELECT count(*) FROM sqlite_schema").get
     if int(db.pragma("application_id")) != APPLICATION_ID and (tables or version):
         raise StoreError(f"{path} is a database of another program; move it away, or choose another state directory")
+    if version < 0:  # SQLite keeps it as a signed number: a flipped bit can make it so
+        raise StoreError(f"{path} is damaged: its schema version is {version}; restore it from a backup")
     if version > SCHEMA_VERSION:
         raise StateTooNew(
             f"{path} has schema version {version}, this program knows up to {SCHEMA_VERSION}: "

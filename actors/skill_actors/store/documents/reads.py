@@ -25,6 +25,19 @@ __all__ = ["count_of", "document_of", "documents_of", "events_of", "expired_of",
 _log = logging.getLogger(__name__)
 
 _LIST_BYTES: Final = 32 << 20  # of the data of one answer, give or take one document
+# An index that does not lead to a row hides it from whoever asks by name, though it is there and counted.
+_LOST_DOCUMENTS: Final = """
+SELECT kind || ' ' || id FROM document AS d NOT INDEXED WHERE NOT EXISTS (
+    SELECT 1 FROM document AS i INDEXED BY sqlite_autoindex_document_1
+    WHERE i.kind = d.kind AND i.id = d.id AND i.number = d.number
+) LIMIT 100
+"""
+_LOST_EVENTS: Final = """
+SELECT 'workshop event ' || seq FROM workshop_event AS e NOT INDEXED WHERE NOT EXISTS (
+    SELECT 1 FROM workshop_event AS i INDEXED BY workshop_event_by_owner
+    WHERE i.owner_uid = e.owner_uid AND i.seq = e.seq AND i.topic = e.topic AND i.name = e.name
+) LIMIT 100
+"""
 _LAST: Final = "\U0010ffff"  # no character, and behind every one
 
 
@@ -163,7 +176,7 @@ def faults_of(db: apsw.Connection) -> Sequence[str]:
     """
     db.execute("BEGIN")
     try:
-        return (*_row_faults(db), *_count_faults(db), *_line_faults(db))
+        return (*_row_faults(db), *_index_faults(db), *_count_faults(db), *_line_faults(db))
     except (UnicodeDecodeError, apsw.CorruptError) as error:
         return (f"the documents cannot be read to their end: {error}",)
     finally:
@@ -182,6 +195,11 @@ def _row_faults(db: apsw.Connection) -> Sequence[str]:
             except DocumentDamaged as error:
                 faults.append(str(error))
     return faults
+
+
+def _index_faults(db: apsw.Connection) -> Sequence[str]:
+    lost = [str(row[0]) for sql in (_LOST_DOCUMENTS, _LOST_EVENTS) for row in db.execute(sql)]
+    return [f"an index does not lead to {name}" for name in lost]
 
 
 def _count_faults(db: apsw.Connection) -> Sequence[str]:

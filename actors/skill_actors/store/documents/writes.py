@@ -159,7 +159,7 @@ class ForgetEventsWrite:
 
 
 class RecountWrite:
-    """The counts anew from the rows there are. The number line goes on above every number that was seen."""
+    """The indexes and counts anew from the rows there are. The number line goes on above every number that was seen."""
 
     __slots__ = ()
 
@@ -172,6 +172,10 @@ class RecountWrite:
         return False
 
     def apply(self, db: apsw.Connection, now: str) -> Outcome:
+        try:
+            db.execute("REINDEX document; REINDEX workshop_event")
+        except apsw.ConstraintError as error:  # two rows have one name since one of them is damaged
+            return DocumentDamaged(f"the indexes of the documents cannot be made anew: {error}. Restore a backup")
         found = counts_of(db)
         db.execute("DELETE FROM document_count")
         for (kind, owner_uid), counted in found.items():
@@ -194,13 +198,20 @@ def counts_of(db: apsw.Connection) -> dict[tuple[str, int], tuple[int, int, int]
 
 
 def line_of(db: apsw.Connection) -> tuple[int, int]:
-    """The lowest number of an event that is not forgotten, and the highest given out. Raises DocumentDamaged."""
-    row = db.execute("SELECT first_seq, last_seq, sum FROM workshop_line").fetchone()
-    if row is None:
-        if db.execute("SELECT EXISTS (SELECT 1 FROM workshop_event)").get:
+    """The lowest number of an event that is not forgotten, and the highest given out. Raises DocumentDamaged.
+
+    One statement sees one state: between two the first event of all may come.
+    """
+    row = db.execute(
+        "SELECT first_seq, last_seq, sum, EXISTS (SELECT 1 FROM workshop_event)"
+        " FROM (SELECT 1) LEFT JOIN workshop_line ON 1"
+    ).fetchone()
+    assert row is not None  # the one row on the left is always there
+    if row[0] is None:
+        if row[3]:
             raise DocumentDamaged("the number line of the workshop's events is missing. Restore a backup")
         return 1, 0
-    first, last, stored = (int(value) for value in row)
+    first, last, stored = (int(value) for value in row[:3])
     if row_sum("line", first, last) != stored:
         raise DocumentDamaged("the number line of the workshop's events is damaged on disk. Restore a backup")
     return first, last

@@ -75,7 +75,7 @@ class Entry:
 
     Args:
         time: when it was written; `day` is the UTC day that it counts for (that of its hold).
-        parents: further sessions that are charged with it.
+        parents: further sessions that are charged with it, and as `agent/NAME` agents.
         model: of model calls only.
         data: JSON-ready; the store does not look inside.
         hold: id of the entry that it closes.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 
-from document_kit import ME, change, event, hurt, open_documents
+from document_kit import ME, change, event, hurt, hurt_index, open_documents
 from skill_actors.store import SqliteJournal
 from skill_actors.store.copying import check_copy
 from skill_actors.store.documents import DocumentDamaged
+from skill_actors.store.documents.writes import line_of
 from skill_actors.store.schema import SCHEMA_VERSION
 from support import run
 
@@ -26,6 +29,30 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "state" / "journal.db"
     run(fill, path)
     return path
+
+
+def test_the_first_event_of_all_that_comes_while_the_line_is_read_is_no_damage(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_documents(tmp_path / "journal.db") as documents:
+            await documents.apply([], [event()])
+        with closing(apsw.Connection(str(tmp_path / "journal.db"))) as other:
+            (line, *_) = other.execute("SELECT id, first_seq, last_seq, sum FROM workshop_line").fetchall()
+            (first, *_) = other.execute("SELECT seq, time, owner_uid, topic, name, sum, data FROM workshop_event")
+            other.execute("DELETE FROM workshop_line; DELETE FROM workshop_event")
+            with closing(apsw.Connection(str(tmp_path / "journal.db"))) as reader:
+                seen: list[str] = []
+
+                def before(_cursor: apsw.Cursor, sql: str, _given: apsw.Bindings | None) -> bool:
+                    seen.append(sql)
+                    if len(seen) == 2:  # of a second statement
+                        other.execute("INSERT INTO workshop_event VALUES (?, ?, ?, ?, ?, ?, ?)", first)
+                        other.execute("INSERT INTO workshop_line VALUES (?, ?, ?, ?)", line)
+                    return True
+
+                reader.exec_trace = before
+                assert line_of(reader) == (1, 0)
+
+    run(main)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +81,29 @@ def test_reading_all_of_it_finds_what_is_wrong(path: Path, sql: str, named: str)
         async with open_documents(path) as documents:
             faults = await documents.verify()
             assert any(named in fault for fault in faults), faults
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        (f"item{ME}/b".encode(), f"an index does not lead to item {ME}/b"),
+        (b"custom.xe", "does not lead to workshop event"),
+    ],
+)
+def test_what_an_index_has_lost_is_found_and_the_index_made_anew(path: Path, key: bytes, named: str) -> None:
+    async def main() -> None:
+        hurt_index(path, key)
+        async with open_documents(path) as documents:
+            if key.startswith(b"item"):
+                assert await documents.get("item", f"{ME}/b") is None  # what the look at all of it is for
+            faults = await documents.verify()
+            assert any(named in fault for fault in faults), faults
+            assert await documents.verify() == ()
+            found = await documents.get("item", f"{ME}/b")
+            assert found is not None
+            assert found.data == {"n": 1}
 
     run(main)
 
