@@ -271,6 +271,12 @@ class _Building:
         if not (target.sure and target.text in _NO_FILES):
             self.redirects.append(Redirect(target.text if target.sure else None, operator != "<"))
 
+    @property
+    def times_nothing(self) -> bool:
+        """Whether it is the shell's own word `time`, perhaps with options, and no command behind it."""
+        plain = [word.text if word.quoted_from == len(word.text) else "" for word in self.words]
+        return not self.assigned and plain in (["time"], ["time", "-p"], ["time", "--"], ["time", "-p", "--"])
+
     def built(self) -> SimpleCommand:
         return SimpleCommand(tuple(self.words), tuple(self.assigned), tuple(self.redirects))
 
@@ -289,7 +295,7 @@ def _commands(tokens: Iterator[Word | _Operator | _Redirection]) -> Iterator[Sim
             case _Redirection(text):
                 pending = text
             case _Operator(text):
-                _check_operator(text, building.empty)
+                _check_operator(text, building)
                 if not building.empty:
                     yield building.built()
                     building, before = _Building(), text
@@ -301,11 +307,13 @@ def _commands(tokens: Iterator[Word | _Operator | _Redirection]) -> Iterator[Sim
         raise Opaque(f"nothing stands behind {before}")
 
 
-def _check_operator(text: str, nothing_before: bool) -> None:
+def _check_operator(text: str, building: _Building) -> None:
     if text in (";;", ";&"):
         raise Opaque(f"it has {text}")
-    if nothing_before and text != "\n":
+    if building.empty and text != "\n":
         raise Opaque(f"nothing stands before {text}")
+    if text not in ("\n", ";") and building.times_nothing:
+        raise Opaque(f"time has no command before {text}, and bash takes none of such a line")
 
 
 def sure_words(argv: Sequence[str]) -> tuple[Word, ...]:

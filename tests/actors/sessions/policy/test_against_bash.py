@@ -213,6 +213,10 @@ def test_well_formed_lines_run_exactly_what_the_analysis_names(bash: Bash, line:
 @example(line="rm <& \\\n-cat x")
 @example(line="time>a --")
 @example(line="ls 9999999999>a")
+@example(line="time&&a")
+@example(line="a; time -p --||b")
+@example(line="time; a")
+@example(line="'time'&&a")
 def test_of_any_line_nothing_is_run_that_the_analysis_does_not_name(bash: Bash, line: str) -> None:
     check(bash, line, exact=not any(char in line for char in "<>"))
 
