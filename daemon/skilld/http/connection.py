@@ -175,6 +175,8 @@ class Connection:
         """
         if self._h11.they_are_waiting_for_100_continue:
             await self.transmit(self._h11.send(h11.InformationalResponse(status_code=100, headers=[])))
+        if self._h11.their_state not in (h11.SEND_BODY, h11.ERROR):  # a body that broke off has no end
+            return b""  # its end was seen when the answer began: h11 would wait for the next request
         while True:
             try:
                 event = self._h11.next_event()

@@ -195,6 +195,18 @@ def test_a_client_that_leaves_ends_the_handler_at_once(tmp_path: Path) -> None:
     run(main)
 
 
+def test_a_stream_lasts_longer_than_the_time_for_a_body_that_it_has_not(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, limits=ServerLimits(body_timeout_s=0.1)) as served:
+            session = await served.session()
+            async with await open_stream(served, session) as stream:
+                assert (await read_all(stream)).startswith(b"HTTP/1.1 200")  # until it is silent, and open still
+                served.sessions.publish(session, "tool.output", None, said="after a while")
+                assert b"after a while" in await read_all(stream)
+
+    run(main)
+
+
 def test_a_half_closed_client_still_gets_its_events(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as served:
