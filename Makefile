@@ -47,12 +47,13 @@ check: lint types test ## lint, types and test
 bench: setup ## run every benchmark and print its table
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file; echo; done
 
-build: setup ## the sdist, and the wheel from the sdist, into dist/
+build: setup ## the sdist, the wheel from the sdist, and the wheel of the monitoring client, into dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist .
+	@$(BIN)/python -m build --no-isolation --wheel --outdir dist daemon/skilld_monitor
 
 deb: build ## a Debian package of the wheel, into dist/
-	@scripts/deb $(VENV) dist/*.whl dist
+	@scripts/deb $(VENV) dist/skilld-*.whl dist
 
 reference: setup ## write docs/reference from the program
 	@$(BIN)/python scripts/reference

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ AGENT: Mapping[str, Any] = {"backends": ["scripted"]}
 
 
 @asynccontextmanager
-async def open_agents(folder: Path, agents: ScriptedAgents, **kit: Any) -> AsyncIterator[Kit]:
-    """A kit with this agent backend besides."""
-    around = {**kit.pop("around", {}), "agents": {agents.name: agents}}
+async def open_agents(
+    folder: Path, agents: ScriptedAgents, others: Sequence[ScriptedAgents] = (), **kit: Any
+) -> AsyncIterator[Kit]:
+    """A kit with this agent backend besides, and others."""
+    around = {**kit.pop("around", {}), "agents": {each.name: each for each in (agents, *others)}}
     async with open_kit(folder, ScriptedModel(), around=around, **kit) as opened:
         yield opened

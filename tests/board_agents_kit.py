@@ -57,6 +57,7 @@ class PlayedAgents:
         self.cancelled: list[str] = []
         self.dismissed: list[str] = []
         self.refusals: list[Refused] = []  # of the next messages
+        self.folders: list[str | None] = []  # where each was to work
         self.schemas: list[Mapping[str, Any] | None] = []
 
     async def prepare(self, owner_uid: int, name: str, settings: Mapping[str, Any], *, worker: str) -> None:
@@ -65,8 +66,18 @@ class PlayedAgents:
             raise Refused("not_found", "there is no profile 'ghost'")
         self.settings[name] = settings
 
-    async def begin(self, owner_uid: int, name: str, text: str, *, key: str, schema: Mapping[str, Any] | None) -> str:
+    async def begin(
+        self,
+        owner_uid: int,
+        name: str,
+        text: str,
+        *,
+        key: str,
+        schema: Mapping[str, Any] | None,
+        folder: str | None = None,
+    ) -> str:
         await trio.lowlevel.checkpoint()
+        self.folders.append(folder)
         if self.refusals:
             raise self.refusals.pop(0)
         if name in self._current:

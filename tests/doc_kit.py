@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import click
+
+from skilld.cli.app import skillctl
 
 __all__ = [
     "COMMANDS",
@@ -16,8 +22,10 @@ __all__ = [
     "WITH_MODEL",
     "Block",
     "blocks",
+    "calls",
     "indented_blocks",
     "page_names",
+    "parsed",
     "runnable",
 ]
 
@@ -34,10 +42,12 @@ WITHOUT_MODEL: Final = (
     "docs/http.md",
     "docs/install.md",
     "docs/monitoring-agent.md",
+    "docs/monitoring.md",
     "docs/operate.md",
     "docs/policy.md",
     "docs/secure.md",
     "docs/upgrade.md",
+    "docs/workshop-file.md",
     "docs/workshop.md",
 )
 WITH_MODEL: Final = (
@@ -118,3 +128,25 @@ def indented_blocks(page: str) -> Iterator[tuple[int, str]]:
 def runnable(page: str) -> str:
     """The page's commands that the test of pages types, one after the other."""
     return "".join(block.text for block in blocks(page) if block.is_command and not block.mark)
+
+
+def calls(line: str) -> Iterator[tuple[str, ...]]:
+    """Each call of skillctl in a line that a shell would read, up to what the shell makes of it."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    for is_operator, words in itertools.groupby(lexer, lambda word: set(word) <= set("();<>|&")):
+        call = tuple(words)
+        if not is_operator and "skillctl" in call:
+            yield call[call.index("skillctl") :]
+
+
+def parsed(arguments: Sequence[str]) -> click.Command:
+    """The command that is called so, after click has taken all options and arguments. Nothing is run."""
+    command: click.Command = skillctl
+    context, rest = command.make_context("skillctl", list(arguments)), list(arguments)
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command, context = found, found.make_context(name, list(rest), parent=context)
+    return command

@@ -32,6 +32,7 @@ LONG = {
     "file_sync": (("--rounds=1", "--megabytes=1", "--looks=2"), "one file, up"),
     "hosted": (("--rounds=2", "--pauses=2"), "backend anthropic"),
     "hybrid": (("--rounds=2",), "one hybrid conversation"),
+    "monitor": (("--rounds=1", "--calls=20", "--events=1000"), "added p50"),
     "long_conversation": (("--turns=3", "--lines=20"), "caching, our own summary"),
     "idle_sessions": (("--sessions=20",), "live conversations"),
     "import_lag": ((), "in a thread (prepare)"),

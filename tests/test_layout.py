@@ -126,6 +126,19 @@ def test_python_daemon_lives_beside_our_import_names(tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == ("daemon.daemon\n", 0), done.stderr
 
 
+def test_the_monitoring_client_imports_nothing_of_ours_and_nobody_elses() -> None:
+    found = {
+        name.split(".")[0] for path in sources("skilld_monitor") for name in imported_names(path, "skilld_monitor")
+    }
+    assert found - set(sys.stdlib_module_names) == {"skilld_monitor"}
+
+
+@pytest.mark.parametrize("package", ["skill_actors", "skilld"])
+def test_only_the_other_name_of_the_monitoring_client_imports_it(package: str) -> None:
+    files = [path for path in sources(package) if path.parts[-3:] != ("skilld", "monitor", "__init__.py")]
+    assert offences(files, package, ("skilld_monitor",)) == []
+
+
 def sort_key(name: str) -> tuple[int, str]:
     """How ruff sorts names: CONSTANTS, then Classes, then functions."""
     return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
@@ -133,7 +146,8 @@ def sort_key(name: str) -> tuple[int, str]:
 
 def packages() -> list[Path]:
     """Every `__init__.py` of ours."""
-    return [path for name in ("skilld", "skill_actors") for path in sources(name) if path.name == "__init__.py"]
+    names = ("skilld", "skilld_monitor", "skill_actors")
+    return [path for name in names for path in sources(name) if path.name == "__init__.py"]
 
 
 @pytest.mark.parametrize("path", packages(), ids=lambda path: "/".join(path.parts[-3:-1]))
@@ -147,7 +161,7 @@ def test_every_package_says_in_order_what_it_exports(path: Path) -> None:
     assert list(exported[0]) == sorted(set(exported[0]), key=sort_key)
 
 
-@pytest.mark.parametrize("package", ["skilld", "skill_actors"])
+@pytest.mark.parametrize("package", ["skilld", "skilld_monitor", "skill_actors"])
 def test_no_module_holds_more_than_one_noun_needs(package: str) -> None:
     lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in sources(package)}
     assert {name for name, lines in lengths.items() if lines > MAX_LINES} == set()

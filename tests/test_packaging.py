@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 IS_CHECKOUT = (ROOT / "daemon").is_dir()
+OF_ANOTHER_WHEEL = {"README.md", "pyproject.toml"} if (ROOT / "daemon/skilld_monitor").is_dir() else set[str]()
 DATA = ("skills", "etc", "systemd")
 
 checkout_only = pytest.mark.skipif(
@@ -49,17 +50,24 @@ def test_the_wheel_carries_every_file_of_the_data_folders(wheel: zipfile.ZipFile
 
 
 @checkout_only
-@pytest.mark.parametrize(("folder", "package"), [("daemon/skilld", "skilld"), ("actors/skill_actors", "skill_actors")])
-def test_the_wheel_carries_both_packages_whole(wheel: zipfile.ZipFile, folder: str, package: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "package"),
+    [
+        ("daemon/skilld", "skilld"),
+        ("daemon/skilld_monitor", "skilld_monitor"),
+        ("actors/skill_actors", "skill_actors"),
+    ],
+)
+def test_the_wheel_carries_its_packages_whole(wheel: zipfile.ZipFile, folder: str, package: str) -> None:
     carried = {name.partition("/")[2] for name in wheel.namelist() if name.startswith(f"{package}/")}
-    assert carried == source_files(folder)
+    assert carried == source_files(folder) - OF_ANOTHER_WHEEL
     assert "py.typed" in carried
 
 
 @checkout_only
 def test_the_wheel_takes_nobody_elses_import_name(wheel: zipfile.ZipFile) -> None:
     tops = {PurePosixPath(name).parts[0] for name in wheel.namelist()}
-    assert {top for top in tops if not top.startswith("skilld-")} == {"skilld", "skill_actors"}
+    assert {top for top in tops if not top.startswith("skilld-")} == {"skilld", "skilld_monitor", "skill_actors"}
 
 
 @checkout_only
@@ -81,6 +89,47 @@ def test_the_wheel_names_its_programs_licence_and_python(wheel: zipfile.ZipFile)
     assert "skilld = skilld.__main__:main" in programs
     assert "skillctl = skilld.cli:main" in programs
     assert "skilld-broker = skilld.broker.__main__:main" in programs
+
+
+@pytest.fixture(scope="module")
+def client_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the monitoring client."""
+    target = tmp_path_factory.mktemp("client")
+    folder = str(ROOT / "daemon/skilld_monitor")
+    command = [sys.executable, "-P", "-m", "build", "--no-isolation", "--wheel", "--outdir", str(target), folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=target)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = target.glob("skilld_monitor-*.whl")
+    return path
+
+
+@checkout_only
+def test_the_monitoring_client_is_a_wheel_of_its_own_that_needs_nothing(client_wheel: Path) -> None:
+    with zipfile.ZipFile(client_wheel) as opened:
+        names = {name for name in opened.namelist() if ".dist-info/" not in name}
+        (metadata,) = [opened.read(name) for name in opened.namelist() if name.endswith(".dist-info/METADATA")]
+    assert names == {
+        f"skilld_monitor/{name}" for name in source_files("daemon/skilld_monitor") - OF_ANOTHER_WHEEL | {"LICENSE"}
+    }
+    found = message_from_bytes(metadata)
+    assert (found["Name"], found["Requires-Python"], found["Requires-Dist"]) == ("skilld-monitor", ">=3.9", None)
+
+
+@checkout_only
+def test_a_program_with_the_wheel_of_the_client_alone_is_watched(client_wheel: Path, tmp_path: Path) -> None:
+    """A wheel can be imported from as it is."""
+    program = (
+        "import sys, skilld_monitor\n"
+        f"assert skilld_monitor.__file__.startswith({str(client_wheel)!r})\n"
+        "made = skilld_monitor.enable_monitoring('alone')\n"
+        "skilld_monitor.log_event('x')\n"
+        "print(made.disable().spooled, 'skilld' in sys.modules)\n"
+    )
+    env = {"PYTHONPATH": str(client_wheel), "HOME": str(tmp_path), "SKILLD_MONITOR_SOCKET": str(tmp_path / "none")}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("3 False\n", "")
 
 
 @checkout_only

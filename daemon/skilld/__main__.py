@@ -34,11 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGHUP, lambda number, frame: None)
     gc.disable()  # until ready: what the imports make is kept, and to look through it takes longer than to make it
     # Late: --help and --version need none of it.
+    from skill_actors.backends.processes import adopt_orphans
     from skilld.config import Config, ConfigError, find_and_load
     from skilld.hardening import forbid_dumps
     from skilld.logs import set_up_logging
 
     forbid_dumps()
+    adopt_orphans()  # what kills the launcher above it stays below the daemon, and is nobody's but the daemon's
 
     def read() -> Config:
         return find_and_load(options.config, os.environ, _overrides(options)).config

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from contextlib import AbstractAsyncContextManager
+import logging
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,26 +14,54 @@ import trio
 from skill_actors.backends.agents import AgentFactory, agent_factory
 from skill_actors.backends.agents.base import AgentBackend
 from skill_actors.backends.agents.command import open_command
+from skill_actors.backends.agents.guarded import GuardedAgents
 from skill_actors.backends.base import BackendUnavailable
 from skill_actors.backends.workers import Host
+from skill_actors.models.breaker import CircuitState
 from skill_actors.models.prices import PriceTable
 from skill_actors.sessions.surroundings import AgentAllowance
+from skill_actors.telemetry import Bus
 from skilld.config import BackendsConfig, ConfigError
 from skilld.slot import Slot
 
 __all__ = ["agents_facts", "allowance_of", "check_agents", "open_agents"]
 
+_log = logging.getLogger(__name__)
+
 _PRICED: Final = "codex_cli"  # tells tokens, and is told what they cost
 
 
 async def open_agents(
-    config: BackendsConfig, name: str, host: Host, environ: Mapping[str, str], prices: PriceTable
+    config: BackendsConfig,
+    name: str,
+    host: Host,
+    environ: Mapping[str, str],
+    prices: PriceTable,
+    *,
+    bus: Bus | None = None,
 ) -> AbstractAsyncContextManager[AgentBackend]:
-    """The backend of this name, to be entered. Raises BackendUnavailable."""
+    """The backend of this name behind a circuit breaker, to be entered. Raises BackendUnavailable.
+
+    Args:
+        bus: is told when the circuit changes.
+
+    """
     options = options_of(config, name, environ)
     if name == _PRICED:
         options["prices"] = prices
-    return (await _factory(config, name))(options, host)
+    return _guarded((await _factory(config, name))(options, host), bus)
+
+
+@asynccontextmanager
+async def _guarded(opened: AbstractAsyncContextManager[AgentBackend], bus: Bus | None) -> AsyncIterator[AgentBackend]:
+    async with opened as agents:
+
+        def tell(state: CircuitState) -> None:
+            _log.warning("the circuit of the agent backend %s is %s", agents.name, state.value)
+            if bus is not None:
+                bus.emit("agent.circuit", {"count": 1}, {"backend": agents.name, "state": state.value})
+
+        yield GuardedAgents(agents, on_change=tell)
 
 
 def options_of(config: BackendsConfig, name: str, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -102,8 +131,10 @@ async def _looked_at(slot: Slot[AgentBackend], within_s: float) -> dict[str, Any
             facts, problem = await agents.facts(), None
         except BackendUnavailable as error:
             problem = str(error)
-    claims = agents.capabilities.facts()
-    return {"available": problem is None, "problem": problem, "capabilities": claims, "facts": dict(facts), **nothing}
+    found = {"problem": problem, "capabilities": agents.capabilities.facts(), "facts": dict(facts), **nothing}
+    if isinstance(agents, GuardedAgents):
+        found["circuit"] = agents.circuit()
+    return {"available": problem is None, **found}
 
 
 async def _factory(config: BackendsConfig, name: str) -> AgentFactory:

@@ -18,6 +18,7 @@ from skill_actors.backends.base import BackendUnavailable
 from skill_actors.backends.native import NATIVE
 from skill_actors.backends.registry import factory
 from skill_actors.backends.routing import HAND_OVER
+from skill_actors.backends.tool_source import SOURCES
 from skill_actors.backends.workers import Host
 from skill_actors.models.base import ModelError
 from skill_actors.models.model_socket import check_socket
@@ -38,6 +39,7 @@ from skilld.notify import Notifier
 from skilld.parts import Parts, Slot
 from skilld.paths import is_live
 from skilld.supervision import ActorSnapshot, report_to_bus
+from skilld.tool_servers import check_servers
 from skilld.tree import build_tree
 
 __all__ = ["check_config", "run_daemon"]
@@ -119,6 +121,7 @@ async def check_config(config: Config, environ: Mapping[str, str]) -> ModelChoic
         except BackendUnavailable as error:
             raise ConfigError(f"backends: {error}") from error
     await check_agents(config.backends)
+    check_servers(config)
     await trio.to_thread.run_sync(refuse_bad_hook, config)
     await _prices(config)
     models = ModelChoice(config.model, environ)
@@ -242,7 +245,8 @@ def _metrics(parts: Parts) -> Metrics:
         version=parts.version,
         models=[*table.rates, "offline"],
         tools=["view", "bash_tool", "create_file", "str_replace", HAND_OVER],
-        backends=[*parts.executors, *parts.agents, NATIVE, HAND_OVER],
+        backends=[*parts.executors, *parts.agents, NATIVE, HAND_OVER, SOURCES],
+        tool_servers=list(parts.config.mcp.servers),
     )
     metrics.attach(parts.bus, _sources(parts))
     return metrics

@@ -8,8 +8,10 @@ from skill_actors.runtime import ChildSpec, TrioActor
 from skill_actors.workshop.agents import AgentDesk
 from skill_actors.workshop.board import DEFAULT_TYPES, Board, Workers
 from skill_actors.workshop.board.crew import Crew
+from skill_actors.workshop.board.item_trees import ItemTrees
 from skill_actors.workshop.board.verifying import Verifier
 from skill_actors.workshop.events import Feed
+from skill_actors.workshop.git.run import Git
 from skilld.conversations import executors_of
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def open_workers(parts: Parts, feed: Feed, board: Board, desk: AgentDesk) -> Wor
         documents,
         feed.apply,
         accepts=lambda: not (parts.stopping or sessions.draining),
+        trees=ItemTrees(Git(program=parts.config.workshop.git), desk.folders.project_of),
     )
 
 

@@ -22,10 +22,12 @@ from skill_actors.sessions.slots import TurnSlots
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.skills.base import Skill
 from skill_actors.skills.copies import CopyError
+from skilld.agent_bridge import bridge_of
 from skilld.agents import allowance_of
 from skilld.config import RolesConfig
 from skilld.parts import Parts, Slot
 from skilld.role_skills import RoleSkills
+from skilld.workshop_source import WorkshopSources
 
 __all__ = ["Conversations", "agents_of", "executors_of"]
 
@@ -134,8 +136,10 @@ def surroundings(parts: Parts) -> Surroundings:
         role_permits=_role_permits(parts),
         hosted=parts.hosted,
         artifacts=parts.config.files.artifact_limits(),
+        bridge=lambda record: bridge_of(record, parts.config.daemon.socket.absolute()),
         ledger=parts.ledger.get(),
         approvals=parts.desk.get(),
+        tool_sources=(parts.tool_servers, WorkshopSources(parts.mcp_desk.get)),
     )
 
 

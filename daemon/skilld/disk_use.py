@@ -10,7 +10,9 @@ from typing import Any, Final
 
 __all__ = ["KINDS", "measure", "used_by"]
 
-KINDS: Final = ("audit", "backends", "journal", "packages", "pushed", "quarantine", "skills", "workspaces", "other")
+KINDS: Final = (
+    *("audit", "backends", "journal", "monitor", "packages", "pushed", "quarantine", "skills", "workspaces", "other"),
+)
 
 _PAUSE_EVERY: Final = 1_000  # files: others want the processor and Python's lock too
 _PAUSE_S: Final = 0.01

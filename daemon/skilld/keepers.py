@@ -19,25 +19,11 @@ from skill_actors.models.base import ModelError
 from skill_actors.runtime import TrioActor
 from skilld.agents import open_agents
 from skilld.parts import Parts
+from skilld.private_folders import private_folders
 
-__all__ = ["AgentKeeper", "ExecutorKeeper", "ModelKeeper"]
+__all__ = ["AgentKeeper", "ExecutorKeeper", "ModelKeeper", "owner_of"]
 
 _log = logging.getLogger(__name__)
-
-
-def private_folders(parts: Parts) -> list[Path]:
-    """What commands in a sandbox must not see of this daemon: its state, its socket's folder, its credentials."""
-    config = parts.config
-    secrets = [secret.file for of_skill in config.skills.secrets.values() for secret in of_skill.values()]
-    agents = [config.backends.claude_cli.api_key_file, config.backends.codex_cli.api_key_file]
-    files = [config.model.api_key_file, config.hooks.token_file, *agents, *secrets]
-    credentials = parts.environ.get("CREDENTIALS_DIRECTORY")
-    return [
-        config.daemon.state_dir,
-        config.daemon.socket,
-        *(Path(path) for path in files if path is not None),
-        *([Path(credentials)] if credentials else []),
-    ]
 
 
 class ExecutorKeeper(TrioActor):
@@ -69,8 +55,8 @@ class ExecutorKeeper(TrioActor):
         return Host(
             find_workers=lambda: cast("WorkersRef", names.ref("workers")),
             folder=_state_dir(self._parts) / "backends" / self._backend,
-            private=private_folders(self._parts),
-            owner=_owner(self._parts),
+            private=private_folders(self._parts.config, self._parts.environ),
+            owner=owner_of(self._parts),
         )
 
     async def _keep(self) -> None:
@@ -108,10 +94,12 @@ class AgentKeeper(TrioActor):
         parts = self._parts
         host = Host(
             folder=_state_dir(parts) / "agents" / self._backend,  # where programs keep the sessions that are resumed
-            private=private_folders(parts),
-            owner=_owner(parts),
+            private=private_folders(parts.config, parts.environ),
+            owner=owner_of(parts),
+            programs=parts.programs,
         )
-        return await open_agents(parts.config.backends, self._backend, host, parts.environ, parts.prices)
+        config = parts.config.backends
+        return await open_agents(config, self._backend, host, parts.environ, parts.prices, bus=parts.bus)
 
     async def _keep(self) -> None:
         slot = self._parts.agents[self._backend]
@@ -127,7 +115,7 @@ def _state_dir(parts: Parts) -> Path:
     return Path(os.path.realpath(parts.config.daemon.state_dir))
 
 
-def _owner(parts: Parts) -> str:
+def owner_of(parts: Parts) -> str:
     """Of one state directory there is one daemon."""
     return hashlib.sha256(os.fsencode(_state_dir(parts))).hexdigest()[:16]
 

@@ -36,9 +36,12 @@ from skilld.budgets import Budgets
 from skilld.disk_use import used_by
 from skilld.hosted import HOSTED, hosted_facts
 from skilld.http import HttpServer, Listener, ServerLimits, Services, build_app, open_listener
+from skilld.http.descent import Ancestry
 from skilld.http.services import Readiness, Viewer
 from skilld.live_tree import describe_tree
+from skilld.mcp.inside_desk import McpDesk
 from skilld.metrics import Metrics
+from skilld.monitor.keeper import monitor_of
 from skilld.natives import native_facts
 from skilld.parts import Parts
 from skilld.reload import reload_config
@@ -66,6 +69,7 @@ class Socket(TrioActor):
         self._parts = parts
         self._metrics = metrics
         self._shutdown = shutdown
+        self._mcp = McpDesk(parts.app.get, lambda session: _agent_named(parts, session))
 
     async def setup(self) -> None:
         parts, config = self._parts, self._parts.config
@@ -74,11 +78,16 @@ class Socket(TrioActor):
             max_body_bytes=config.limits.max_body_bytes,
             connections_per_peer=config.limits.connections_per_peer,
         )
+        app = build_app(self._services())
+        parts.app.put(app)
+        parts.mcp_desk.put(self._mcp)
+        self.spawn(self._mcp.run)
         server = HttpServer(
-            build_app(self._services()),
+            app,
             limits,
             parts.version,
             on_stranger=lambda why: parts.audit.add("connection", {"code": "forbidden", "error": why}),
+            ancestry=Ancestry(parts.programs, os.getpid(), os.getuid()),
         )
         listener = open_listener(config.daemon.socket, parts.environ, shared=config.roles.configured)
         parts.closed = trio.Event()
@@ -95,6 +104,8 @@ class Socket(TrioActor):
 
     async def teardown(self, reason: ExitReason) -> None:
         self._parts.server.clear()
+        self._parts.app.clear()
+        self._parts.mcp_desk.clear()
 
     def _services(self) -> Services:
         parts = self._parts
@@ -123,6 +134,10 @@ class Socket(TrioActor):
             audit=parts.audit.add,
             audit_reads=parts.config.audit.reads,
             workshop=lambda: workshop_of(parts),
+            monitor=lambda: monitor_of(parts),
+            agent_owner=lambda session: _agent_owner(parts, session),
+            mcp=lambda: self._mcp,
+            tool_servers=parts.tool_servers.facts,
         )
 
     async def _reload(self) -> Mapping[str, Any]:
@@ -146,6 +161,22 @@ class Gate(TrioActor):
             server.drain(_GOODBYE_S)
             with trio.move_on_after(_GOODBYE_S + 1):
                 await self._parts.closed.wait()
+
+
+def _agent_named(parts: Parts, session: str) -> str | None:
+    workshop = parts.workshop.peek()
+    found = None if workshop is None else workshop.agents.agent_of(session)
+    return None if found is None else found[1]
+
+
+async def _agent_owner(parts: Parts, session: str) -> int:
+    try:
+        found = await parts.sessions.get().get(session, Viewer(uid=0, admin=True))
+    except Refused as refused:
+        if refused.code != "not_found":
+            raise
+        raise Refused("forbidden", f"session {session}, whose program this is, is not there any more") from refused
+    return int(found["owner_uid"])
 
 
 class _Skills:

@@ -18,6 +18,7 @@ from skill_actors.runtime.report import Report
 from skill_actors.telemetry import Bus, Handler, Measurements, Metadata
 from skilld.gen_ai_metrics import GenAiMetrics
 from skilld.ledger_metrics import LedgerMetrics
+from skilld.monitor_metrics import MonitorMetrics
 from skilld.supervision import ActorCollector, ActorSnapshot, SupervisionCounters
 from skilld.workshop_metrics import WorkshopMetrics
 
@@ -34,6 +35,7 @@ _HOOK_TARGETS: Final = frozenset({"exec", "webhook"})
 _OUTCOMES: Final = frozenset({"finished", "failed", "cancelled", "interrupted"})
 _TOOL_OUTCOMES: Final = frozenset({"ok", "error", "timeout", "cancelled"})
 _WORKER_ENDS: Final = frozenset({"timeout", "cancelled", "flood", "memory", "unread", "broken", "crashed"})
+_SERVER_ENDS: Final = frozenset({"died", "not_started"})
 _RELOADS: Final = frozenset({"ok", "failed", "unchanged"})
 _TOKENS: Final[Mapping[str, str]] = {
     "input_tokens": "input",
@@ -45,7 +47,7 @@ _TOKENS: Final[Mapping[str, str]] = {
 _TURN_BUCKETS: Final = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800)
 _TOOL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _HTTP_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
-_GC_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+_GC_BUCKETS: Final = (0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5)
 _LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 
@@ -90,12 +92,20 @@ class Metrics:
         models: names that may be a label.
         tools: likewise.
         backends: likewise.
+        tool_servers: likewise; those of the configuration. Their ends are on the page if there are any.
 
     """
 
     def __init__(
-        self, *, version: str, models: Collection[str], tools: Collection[str], backends: Collection[str]
+        self,
+        *,
+        version: str,
+        models: Collection[str],
+        tools: Collection[str],
+        backends: Collection[str],
+        tool_servers: Collection[str] = (),
     ) -> None:
+        self._tool_servers = frozenset(tool_servers)
         self._models = frozenset(models)
         self._tools = frozenset(tools)
         self._backends = frozenset(backends)
@@ -109,9 +119,12 @@ class Metrics:
         self._gen_ai = GenAiMetrics(self.registry)
         self._ledger = LedgerMetrics(self.registry, self._models)
         self._workshop = WorkshopMetrics(self.registry)
+        self._monitor = MonitorMetrics(self.registry)
         self._make_counters()
         self._make_histograms()
         self._on: Final[Mapping[str, Callable[[Measurements, Metadata], None]]] = {
+            "agent.circuit": self._on_agent_circuit,
+            "agent.fallback": self._on_fallback,
             "approval.requested": self._on_approval,
             "approval.resolved": self._on_approval,
             "execute.exception": self._on_tool_exception,
@@ -121,6 +134,7 @@ class Metrics:
             "http.stop": self._on_http,
             "loop.lag": self._on_lag,
             "loop.stall": self._on_stall,
+            "mcp.server.end": self._on_tool_server,
             "model.circuit": self._on_circuit,
             "model.error": self._on_model_error,
             "model.stop": self._on_model,
@@ -131,6 +145,7 @@ class Metrics:
             "worker.end": self._on_worker,
             **self._ledger.handlers,
             **self._workshop.handlers,
+            **self._monitor.handlers,
         }
         Gauge("skilld_build_info", "The daemon's version.", ["version"], registry=self.registry).labels(version).set(1)
 
@@ -147,9 +162,21 @@ class Metrics:
         self._circuits = Counter(
             "skilld_model_circuit", "Changes of a model endpoint's circuit.", ["state"], registry=registry
         )
+        self._agent_circuits = Counter(
+            "skilld_agent_circuit", "Changes of an agent backend's circuit.", ["backend", "state"], registry=registry
+        )
+        self._fallbacks = Counter(
+            "skilld_agent_fallbacks", "Turns passed on to another agent, by who passed.", ["backend"], registry=registry
+        )
         self._reloads = Counter("skilld_skill_reloads", "Loads of the skills.", ["outcome"], registry=registry)
         self._approvals = Counter("skilld_approvals", "Approvals that came to a status.", ["status"], registry=registry)
         self._hooks = Counter("skilld_hooks", "Notices for hooks.", ["target", "outcome"], registry=registry)
+        self._server_ends = Counter(
+            "skilld_tool_server_ends",
+            "Tool servers that died.",
+            ["server", "reason"],
+            registry=registry if self._tool_servers else None,  # where none are configured there is nothing to count
+        )
         self._workers = Counter("skilld_worker_ends", "Worker processes that died.", ["reason"], registry=registry)
         self._http = Counter(
             "skilld_http_requests", "Answered requests.", ["route", "method", "status"], registry=registry
@@ -169,6 +196,9 @@ class Metrics:
         ):
             for value in values:
                 counter.labels(value)
+        for server in self._tool_servers:
+            for reason in _SERVER_ENDS:
+                self._server_ends.labels(server, reason)
         for target in _HOOK_TARGETS:
             for outcome in _HOOK_OUTCOMES:
                 self._hooks.labels(target, outcome)
@@ -244,6 +274,13 @@ class Metrics:
     def _on_circuit(self, _facts: Measurements, meta: Metadata) -> None:
         self._circuits.labels(_known(meta.get("state"), _CIRCUITS)).inc()
 
+    def _on_agent_circuit(self, _facts: Measurements, meta: Metadata) -> None:
+        backend = _known(meta.get("backend"), self._backends)
+        self._agent_circuits.labels(backend, _known(meta.get("state"), _CIRCUITS)).inc()
+
+    def _on_fallback(self, _facts: Measurements, meta: Metadata) -> None:
+        self._fallbacks.labels(_known(meta.get("backend"), self._backends)).inc()
+
     def _on_model_error(self, _facts: Measurements, meta: Metadata) -> None:
         self._model_errors.labels("yes" if meta.get("retried") else "no").inc()
 
@@ -268,6 +305,10 @@ class Metrics:
 
     def _on_worker(self, _facts: Measurements, meta: Metadata) -> None:
         self._workers.labels(_known(meta.get("reason"), _WORKER_ENDS)).inc()
+
+    def _on_tool_server(self, _facts: Measurements, meta: Metadata) -> None:
+        server = _known(meta.get("server"), self._tool_servers)
+        self._server_ends.labels(server, _known(meta.get("reason"), _SERVER_ENDS)).inc()
 
     def _on_approval(self, _facts: Measurements, meta: Metadata) -> None:
         self._approvals.labels(_known(meta.get("status"), _APPROVALS)).inc()

@@ -14,6 +14,7 @@ import trio
 
 from skill_actors.backends.agents.base import AgentBackend
 from skill_actors.backends.base import Executor
+from skill_actors.backends.programs import Programs
 from skill_actors.backends.workers import WorkersRef
 from skill_actors.files.storage import BackgroundSync
 from skill_actors.models.prices import PriceTable
@@ -41,16 +42,22 @@ from skilld.hosted import HostedServices
 from skilld.model_choice import ModelChoice
 from skilld.natives import Natives, native_loader
 from skilld.notify import Notifier
+from skilld.private_folders import private_folders
 from skilld.served_skills import ServedSkills, skill_approvals
 from skilld.session_defaults import session_defaults
 from skilld.skill_secrets import skill_secrets
 from skilld.skill_sources import skill_rules
 from skilld.slot import NotStarted, Slot
+from skilld.tool_servers import ConfiguredServers
 from skilld.watchdog import Pulse, Stage
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from skill_actors.sessions.manager import SessionManager
     from skilld.http import HttpServer
+    from skilld.mcp.inside_desk import McpDesk
+    from skilld.monitor.keeper import Monitor
     from skilld.workshop import Workshop
 
 __all__ = ["NotStarted", "Parts", "Slot"]
@@ -65,7 +72,10 @@ class Parts:
         closed: set when the socket has said goodbye to everybody.
         pulse: what the watchdog hears from the event loop.
         reread: reads the configuration again, and raises ConfigError if the daemon would not start with it.
+        read_again: set, and replaced, whenever that was done.
         defaults: what sessions go by that say nothing else; changed by a reload, as `config` is.
+        app: what the socket serves, for who asks from inside.
+        programs: which process is the launcher of which agent's program.
         disk_use: bytes of the state directory by kind, as they were measured last; None before.
         stopping: whether the whole daemon is asked to stop; a part that is restarted is no reason to drain.
 
@@ -80,6 +90,7 @@ class Parts:
     prices: PriceTable
     reread: Callable[[], Awaitable[Config]]
     reloading: trio.Lock = field(default_factory=trio.Lock)
+    read_again: trio.Event = field(default_factory=trio.Event)
     defaults: SessionDefaults = field(init=False)
     bus: Bus = field(default_factory=Bus)
     audit: AuditTrail = field(default_factory=AuditTrail)
@@ -95,18 +106,23 @@ class Parts:
     natives: Natives = field(init=False)
     native_loader: NativeLoader = field(init=False)
     hosted: HostedServices = field(init=False)
+    tool_servers: ConfiguredServers = field(init=False)
     backups: Backups = field(init=False)
     hooks: Hooks = field(init=False)
     caps: Callable[[], Sequence[Cap]] = field(init=False)
     executors: dict[str, Slot[Executor]] = field(default_factory=dict)
     agents: dict[str, Slot[AgentBackend]] = field(default_factory=dict)
+    programs: Programs = field(default_factory=Programs)
     journal: Slot[SqliteJournal] = field(default_factory=lambda: Slot("the journal"))
     ledger: Slot[Ledger] = field(default_factory=lambda: Slot("the ledger"))
     desk: Slot[ApprovalDesk] = field(default_factory=lambda: Slot("the desk of approvals"))
     sessions: Slot[SessionManager] = field(default_factory=lambda: Slot("the session manager"))
     workshop: Slot[Workshop] = field(default_factory=lambda: Slot("the workshop"))
+    monitor: Slot[Monitor] = field(default_factory=lambda: Slot("monitoring"))
     file_sync: Slot[BackgroundSync] = field(default_factory=lambda: Slot("the storage of files"))
     stored_files: StoredFiles = field(init=False)
+    app: Slot[ASGIApp] = field(default_factory=lambda: Slot("the interface"))
+    mcp_desk: Slot[McpDesk] = field(default_factory=lambda: Slot("the desk of the workshop's tools"))
     server: Slot[HttpServer] = field(default_factory=lambda: Slot("the socket"))
     workers: Slot[Callable[[], WorkersRef]] = field(default_factory=lambda: Slot("worker processes"))
     system: Slot[ActorSystem] = field(default_factory=lambda: Slot("the actor system"))
@@ -125,6 +141,12 @@ class Parts:
             configured=self.config.files.is_kept_elsewhere,
         )
         self.defaults = session_defaults(self.config)
+        self.tool_servers = ConfiguredServers(
+            lambda: self.config,
+            self.environ,
+            self.config.daemon.state_dir / "mcp",
+            lambda: private_folders(self.config, self.environ),
+        )
         self.packages = PackageCache(self.config.daemon.state_dir / "packages")
         self.pushed = PushedPackages(self.config.daemon.state_dir / "pushed", self.packages)
         self.approvals = skill_approvals(skills, self.config.daemon.state_dir)

@@ -69,12 +69,16 @@ APPLIED: Final = frozenset(
         "roles.approve.uids",
         "roles.read.gids",
         "roles.read.uids",
+        "roles.report.gids",
+        "roles.report.uids",
         "roles.send.gids",
         "roles.send.skills_allow",
         "roles.send.skills_deny",
         "roles.send.uids",
         "skills.catalogue_tokens",
         "skills.restrict_to_allowed_tools",
+        "workshop.setup",
+        "workshop.setup_owner",
     }
 )
 
@@ -93,10 +97,15 @@ class Difference:
 def compare(now: Config, new: Config) -> Difference:
     """What a reload makes of the new configuration."""
     changed = [key for key in config_keys() if value_of(now, key) != value_of(new, key)]
-    # The mode of the socket depends on whether anybody is named at all, and is set when it is made.
-    opens = now.roles.configured != new.roles.configured
-    applied = tuple(sorted(key for key in changed if key in APPLIED and not (opens and key.startswith("roles."))))
+    applied = tuple(sorted(key for key in changed if key in APPLIED and not _opens(key, now, new)))
     return Difference(applied=applied, needs_restart=tuple(sorted(set(changed) - set(applied))))
+
+
+def _opens(key: str, now: Config, new: Config) -> bool:
+    """Whether the mode of a socket hangs on it, which is set when it is made: by whether anybody is named at all."""
+    if key.startswith("roles.report."):
+        return now.roles.report.names_anybody != new.roles.report.names_anybody
+    return key.startswith("roles.") and now.roles.configured != new.roles.configured
 
 
 def merged(now: Config, new: Config, keys: tuple[str, ...]) -> Config:
@@ -147,6 +156,8 @@ async def _reload(parts: Parts) -> Difference:
     if {"daemon.log_format", "daemon.log_level"} & set(found.applied):
         daemon = parts.config.daemon
         set_up_logging(daemon.log_format, daemon.log_level, to_journal="JOURNAL_STREAM" in parts.environ)
+    parts.read_again.set()
+    parts.read_again = trio.Event()
     parts.audit.add("config.reloaded", {"pid": os.getpid(), **found.to_dict()})
     _log.info("the configuration was read again: applied %s", ", ".join(found.applied) or "nothing, nothing is new")
     if found.needs_restart:

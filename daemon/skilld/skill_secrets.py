@@ -10,7 +10,7 @@ from skill_actors.skills.registry import PublishedSkills
 from skill_actors.skills.secrets import SecretSource, SkillSecrets
 from skilld.config import SecretConfig, SkillsConfig
 
-__all__ = ["skill_secrets"]
+__all__ = ["secret_source", "skill_secrets"]
 
 
 def skill_secrets(config: SkillsConfig, environ: Mapping[str, str], published: PublishedSkills) -> SkillSecrets:
@@ -25,13 +25,14 @@ def skill_secrets(config: SkillsConfig, environ: Mapping[str, str], published: P
         return served is not None and (served.package or served.root) == (skill.package or skill.root)
 
     sources = {
-        skill: {name: _source(secret, environ) for name, secret in secrets.items()}
+        skill: {name: secret_source(secret, environ) for name, secret in secrets.items()}
         for skill, secrets in config.secrets.items()
     }
     return SkillSecrets(sources, is_served)
 
 
-def _source(secret: SecretConfig, environ: Mapping[str, str]) -> SecretSource:
+def secret_source(secret: SecretConfig, environ: Mapping[str, str]) -> SecretSource:
+    """Where a secret is, or why it is nowhere."""
     if secret.credential is None:
         return SecretSource(path=secret.file)
     folder = environ.get("CREDENTIALS_DIRECTORY")

@@ -19,6 +19,7 @@
           model            the model client                             isolated
           local, ...       one executor each                            isolated, required
           claude_cli, ...  one backend each that is a whole agent       isolated
+        mcp                one connection each to a server of tools     isolated; its children temporary
         janitor            retention, leftovers, checksums              isolated
         hangup             SIGHUP: read the configuration              isolated
         hook-exec, ...     tell programs and receivers of events       isolated
@@ -30,6 +31,7 @@
         workers            have the items of the board done            isolated
         schedules          gives agents their messages when due        isolated
         workflows          moves runs of workflows on                  isolated
+        monitor            takes what other programs report           isolated
         sweeper            removes values that have expired            isolated
       listener (rest_for_one)
         socket             the HTTP API                                 isolated, required
@@ -58,7 +60,7 @@ from skill_actors.store.keeper import JournalKeeper
 from skilld.conversations import Conversations
 from skilld.file_storage import StorageKeeper
 from skilld.janitor import Janitor
-from skilld.keepers import AgentKeeper, ExecutorKeeper, ModelKeeper
+from skilld.keepers import AgentKeeper, ExecutorKeeper, ModelKeeper, owner_of
 from skilld.listening import DRAIN_EXTRA_S, Gate, Socket
 from skilld.metrics import Metrics
 from skilld.natives import NativeKeeper
@@ -66,6 +68,7 @@ from skilld.observability import observability
 from skilld.parts import Parts
 from skilld.reload import HangupListener
 from skilld.skill_sources import skill_rules, skill_sources
+from skilld.tool_servers import McpServers
 from skilld.workshop import extras
 
 __all__ = ["build_tree"]
@@ -104,11 +107,26 @@ def _services(parts: Parts) -> list[ChildSpec]:
     return [
         _branch("skills", Strategy.REST_FOR_ONE, partial(_skills, parts)),
         _branch("backends", Strategy.ONE_FOR_ONE, partial(_backends, parts)),
+        *_tool_servers(parts),
         ChildSpec(id="janitor", factory=lambda: Janitor(parts), isolated=True),
         *_storage(parts),
         ChildSpec(id="hangup", factory=lambda: HangupListener(parts, terminal=os.isatty(0)), isolated=True),
         *parts.hooks.children(),  # last: they hear of the ends of turns at a stop, and need the workers to tell of them
     ]
+
+
+def _tool_servers(parts: Parts) -> list[ChildSpec]:
+    """Where none are configured there is nobody to supervise."""
+    if not parts.config.mcp.servers:
+        return []
+    make = partial(
+        McpServers,
+        parts.tool_servers,
+        parts.bus,
+        owner=owner_of(parts),
+        max_running=parts.config.mcp.max_running,
+    )
+    return [ChildSpec(id="mcp", factory=make, isolated=True)]
 
 
 def _storage(parts: Parts) -> list[ChildSpec]:

@@ -15,11 +15,15 @@ from skill_actors.workshop.entries import Entries
 from skill_actors.workshop.events import Feed
 from skill_actors.workshop.git.run import Git
 from skill_actors.workshop.schedules import Scheduler, Schedules
+from skill_actors.workshop.setup_file.setups import SetupFiles, Shop
 from skill_actors.workshop.sweeping import Sweeper
 from skill_actors.workshop.workflows.runner import Runner
 from skill_actors.workshop.workflows.runs import Runs
+from skilld.agent_bridge import check_tools
 from skilld.board import board_children, open_board, open_workers
+from skilld.monitor.keeper import monitor_children
 from skilld.plans import plan_children
+from skilld.workshop_setup import setup_children
 
 if TYPE_CHECKING:
     from skilld.parts import Parts
@@ -41,6 +45,7 @@ class Workshop:
     scheduler: Scheduler
     runs: Runs
     runner: Runner
+    setup_files: SetupFiles
 
 
 class WorkshopKeeper(TrioActor):
@@ -75,6 +80,7 @@ class WorkshopKeeper(TrioActor):
                     max_per_prompt=config.max_crashes_per_message,
                 ),
                 max_agents=config.max_agents,
+                check_tools=check_tools,
             ),
             Git(program=config.git),
         )
@@ -97,6 +103,18 @@ class WorkshopKeeper(TrioActor):
                 scheduler=Scheduler(schedules, desk),
                 runs=runs,
                 runner=Runner(runs, desk, board),
+                setup_files=SetupFiles(
+                    Shop(
+                        documents=documents,
+                        feed=feed,
+                        desk=desk,
+                        board=board,
+                        workers=workers,
+                        schedules=schedules,
+                        runs=runs,
+                        entries=entries,
+                    )
+                ),
             )
         )
 
@@ -126,6 +144,8 @@ def extras(parts: Parts) -> Supervisor:
             ChildSpec(id="agents", factory=lambda: AgentWatcher(parts.workshop.get().agents), isolated=True),
             *board_children(parts),
             *plan_children(parts),
+            *setup_children(parts),
+            *monitor_children(parts),
             ChildSpec(id="sweeper", factory=lambda: _sweeper(parts.workshop.get()), isolated=True),
         ]
     )

@@ -64,7 +64,8 @@ def test_the_shipped_file_names_the_defaults() -> None:
     chosen_by_the_start = {"daemon.socket", "daemon.state_dir", "model.base_url", "model.api_key_file"}
     chosen_by_the_start |= {"model.price_file", "model.socket"}
     chosen_by_the_start |= {"files.folder", "files.credentials_file", "files.artifact_ca_file"}
-    chosen_by_the_start |= {"hooks.token_file", "hooks.ca_file"}
+    chosen_by_the_start |= {"hooks.token_file", "hooks.ca_file", "monitor.socket"}
+    chosen_by_the_start |= {"workshop.setup", "workshop.setup_owner"}  # none, if nothing is said
     chosen_by_the_start |= {"backends.claude_cli.api_key_file", "backends.claude_cli.socket"}
     chosen_by_the_start |= {"backends.codex_cli.api_key_file", "backends.codex_cli.folder"}
     defaults = config_keys()

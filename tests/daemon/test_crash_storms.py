@@ -25,7 +25,7 @@ LEAVES = [
     *("root/services/backends/model", "root/services/backends/local"),
     *(
         f"root/extras/{name}"
-        for name in ("workshop", "agents", "board", "workers", "schedules", "workflows", "sweeper")
+        for name in ("workshop", "agents", "board", "workers", "schedules", "workflows", "setup", "monitor", "sweeper")
     ),
     *("root/listener/socket", "root/listener/gate"),
 ]

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-import shlex
 import tomllib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shutil import copyfile
 
 import click
 import pytest
 
-from doc_kit import ROOT, WITH_MODEL, WITHOUT_MODEL, blocks, indented_blocks, page_names
+from doc_kit import ROOT, WITH_MODEL, WITHOUT_MODEL, blocks, calls, indented_blocks, page_names, parsed
 from skill_actors.models.prices import load_prices
+from skill_actors.workshop.setup_file.definition import read_file
+from skill_actors.workshop.setup_file.reading import read_setup
 from skill_actors.workshop.workflows.definition import read_workflow
-from skilld.cli.app import skillctl
 from skilld.config import load_config
 
 PAGES = page_names()
 FIGURES = ("docs/benchmarks.md", "docs/design/")  # figures as programs printed them, and diagrams
+SETUP = {"agents", "profiles", "workers", "schedules"}  # sections of a setup file
 OTHERS = {"case", "project"}  # tests of a skill, a package's entry points: TOML, and no configuration
 PROGRAM = re.compile(r"(\$ |sudo |\w+=\S* )*(skillctl|skilld|python3?|systemctl|make|pip|curl|apt(-get)?|git|cd)( |$)")
 
@@ -60,6 +60,9 @@ def test_every_configuration_that_a_page_shows_is_taken(page: str, tmp_path: Pat
             assert load_prices(file).has("our-model"), block
         elif "stage" in keys:
             assert read_workflow(tomllib.loads(block.text)).stage, block
+        elif keys & SETUP:
+            copyfile(ROOT / "examples/workflows/release.toml", tmp_path / "release.toml")
+            assert read_file(read_setup(file).data).agents, block
         elif not keys & OTHERS:
             load_config(file, {"HOME": str(tmp_path)}, {})
 
@@ -80,33 +83,11 @@ def test_the_pages_that_are_typed_have_something_to_type() -> None:
 # The reference is made from the program's help: its examples are held to the program here, not typed.
 
 
-def calls(line: str) -> Iterator[tuple[str, ...]]:
-    """Each call of skillctl in a line that a shell would read, up to what the shell makes of it."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    for is_operator, words in itertools.groupby(lexer, lambda word: set(word) <= set("();<>|&")):
-        call = tuple(words)
-        if not is_operator and "skillctl" in call:
-            yield call[call.index("skillctl") :]
-
-
 def examples() -> list[tuple[str, ...]]:
     """The calls in the examples of the reference."""
     text = (ROOT / "docs/reference/cli.md").read_text() if PAGES else ""
     shown = re.findall(r"^```text\nExamples?:\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return sorted({call for block in shown for line in block.splitlines() for call in calls(line)})
-
-
-def parsed(arguments: Sequence[str]) -> click.Command:
-    """The command that is called so, after click has taken all options and arguments. Nothing is run."""
-    command: click.Command = skillctl
-    context, rest = command.make_context("skillctl", list(arguments)), list(arguments)
-    while isinstance(command, click.Group):
-        rest = [*context._protected_args, *context.args]
-        name, found, rest = command.resolve_command(context, rest)
-        assert found is not None
-        command, context = found, found.make_context(name, list(rest), parent=context)
-    return command
 
 
 def test_the_reference_has_examples() -> None:

@@ -103,6 +103,20 @@ def test_approvals_are_counted_by_what_became_of_them() -> None:
         assert f'skilld_approvals_total{{status="{status}"}} {count}.0' in text(metrics)
 
 
+def test_ends_of_tool_servers_are_counted_by_those_that_are_configured() -> None:
+    metrics = Metrics(version="1.0", models=[], tools=[], backends=["mcp"], tool_servers=["notes"])
+    bus = Bus()
+    metrics.attach(bus, SOURCES)
+    assert 'skilld_tool_server_ends_total{reason="died",server="notes"} 0.0' in text(metrics)
+    bus.emit("mcp.server.end", {"count": 1}, {"server": "notes", "reason": "died"})
+    for n in range(20):
+        bus.emit("mcp.server.end", {"count": 1}, {"server": f"s{n}", "reason": f"r{n}"})
+    page = text(metrics)
+    assert 'skilld_tool_server_ends_total{reason="died",server="notes"} 1.0' in page
+    assert 'skilld_tool_server_ends_total{reason="other",server="other"} 20.0' in page
+    assert page.count("skilld_tool_server_ends_total{") == 3
+
+
 def test_no_label_grows_with_use() -> None:
     bus, metrics = made()
     for n in range(200):

@@ -64,19 +64,27 @@ def test_a_difference_is_sorted_into_what_is_applied_and_what_is_not(tmp_path: P
     assert compare(result, new).to_dict() == {"applied": [], "needs_restart": ["limits.running_turns"]}
 
 
-def test_the_first_role_needs_a_restart_since_the_socket_opens_with_it(tmp_path: Path) -> None:
-    found = compare(config(tmp_path), config(tmp_path, "[roles.send]\nuids = [5]\n"))
-    assert found.to_dict() == {"applied": [], "needs_restart": ["roles.send.uids"]}
+@pytest.mark.parametrize("role", ["send", "report"])
+def test_the_first_role_needs_a_restart_since_its_socket_opens_with_it(tmp_path: Path, role: str) -> None:
+    found = compare(config(tmp_path), config(tmp_path, f"[roles.{role}]\nuids = [5]\n"))
+    assert found.to_dict() == {"applied": [], "needs_restart": [f"roles.{role}.uids"]}
+
+
+def test_who_may_report_first_hangs_on_nobody_of_the_other_socket(tmp_path: Path) -> None:
+    now = config(tmp_path, "[roles.report]\nuids = [5]\n")
+    new = config(tmp_path, "[roles.report]\nuids = [5, 6]\n[roles.send]\nuids = [5]\n")
+    assert compare(now, new).to_dict() == {"applied": ["roles.report.uids"], "needs_restart": ["roles.send.uids"]}
 
 
 @pytest.mark.parametrize("key", sorted(APPLIED))
 def test_every_key_that_is_applied_is_taken_over(tmp_path: Path, key: str) -> None:
-    now = config(tmp_path, "[roles.read]\nuids = [1]\n")
+    now = config(tmp_path, "[roles.read]\nuids = [1]\n[roles.report]\nuids = [1]\n")
     place: Any = now
     *sections, name = key.split(".")
     for section in sections:
         place = getattr(place, section)
     kinds: dict[type, Any] = {bool: True, int: 77_777, float: 77.0, str: "json", tuple: ("77",), dict: {"usd": 77.0}}
+    kinds[type(None)] = 77
     other = kinds[type(getattr(place, name))]
     changed = place.model_copy(update={name: other})
     for depth in range(len(sections), 0, -1):

@@ -59,6 +59,7 @@ api_key_file = "{key}"
 base_url = "{api.base_url}"
 model = "gpt-test"
 retries = 0
+unasked = true
 answer_budget_usd = 0.1
 turn_budget_usd = 1.0
 """

@@ -274,6 +274,38 @@ def test_a_daemon_that_is_away_is_an_error_of_the_tool_and_comes_back(tmp_path: 
     anyio.run(main, Daemon(tmp_path), backend="trio")
 
 
+def test_a_bridge_that_waits_finds_a_daemon_again_that_was_killed(tmp_path: Path) -> None:
+    write_skill(tmp_path / "skills", "linger", LINGER)
+
+    async def main(daemon: Daemon) -> None:
+        runs = anyio.Event()
+
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            if "running" in str(message):  # told every five seconds
+                runs.set()
+
+        async def ask() -> None:
+            asked = await bridge.client.call_tool(
+                "ask", {"agent": "slow", "prompt": "/linger 60"}, progress_callback=note
+            )
+            assert isinstance(asked, types.CallToolResult)
+            assert asked.is_error
+            assert "interrupted" in text_of(asked)
+
+        async with bridge_to(daemon) as bridge:
+            await bridge.call("create_agent", name="slow")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask)
+                with anyio.fail_after(2 * SOON_S):
+                    await runs.wait()
+                daemon.kill()
+                daemon.start()
+            assert "slow: " in await bridge.call("agents")
+
+    with running(tmp_path, skills=[tmp_path / "skills"]) as daemon:
+        anyio.run(main, daemon, backend="trio")
+
+
 def test_what_is_no_message_is_survived_and_the_end_of_the_input_ends_the_bridge(daemon: Daemon) -> None:
     command = [*program("skillctl"), "mcp"]
     env = clean_environment(SKILLD_SOCKET=str(daemon.socket))

@@ -72,8 +72,10 @@ def test_an_agent_is_defined_asked_reset_and_dismissed(daemon: Daemon) -> None:
     assert ctl(daemon, "workshop", "agent", "result", "one") == "hello there\n"
     full = json.loads(ctl(daemon, "workshop", "agent", "result", "one", "--full"))
     assert (full["session"], full["status"], full["agent"]) == (session, "finished", "one")
+    ctl(daemon, "workshop", "store", "put", "notes", "kept", "over a reset")
     other = ctl(daemon, "workshop", "agent", "reset", "one").strip()
     assert other != session
+    assert ctl(daemon, "workshop", "store", "get", "notes", "kept") == "over a reset\n"
     info = ctl_json(daemon, "workshop", "agent", "info", "one")
     assert (info["before"], info["system_prompt"]) == ([session], "You repeat.")
     assert info["settings"] == {"role": "You repeat.", "max_cost_usd": 1.0}
@@ -134,6 +136,9 @@ def test_agents_profiles_queue_and_spend_are_there_after_a_kill(daemon: Daemon) 
     daemon.start()
     assert ctl(daemon, "wait", queued) == "after\n"
     assert "interrupted" in daemon.skillctl("wait", running_turn).stderr
+    answered = ctl_json(daemon, "workshop", "agent", "history", "four")["items"]
+    assert [turn["status"] for turn in answered] == ["finished", "interrupted", "finished"]
+    assert answered[0]["result"]["text"] == "before"
     info = ctl_json(daemon, "workshop", "agent", "info", "four")
     assert info["system_prompt"] == "It is late.\n\nYou last."
     deadline = time.monotonic() + SOON_S
@@ -250,3 +255,18 @@ def test_an_agent_that_is_a_program_crashes_is_given_up_over_a_restart_and_reviv
     assert ctl(daemon, "ask", "program", "are you there?") == "heard: are you there?\n"
     told = ctl(daemon, "workshop", "events", "--last", "20", "--topic", "agent", "--name", "crashed", "--json")
     assert [json.loads(line)["data"]["agent"] for line in told.splitlines()] == ["program"]
+
+
+def test_caps_that_are_whole_numbers_are_kept_and_shown_as_money(daemon: Daemon) -> None:
+    """A cap of 5 is one of 5.0, whoever sends it (G12)."""
+    with daemon.http() as http:
+        http.put("/v1/workshop/agents/whole", json={"max_cost_usd": 5}).raise_for_status()
+        http.patch("/v1/workshop/config", json={"max_cost_usd": 20}).raise_for_status()
+    try:
+        shown = ctl(daemon, "workshop", "budget", "show")
+        assert ("$5.00" in shown, "$20.00" in shown) == (True, True), shown
+        assert ctl_json(daemon, "workshop", "agent", "info", "whole")["settings"]["max_cost_usd"] == 5
+        assert ctl(daemon, "ask", "whole", "/echo paid") == "paid\n"
+    finally:
+        ctl(daemon, "workshop", "configure", "--total-cost", "none")
+        ctl(daemon, "workshop", "agent", "dismiss", "whole")

@@ -18,6 +18,8 @@ __all__ = [
     "KILL_S",
     "MARK",
     "adopt_orphans",
+    "adopts_orphans",
+    "be_marked",
     "die_with_parent",
     "end_family",
     "family",
@@ -25,6 +27,7 @@ __all__ = [
     "kill",
     "no_new_privileges",
     "reap",
+    "started_at",
 ]
 
 GROUP: Final = "SKILLD_CGROUP"  # environment variable with the control group to live in, if there is one
@@ -32,7 +35,9 @@ MARK: Final = "SKILLD_RUNNER"  # environment variable that whoever starts the ru
 KILL_S: Final = 1.0  # how long a keeper tries to end a call's processes (some may be unkillable)
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_GET_CHILD_SUBREAPER: Final = 37
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_QUEUE_BYTES: Final = 819_200  # the kernel's own default
 
 
 def family(root: int, spared: Collection[int] = ()) -> list[tuple[int, int, int, str]]:
@@ -57,6 +62,16 @@ def family(root: int, spared: Collection[int] = ()) -> list[tuple[int, int, int,
                 found.append(entry)
                 parents.append(entry[0])
     return found
+
+
+def started_at(pid: int) -> int | None:
+    """When a process started, in ticks since the machine did; None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name before it may hold anything: what counts is behind its last parenthesis.
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def end_family(spared: Collection[int], statuses: dict[int, int]) -> tuple[int, int]:
@@ -128,9 +143,33 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def adopts_orphans() -> bool:
+    """Whether this process has called `adopt_orphans`."""
+    ctypes = sys.modules.get("ctypes")
+    if ctypes is None:  # without it nothing can have been called
+        return False
+    answer = ctypes.c_int(0)
+    _libc().prctl(_PR_GET_CHILD_SUBREAPER, ctypes.addressof(answer), 0, 0, 0)
+    return bool(answer.value)
+
+
 def no_new_privileges() -> None:
     """Of this process and all it will start: no set-uid program gives any. Raises OSError."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def be_marked() -> None:
+    """This process and all it will start may keep a byte less in message queues, which none of them can undo.
+
+    By that they are known where nothing else tells them from whoever started them. Root could undo it.
+    """
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_MSGQUEUE)
+    marked = _QUEUE_BYTES if hard == resource.RLIM_INFINITY else max(hard - 1, 0)
+    resource.setrlimit(
+        resource.RLIMIT_MSGQUEUE, (marked if soft == resource.RLIM_INFINITY else min(soft, marked), marked)
+    )
 
 
 def join_group() -> None:

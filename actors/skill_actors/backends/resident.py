@@ -6,7 +6,7 @@ import logging
 import secrets
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,8 @@ import trio
 from . import cgroups, local_boot, processes
 from .base import BackendUnavailable
 from .link import Link
-from .survivors import end_marked, end_owned
+from .programs import Programs
+from .survivors import end_marked, end_owned, end_strays
 
 __all__ = ["Nest", "Resident", "find_nest"]
 
@@ -27,10 +28,18 @@ _STOP_S: Final = 5.0  # for a runner to end its calls and itself
 
 @dataclass(frozen=True, slots=True)
 class Nest:
-    """Where the runners of one owner live: the owner's name in their marks, the control group above theirs."""
+    """Where the runners of one owner live.
+
+    Args:
+        owner: its name, in their marks.
+        home: the control group above theirs.
+        programs: told of those that are programs of agents.
+
+    """
 
     owner: str
     home: Path | None
+    programs: Programs = field(default_factory=Programs)
 
     def new_mark(self) -> str:
         return f"{self.owner}.{secrets.token_hex(16)}"
@@ -47,6 +56,7 @@ def find_nest(owner: str | None) -> Nest:
     nest = Nest(owner, home)
     groups = cgroups.sweep(home, nest.group_name(f"{owner}."))
     left = end_owned(processes.MARK, owner)
+    cgroups.sweep_memory(nest.group_name(f"{owner}."))
     if groups or left:
         _log.warning("ended %d runners of an earlier life; %d processes could not be killed", groups, left)
     return nest
@@ -105,6 +115,7 @@ class Resident:
         await _remove(self._group)
         if process.returncode != 0:
             left = await trio.to_thread.run_sync(end_marked, f"{processes.MARK}={self._mark}")
+            left += await trio.to_thread.run_sync(end_strays)
             _log.warning("a runner ended with %d; %d of its processes could not be killed", process.returncode, left)
 
 

@@ -40,6 +40,7 @@ from skill_actors.telemetry import Bus
 
 from .base import BackendUnavailable, ToolResult
 from .exposed import Askable
+from .programs import Programs
 
 __all__ = ["Host", "Workers", "WorkersRef", "failed_result"]
 
@@ -176,6 +177,7 @@ class Host:
         folder: where executors may keep what they need while they are open, and nobody else does; None: nowhere.
         private: folders of the process, such as its state, that what an executor runs must not see; workspaces and
             skills in them are meant to be seen.
+        programs: told of each program that is an agent's, so that it is known when it comes as a client.
 
     """
 
@@ -184,6 +186,7 @@ class Host:
     folder: Path | None = None
     private: Sequence[Path] = ()
     expose: Mapping[str, Askable] = field(default_factory=dict)
+    programs: Programs = field(default_factory=Programs)
 
     @property
     def workers(self) -> WorkersRef:

@@ -1,7 +1,8 @@
 """Which backends a session has, under which names, and with which options. Pure functions.
 
 A session's setting `backends` is a list whose items are a backend's name, or an object: {"backend": NAME,
-"name": ALIAS, "options": {...}}. Whether an option is one that the backend takes, the backend says.
+"name": ALIAS, "options": {...}}. Whether an option is one that the backend takes, the backend says. Where whole agents
+perform the turns the object may have {"fallback": [{"backend", "options", "model"}]}: who does it in its place.
 """
 
 from __future__ import annotations
@@ -12,13 +13,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["BackendChoice", "choices_of", "choices_to_json"]
+__all__ = ["BackendChoice", "Fallback", "choices_of", "choices_to_json", "fallbacks_of"]
 
-_KEYS: Final = frozenset({"backend", "name", "options"})
+_KEYS: Final = frozenset({"backend", "name", "options", "fallback"})
+_FALLBACK_KEYS: Final = frozenset({"backend", "options", "model"})
 _ALIAS: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MAX_NAME: Final = 200
 _MAX_CHOICES: Final = 16
+_MAX_FALLBACKS: Final = 4
 _MAX_OPTIONS_BYTES: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """Who performs a turn that the one before cannot begin.
+
+    Args:
+        backend, options: as those of a BackendChoice.
+        model: by name; None for the backend's own choice.
+
+    """
+
+    backend: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that reads as this."""
+        chosen = {"backend": self.backend, "options": dict(self.options), "model": self.model}
+        return {key: value for key, value in chosen.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +52,14 @@ class BackendChoice:
         backend: its backend, by the name in the configuration.
         name: what the session calls it; the backend's name where it has no other.
         options: for this session, within what the operator permits; JSON-ready.
+        fallback: who performs a turn in its place, in this order; for whole agents.
 
     """
 
     backend: str
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    fallback: tuple[Fallback, ...] = ()
 
 
 def choices_of(setting: object) -> tuple[BackendChoice, ...]:
@@ -69,7 +94,34 @@ def _choice_of(item: Any) -> BackendChoice:
     elif not isinstance(name, str) or not _ALIAS.fullmatch(name):
         raise ValueError(f"the name {name!r:.60} has to be lower case letters, digits and -, at most 32")
     options = item.get("options")
-    return BackendChoice(backend, name, {} if options is None else _checked(options, name))
+    fallback = item.get("fallback")
+    return BackendChoice(
+        backend,
+        name,
+        {} if options is None else _checked(options, name),
+        () if fallback is None else fallbacks_of(fallback),
+    )
+
+
+def fallbacks_of(setting: object) -> tuple[Fallback, ...]:
+    """A list of fall-backs, read. Raises ValueError, in words for whoever wrote it, if it is none."""
+    if not isinstance(setting, list | tuple) or len(setting) > _MAX_FALLBACKS:
+        raise ValueError(f"fallback: expected a list of at most {_MAX_FALLBACKS} objects with 'backend'")
+    return tuple(map(_fallback_of, setting))
+
+
+def _fallback_of(item: Any) -> Fallback:
+    if isinstance(item, str):
+        return Fallback(backend=_backend(item))
+    if not isinstance(item, Mapping):
+        raise ValueError(f"fallback: expected an object with 'backend', not {item!r:.60}")
+    unknown = sorted(str(key)[:60] for key in item if key not in _FALLBACK_KEYS)
+    if unknown:
+        raise ValueError(f"fallback: unknown field {unknown[0]!r}; known: {', '.join(sorted(_FALLBACK_KEYS))}")
+    backend, options, model = _backend(item.get("backend")), item.get("options"), item.get("model")
+    if model is not None and (not isinstance(model, str) or not 0 < len(model) <= _MAX_NAME):
+        raise ValueError(f"fallback: the model of {backend!r} is text of 1 to {_MAX_NAME} characters")
+    return Fallback(backend=backend, options={} if options is None else _checked(options, backend), model=model)
 
 
 def _backend(name: Any) -> str:
@@ -91,11 +143,13 @@ def _checked(options: Any, name: str) -> Mapping[str, Any]:
 
 
 def _to_json(choice: BackendChoice) -> Any:
-    if choice.name == choice.backend and not choice.options:
+    if choice.name == choice.backend and not choice.options and not choice.fallback:
         return choice.backend
     written: dict[str, Any] = {"backend": choice.backend}
     if choice.name != choice.backend:
         written["name"] = choice.name
     if choice.options:
         written["options"] = dict(choice.options)
+    if choice.fallback:
+        written["fallback"] = [each.to_json() for each in choice.fallback]
     return written

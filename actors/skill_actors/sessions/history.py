@@ -24,6 +24,7 @@ from typing import Any, Final
 from skill_actors.backends.anthropic.results import extract_file_ids
 from skill_actors.backends.base import ToolCall
 from skill_actors.models.base import Block, Message
+from skill_actors.sessions.agents.memory import AgentMemory
 from skill_actors.sessions.api_summaries import is_api_summary, with_told_summaries
 from skill_actors.sessions.at_api import AtApi
 from skill_actors.sessions.dialogue import Dialogue, Kind, Piece, call_ids, first_to_keep, parted, text_block
@@ -71,8 +72,8 @@ class History:
     those that no event has named yet are in `unnamed_files`. `uploads` are the files that the messages give to the
     container, by id; an import has none, since its ids may be another account's.
 
-    `agent_session` is the data of the latest agent.session event, where a whole agent performs the turns; a fork and an
-    import have none, since two conversations must not go on in one.
+    `agents` is what whole agents know of it, where they perform the turns; a fork and an import have none, since two
+    conversations must not go on in one session.
 
     `awaits_answer` says whether the user has said something that no answer of the model has followed, `shows` whether
     messages may hold pictures or documents, and `has_api_summary` whether an answer holds a summary that the API made.
@@ -91,7 +92,8 @@ class History:
         "_running",
         "_steers",
         "_texts",
-        "agent_session",
+        "_tool_digests",
+        "agents",
         "awaits_answer",
         "container",
         "failed_at",
@@ -118,10 +120,11 @@ class History:
         self._has_server_calls = False
         self.has_api_summary = False
         self._texts = SkillTexts()
+        self._tool_digests: dict[str, str] | None = None  # likewise made when first needed
         self._at_api: AtApi | None = None  # made when first needed: many conversations wait, and most have none
         self.files: list[str] = []  # names of those that came with messages
         self.container: str | None = None
-        self.agent_session: Mapping[str, Any] | None = None
+        self.agents: AgentMemory | None = None
         self.message_files: Sequence[str] = ()  # names of those that came with the message of the latest turn
         self.awaits_answer = False
         self.shortened = 0
@@ -150,6 +153,8 @@ class History:
             case "tool.started":
                 if event.data["id"] in self._open:
                     self._open[event.data["id"]] = READ_AGAIN if event.data.get("read_only") else AMBIGUOUS
+                if "tool_digest" in event.data:
+                    self._pin_tool(event.data)
             case "tool.finished":
                 self._finished(event.data)
             case "skill.changed":
@@ -158,8 +163,9 @@ class History:
                 self._hosted_file(event.data)
             case "file.deleted" if event.data.get("file_id") in self.uploads:
                 self._upload_gone(str(event.data["file_id"]))
-            case "agent.session":
-                self.agent_session = event.data
+            case "agent.session" | "agent.chosen":
+                self.agents = self.agents or AgentMemory()
+                self.agents.add(event)
             case "session.compacted":
                 self._compacted(event)
             case "session.container_lost":
@@ -172,12 +178,19 @@ class History:
             case type if type in TURN_ENDINGS:
                 if self._queued.pop(event.turn or "", None) is None:  # else it ended before it began
                     self._end()
+                    if self.agents is not None:
+                        self.agents.turn_ended(event)
             case _:
                 pass
 
     @property
     def instructions(self) -> Mapping[str, Instructions]:
         return self._texts.held
+
+    @property
+    def tool_digests(self) -> Mapping[str, str]:
+        """By name of each tool of a source that was called: the digest of what it said of itself then."""
+        return {} if self._tool_digests is None else self._tool_digests
 
     @property
     def hosted_files(self) -> Mapping[str, Mapping[str, Any]]:
@@ -257,7 +270,8 @@ class History:
         self._open, self._results = {}, {}
         self._texts = SkillTexts()
         self._paused = self.shows = self._has_server_calls = self.awaits_answer = self.has_api_summary = False
-        self.container = self.failed_at = self.not_shortened = self._at_api = self.agent_session = None
+        self.container = self.failed_at = self.not_shortened = self._at_api = self.agents = None
+        self._tool_digests = None
         self.shortened += 1
 
     # -- what the user says --------------------------------------------------------------------------------------
@@ -369,6 +383,10 @@ class History:
             self._settle()
             self._place_steers()
 
+    def _pin_tool(self, data: Mapping[str, Any]) -> None:
+        self._tool_digests = self._tool_digests or {}
+        self._tool_digests[str(data["name"])] = str(data["tool_digest"])
+
     def _settle(self) -> None:
         """Write the results of the last assistant message, in the order of its calls."""
         if not self._open:
@@ -452,7 +470,7 @@ class History:
         if type == "session.imported":
             self._without_uploads()
         if type != "session.restarted":
-            self.agent_session = None
+            self.agents = None
         if type != "session.restarted" and self.container is not None:
             self.container = None  # two conversations must not work in one
             self._notes.append(CONTAINER_LOST)

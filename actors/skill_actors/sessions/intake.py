@@ -60,7 +60,21 @@ class Accepted:
 
 @dataclass(frozen=True)
 class NewMessage:
-    """What somebody says; see `Intake.submit`."""
+    """What somebody says.
+
+    Args:
+        files: (name, content) put into the workspace before the turn.
+        key: the same key gives the same turn for as long as the turn is kept.
+        schema: a JSON schema that the answer has to keep to, else the turn fails; None for that of the session, if it
+            has one; False for text in any case.
+        options: what differs in this turn from the rest of the session; see `turn_options`.
+        mode: "interrupt" cancels the turn that runs, and has this one go before those that wait.
+        compact: the turn makes the conversation shorter, and the text may be empty.
+        pinned: the message stays whole when the conversation is made shorter.
+        note: stands below the text for the model, and makes no other message of it under the same key.
+        most_waiting: refused if so many messages wait behind the turn that runs, where fewer may than in others.
+
+    """
 
     text: str
     files: Sequence[tuple[str, bytes]] = ()
@@ -72,6 +86,11 @@ class NewMessage:
     pinned: bool = False
     note: str = ""
     most_waiting: int | None = None
+
+    @property
+    def text_and_note(self) -> str:
+        """What the model is told."""
+        return f"{self.text}\n\n{self.note}" if self.note else self.text
 
     @property
     def asked_schema(self) -> Mapping[str, Any] | None:
@@ -114,34 +133,8 @@ class Intake:
         if self.draining:
             raise Refused("draining", "the daemon is stopping; send again in a moment", retry_after_s=5)
 
-    async def submit(
-        self,
-        live: LiveSession,
-        text: str,
-        files: Sequence[tuple[str, bytes]] = (),
-        idempotency_key: str | None = None,
-        schema: Mapping[str, Any] | Literal[False] | None = None,
-        *,
-        options: Mapping[str, Any] | None = None,
-        mode: Mode = "follow_up",
-        compact: bool = False,
-        pinned: bool = False,
-        note: str = "",
-        most_waiting: int | None = None,
-    ) -> Accepted:
+    async def submit(self, live: LiveSession, message: NewMessage) -> Accepted:
         """Take a message; when this returns it is on disk and will be answered, also after a crash.
-
-        Args:
-            files: (name, content) put into the workspace before the turn.
-            idempotency_key: the same key gives the same turn for as long as the turn is kept.
-            schema: a JSON schema that the answer has to keep to, else the turn fails; None for that of the session, if
-                it has one; False for text in any case.
-            options: what differs in this turn from the rest of the session; see `turn_options`.
-            mode: "interrupt" cancels the turn that runs, and has this one go before those that wait.
-            compact: the turn makes the conversation shorter, and the text may be empty.
-            pinned: the message stays whole when the conversation is made shorter.
-            note: stands below the text for the model, and makes no other message of it under the same key.
-            most_waiting: refused if so many messages wait behind the turn that runs, where fewer may than in others.
 
         Raises:
             Refused: bad_request, not_found, idempotency_conflict, overloaded, no_entry_command, too_large, draining,
@@ -149,7 +142,6 @@ class Intake:
                 was stored then.
 
         """
-        message = NewMessage(text, files, idempotency_key, schema, options, mode, compact, pinned, note, most_waiting)
         self.check_key(message)
         async with live.taking_in():
             return await self.known(live, message) or await self.take(live, message)
@@ -260,8 +252,7 @@ class Intake:
 
     async def _data(self, live: LiveSession, message: NewMessage, options: TurnOptions | None) -> dict[str, Any]:
         """Of the turn.queued event."""
-        text = f"{message.text}\n\n{message.note}" if message.note else message.text
-        data: dict[str, Any] = {"text": text, "files": message.named_files}
+        data: dict[str, Any] = {"text": message.text_and_note, "files": message.named_files}
         schema = message.asked_schema
         if message.schema is None and await self.command_in(live, message.text) is None:  # only models keep to one
             schema = live.log.record.settings.get("schema")

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import trio
 
 from skill_actors.errors import Refused
 from skill_actors.ids import new_id
-from skill_actors.sessions.account import MAX_DEPTH, check_budget, keep_budget
+from skill_actors.sessions.account import MAX_DEPTH, NO_LINEAGE, Lineage, check_budget, keep_budget
 from skill_actors.sessions.branching import Branching
 from skill_actors.sessions.chosen_backends import check_backends, check_options_again
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.intake import Intake, check_key, digest_of, refusal
 from skill_actors.sessions.offered import check_project, check_skill_choice
-from skill_actors.sessions.place_check import check_places, is_agents, known_backends
+from skill_actors.sessions.place_check import check_bridge, check_places, is_agents, known_backends
 from skill_actors.sessions.session_artifacts import given_now, merged_artifacts
 from skill_actors.sessions.session_files import check_quota
 from skill_actors.sessions.settings import CHANGEABLE, check_settings
+from skill_actors.sessions.sources import check_sources
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.table import SessionTable, Viewer
 from skill_actors.sessions.transcript import read_transcript
@@ -44,7 +45,14 @@ class Making:
         self._env = env
 
     async def create(
-        self, owner_uid: int, settings: Mapping[str, Any], key: str | None, *, agent: str | None = None
+        self,
+        owner_uid: int,
+        settings: Mapping[str, Any],
+        key: str | None,
+        *,
+        agent: str | None = None,
+        lineage: Lineage = NO_LINEAGE,
+        workshop_tools: bool | Sequence[str] = False,
     ) -> SessionRecord:
         """See `SessionManager.create`."""
         given = {name: value for name, value in settings.items() if name != "parent"}
@@ -52,30 +60,38 @@ class Making:
         async def make(id: str, chosen: Mapping[str, Any]) -> SessionRecord:
             checked = await self._check_choices(given, owner_uid)
             now = utc_now()
-            lineage: dict[str, Any] = {} if agent is None else {"agent": agent}
+            whole = lineage
             if settings.get("parent") is not None:
-                lineage["parents"] = await self._parents(settings["parent"], owner_uid)
-            settled = {**chosen, **checked, **lineage}
+                whole = lineage.joined(await self.lineage_below(settings["parent"], owner_uid))
+            as_agent: dict[str, Any] = {} if agent is None else {"agent": agent}
+            if workshop_tools:
+                check_bridge(self._env, checked)
+                as_agent["workshop_tools"] = workshop_tools
+            settled = {**chosen, **checked, **as_agent, **whole.settings()}
             record = SessionRecord(id=id, owner_uid=owner_uid, created=now, updated=now, settings=settled)
             await self._env.journal.create_session(record)
             return record
 
         return await self._make(owner_uid, key, digest_of(settings if agent is None else [settings, agent]), make)
 
-    async def _parents(self, parent: Any, owner_uid: int) -> list[str]:
-        """The sessions that a child of this one works for, nearest first; their own budgets bind it from now on.
+    async def lineage_below(self, parent: Any, owner_uid: int) -> Lineage:
+        """For whom a child of this session works; the budgets of all of them bind it from now on.
 
         Raises Refused: bad_request, not_found.
         """
         if not isinstance(parent, str):
             raise Refused("bad_request", f"parent: expected the id of a session, got {parent!r:.60}")
         record = await self._table.record(parent, Viewer(uid=owner_uid))
-        parents = [record.id, *record.settings.get("parents", ())]
-        if len(parents) > MAX_DEPTH:
+        below = Lineage.below(record)
+        if len(below.parents) > MAX_DEPTH:
             raise Refused("bad_request", f"parent: {parent} works for {MAX_DEPTH} sessions already, and no more may be")
         if self._env.ledger is not None:
             await keep_budget(self._env.ledger, record)
-        return parents
+        return below
+
+    async def check(self, owner_uid: int, settings: Mapping[str, Any]) -> None:
+        """See `SessionManager.check`."""
+        await self._check_choices(settings, owner_uid)
 
     async def fork(
         self, session: str, viewer: Viewer, *, after: int | None, title: str | None, key: str | None
@@ -138,6 +154,7 @@ class Making:
         if "cwd" in checked:
             checked["cwd"] = await check_project(self._env, owner_uid, checked["cwd"])
         await check_skill_choice(self._env, owner_uid, checked)
+        await check_sources(self._env, owner_uid, checked, of_agent=agents)
         return checked
 
 

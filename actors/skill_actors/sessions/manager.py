@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import trio
 
 from skill_actors.errors import Refused
-from skill_actors.sessions.account import check_budget, keep_budget
+from skill_actors.sessions.account import NO_LINEAGE, Lineage, check_budget, keep_budget
 from skill_actors.sessions.branching import Branching, workspaces_in
 from skill_actors.sessions.cancelling import BY_REQUEST, Cancelling
 from skill_actors.sessions.events import Event, Position
@@ -92,6 +92,8 @@ class SessionManager:
         idempotency_key: str | None = None,
         *,
         agent: str | None = None,
+        lineage: Lineage = NO_LINEAGE,
+        workshop_tools: bool | Sequence[str] = False,
     ) -> dict[str, Any]:
         """Make a session; with a key that was used before, give that one back.
 
@@ -99,13 +101,26 @@ class SessionManager:
             settings: as a client gives them; `parent` among them is the id of a session of the same owner that the new
                 one works for: it is charged with all that the new one uses, and its caps bind it.
             agent: as which agent it works, for the ledger; nothing that a client chooses.
+            lineage: for whom it works besides; likewise.
+            workshop_tools: whether its agent has the workshop's tools, or which of them; likewise.
 
         Raises:
             Refused: bad_request, not_found (the parent), backend_unavailable, idempotency_conflict, draining,
                 storage_full.
 
         """
-        return self._view(await self._making.create(owner_uid, settings, idempotency_key, agent=agent))
+        made = await self._making.create(
+            owner_uid, settings, idempotency_key, agent=agent, lineage=lineage, workshop_tools=workshop_tools
+        )
+        return self._view(made)
+
+    async def lineage_below(self, session: str, owner_uid: int) -> Lineage:
+        """For whom a session works that this one makes. Raises Refused: bad_request, not_found."""
+        return await self._making.lineage_below(session, owner_uid)
+
+    async def check(self, owner_uid: int, settings: Mapping[str, Any]) -> None:
+        """Make nothing, and raise as `create` where such settings would be refused; `parent` is not looked at."""
+        await self._making.check(owner_uid, {name: value for name, value in settings.items() if name != "parent"})
 
     async def fork(
         self,
@@ -304,35 +319,21 @@ class SessionManager:
         note: str = "",
         most_waiting: int | None = None,
     ) -> Accepted:
-        """Take a message, and with it artifacts for this turn and later ones; see `Intake.submit`.
+        """Take a message, and with it artifacts for this turn and later ones; see `NewMessage`.
 
         Args:
             mode: "steer" gives it to the turn that runs, if one can be reached; see `Steering.steer`.
 
-        Raises also Refused("not_found").
+        Raises: as `Intake.submit`.
         """
         if mode == "steer" and artifacts:
             raise Refused("bad_request", "artifacts: a message to a running turn cannot have them")
+        message = NewMessage(text, files, idempotency_key, schema, options, mode, compact, pinned, note, most_waiting)
         async with self._table.use(session, viewer) as live:
             if artifacts:
                 await give_artifacts(live.log, artifacts, self._env.artifacts)
-            if mode == "steer":
-                message = NewMessage(text, files, idempotency_key, schema, options, mode, compact, pinned)
-                accepted = await self._steering.steer(live, message)
-            else:
-                accepted = await self._intake.submit(
-                    live,
-                    text,
-                    files,
-                    idempotency_key,
-                    schema,
-                    options=options,
-                    mode=mode,
-                    compact=compact,
-                    pinned=pinned,
-                    note=note,
-                    most_waiting=most_waiting,
-                )
+            take = self._steering.steer if mode == "steer" else self._intake.submit
+            accepted = await take(live, message)
             if files:
                 await self.files.note_uploads(live, accepted.turn, [name for name, _ in files])
             return accepted

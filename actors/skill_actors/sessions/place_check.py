@@ -18,7 +18,7 @@ from skill_actors.sessions.hosted_start import check_hosted
 from skill_actors.sessions.places import HOSTED, Places
 from skill_actors.sessions.surroundings import Surroundings
 
-__all__ = ["check_hosted_skills", "check_places", "is_agents", "known_backends"]
+__all__ = ["check_bridge", "check_hosted_skills", "check_places", "is_agents", "known_backends"]
 
 
 def known_backends(env: Surroundings) -> Collection[str]:
@@ -47,6 +47,8 @@ def check_places(env: Surroundings, settings: Mapping[str, Any], model: Model | 
         raise Refused("bad_request", words)
     if agents:
         return
+    if any(choice.fallback for choice in choices):
+        raise Refused("bad_request", "backends: fallback is for whole agents, and there is none")
     for backend in (HOSTED, NATIVE):
         if sum(choice.backend == backend for choice in choices) > 1:
             raise Refused("bad_request", f"backends: a session has one place of the backend {backend!r}")
@@ -60,6 +62,14 @@ def check_places(env: Surroundings, settings: Mapping[str, Any], model: Model | 
         Places(new_id("ses"), settings.get("backends") or env.default_backends, env).routing()
     except BackendUnavailable as error:
         raise Refused("bad_request", f"backends: {error}") from error
+
+
+def check_bridge(env: Surroundings, settings: Mapping[str, Any]) -> None:
+    """Raise Refused unless each agent that may perform the turns takes servers of tools; other sessions do anyway."""
+    for choice in choices_of(settings.get("backends") or env.default_backends):
+        for name in (choice.backend, *(each.backend for each in choice.fallback)):
+            if name in env.agents and not env.agents[name].capabilities.mcp:
+                raise Refused("bad_request", f"workshop_tools: the backend {name!r} takes no servers of tools")
 
 
 async def check_hosted_skills(

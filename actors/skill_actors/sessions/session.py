@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import trio
 
+from skill_actors.backends.tool_source import SourceUser
 from skill_actors.runtime import ExitReason, TrioActor, TrioActorRef
 from skill_actors.sessions.events import utc_now
 from skill_actors.sessions.log import Draft, SessionLog
@@ -22,11 +23,12 @@ from skill_actors.sessions.pause import is_paused
 from skill_actors.sessions.places import Places
 from skill_actors.sessions.poison import POISONED, POISONED_WHY, try_again
 from skill_actors.sessions.session_files import SessionFiles
+from skill_actors.sessions.sources import SessionSources
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.turn import Turn
 from skill_actors.sessions.turn_options import NO_OPTIONS, TurnOptions
 from skill_actors.sessions.views import ending_view, sum_totals, tell_turn_stop
-from skill_actors.store.base import JournalClosed, SessionMissing, StorageFull, StoreError, TurnRecord
+from skill_actors.store.base import JournalClosed, SessionMissing, SessionRecord, StorageFull, StoreError, TurnRecord
 from skill_actors.store.faults import DamagedRow
 
 __all__ = ["LiveSession", "QueuedTurn", "RunTurn", "Session"]
@@ -233,6 +235,7 @@ class Session(TrioActor):
         self._live = live
         self._env = env
         self._places = Places(live.id, live.log.record.settings.get("backends") or env.default_backends, env)
+        self._sources = _sources_of(live.log.record, self._places, env)
         self._ranks = env.skill_uses.ranks()  # kept, so that use changes no prompt that a provider has in its cache
 
     async def on_receive(self, message: object) -> None:
@@ -246,6 +249,8 @@ class Session(TrioActor):
 
     async def teardown(self, reason: ExitReason) -> None:
         await self._places.close()
+        if self._sources is not None:
+            await self._sources.close()
 
     @property
     def _rests_until(self) -> float:
@@ -290,6 +295,7 @@ class Session(TrioActor):
             queued.text,
             env=self._env,
             places=self._places,
+            sources=self._sources,
             files=files,
             ranks=self._ranks,
             schema=queued.schema,
@@ -350,6 +356,14 @@ class Session(TrioActor):
             else:
                 tell_turn_stop(self._env.bus, failed, data)
                 return
+
+
+def _sources_of(record: SessionRecord, places: Places, env: Surroundings) -> SessionSources | None:
+    """The sources of a session's further tools; None where nobody offers any."""
+    if not env.tool_sources:
+        return None
+    user = SourceUser(session=record.id, owner_uid=record.owner_uid, settings=record.settings, workspace=places.folder)
+    return SessionSources(user, env)
 
 
 def _only(kind: type[StoreError], error: BaseException) -> bool:

@@ -29,6 +29,7 @@ SETTINGS: Final = frozenset(
         "budget",
         "policy",
         "schema",
+        "mcp",
     }
 )
 CHANGEABLE: Final = frozenset({"title", "labels", "budget", "policy"})
@@ -74,10 +75,10 @@ def check_settings(
 def _known_backends(setting: Sequence[Any], backends: Collection[str]) -> list[Any]:
     """The setting, written in one way, if there are such backends."""
     choices = choices_of(setting)
-    for choice in choices:
-        if choice.backend not in backends:
+    for name in (name for choice in choices for name in (choice.backend, *(each.backend for each in choice.fallback))):
+        if name not in backends:
             known = ", ".join(sorted(backends)) or "none"
-            raise Refused("backend_unavailable", f"there is no backend {choice.backend!r}; configured here: {known}")
+            raise Refused("backend_unavailable", f"there is no backend {name!r}; configured here: {known}")
     return choices_to_json(choices)
 
 
@@ -195,5 +196,6 @@ _CHECKS: Final[Mapping[str, Any]] = {
     "labels": _labels,
     "cwd": _text(_MAX_PATH),
     "on_disconnect": _on_disconnect,
+    "mcp": _names,
     "schema": lambda _name, value: check_schema(value),
 }

@@ -97,7 +97,7 @@ class Steering:
                 f"turn {turn.id} was given {_MAX_STEERED} messages already; send this one as a follow-up",
                 retry_after_s=5,
             )
-        data: dict[str, Any] = {"text": message.text, "files": message.named_files}
+        data: dict[str, Any] = {"text": message.text_and_note, "files": message.named_files}
         if message.files:
             data |= await trio.to_thread.run_sync(shown_files, message.files)
 

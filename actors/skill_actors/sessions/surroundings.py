@@ -10,9 +10,11 @@ from pathlib import Path
 from skill_actors.backends.agents.base import AgentBackend
 from skill_actors.backends.base import Executor
 from skill_actors.backends.native import NativeCalls
+from skill_actors.backends.tool_source import ToolSources
 from skill_actors.files.artifacts import ArtifactLimits
 from skill_actors.files.quota import DEFAULT_QUOTA_BYTES
 from skill_actors.models.base import Model
+from skill_actors.sessions.agents.bridge import NO_BRIDGE, BridgeOf
 from skill_actors.sessions.approvals import ApprovalDesk
 from skill_actors.sessions.bill import PriceUsd
 from skill_actors.sessions.compaction import CompactionSettings
@@ -127,6 +129,8 @@ class Surroundings:
         hosted: the API's side of the hosted place; None: no session has one.
         ledger: what everything may cost, and has cost; None: nothing is counted.
         approvals: asks people about calls; None: a call that needs an approval is denied.
+        bridge: what the programs of agents are given besides their own tools.
+        tool_sources: open the sources of further tools, for the sessions that have some.
         resting: before which time of trio's clock no turn of a session may begin; for whoever lets one rest.
 
     """
@@ -154,4 +158,6 @@ class Surroundings:
     ledger: Ledger | None = None
     approvals: ApprovalDesk | None = None
     artifacts: ArtifactLimits = field(default_factory=ArtifactLimits)
+    bridge: BridgeOf = lambda _record: NO_BRIDGE
+    tool_sources: Sequence[ToolSources] = ()
     resting: dict[str, float] = field(default_factory=dict)

@@ -31,6 +31,7 @@ from skill_actors.sessions.places import Places
 from skill_actors.sessions.policy import Policy, RuleSet, parse_policy
 from skill_actors.sessions.prompt import HostFolder, command_of, hints_of, places_prompt, skills_of, system_prompt
 from skill_actors.sessions.session_files import SessionFiles
+from skill_actors.sessions.sources import SessionSources, SourceRoom
 from skill_actors.sessions.surroundings import PinnedSkill, Surroundings
 from skill_actors.sessions.toolrun import Site, ToolRun
 from skill_actors.skills.activation import LOAD_SKILL, load_skill_tool
@@ -49,6 +50,7 @@ class Toolbox:
         places: where its tools run.
         files: of these places.
         ranks: how much each skill is used: of those used least the model is told less.
+        sources: of the session's further tools, if it has any.
         model: the name of the model that the turn calls; None for the default one.
         only: names of the tools that the model is offered; None for all.
 
@@ -63,6 +65,7 @@ class Toolbox:
         places: Places,
         files: SessionFiles,
         ranks: Mapping[str, int],
+        sources: SessionSources | None = None,
         model: str | None,
         only: Collection[str] | None = None,
     ) -> None:
@@ -72,6 +75,7 @@ class Toolbox:
         self._places = places
         self._files = files
         self._ranks = ranks
+        self._sources = sources
         self._model = model
         self._only = only
         self._settings = log.record.settings
@@ -83,6 +87,7 @@ class Toolbox:
         self._pinned: Sequence[PinnedSkill] = ()
         self._skills: ActiveSkills
         self._natives: NativeRoom | None = None
+        self._further_tools: SourceRoom | None = None  # of the sources
         self._entry: PinnedSkill | None = None  # whose entry command this turn runs
         self._catalogue = ""  # the same for every model call of the turn
         self._tools: Sequence[Mapping[str, Any]] = ()
@@ -178,6 +183,7 @@ class Toolbox:
         own_tools = self._routing.tools
         taken = {LOAD_SKILL, *HOSTED_NAMES, *(str(tool["name"]) for tool in own_tools)}
         self._natives = native_room(self._env, self._pinned, spec, taken)
+        await self._ask_sources(root, {*taken, *self._owners})
         self._skills = ActiveSkills(
             self._pinned,
             self._workspace,
@@ -202,8 +208,18 @@ class Toolbox:
         load = load_skill_tool(pin.skill for pin in self._pinned)
         native = () if self._natives is None else self._natives.tools
         hosted = () if self.hosted is None else (self.hosted.tool,)
-        tools = [*own_tools, *([load] if load is not None else []), *native, *hosted]
+        further = () if self._further_tools is None else self._further_tools.tools
+        tools = [*own_tools, *([load] if load is not None else []), *native, *further, *hosted]
         self._tools = [tool for tool in tools if self._only is None or tool["name"] in self._only]
+
+    async def _ask_sources(self, root: Path, taken: Collection[str]) -> None:
+        """Have the session's sources tell their tools, which stay as they are until the turn ends."""
+        if self._sources is None or self._sources.is_empty:
+            return
+        offered, news = await self._sources.offered(taken)
+        if news:
+            await self._log.append([Draft("tools.changed", self._turn, data) for data in news])
+        self._further_tools = SourceRoom(offered, self._history.tool_digests, root) if offered else None
 
     async def catalogue_on_host(self) -> str:
         """What an agent that reads files of this host is told of the skills; tools of native ones it cannot call."""
@@ -288,6 +304,7 @@ class Toolbox:
             pinned=self._pinned,
             skills=self._skills,
             natives=self._natives,
+            further=self._further_tools,
             timeout_s=timeout_s,
             output_chars=self._env.defaults.tool_output_chars,
             bus=self._env.bus,
@@ -365,6 +382,8 @@ class Toolbox:
             owner_uid=self._log.record.owner_uid,
             workspace=str(places.open.get(place, self._workspace).root),
             natives=self._owners,
+            sources={} if self._further_tools is None else self._further_tools.owners,
+            changed=frozenset() if self._further_tools is None else self._further_tools.changed,
             entry=None if self._entry is None else self._entry.skill.name,
             gets_secret=None if grants is None else grants.gets_secrets,
         )

@@ -17,6 +17,7 @@ import trio
 from skill_actors.backends.base import BackendUnavailable, ToolCall, ToolContext, ToolResult, Workspace
 from skill_actors.backends.native import NATIVE, NativeRoom
 from skill_actors.backends.routing import HAND_OVER, Route
+from skill_actors.backends.tool_source import SOURCES
 from skill_actors.backends.tools import READ_ONLY_TOOLS
 from skill_actors.errors import Refused
 from skill_actors.files.artifacts import ArtifactError
@@ -28,6 +29,7 @@ from skill_actors.sessions.grants import Granted
 from skill_actors.sessions.log import Draft, SessionLog
 from skill_actors.sessions.session_files import SessionFiles
 from skill_actors.sessions.site import Site
+from skill_actors.sessions.sources import SourceRoom
 from skill_actors.sessions.surroundings import PinnedSkill
 from skill_actors.sessions.tool_output import ToolOutput, cancelled_result
 from skill_actors.skills.activation import LOAD_SKILL
@@ -74,6 +76,7 @@ class ToolRun:
         pinned: the skills of this turn; their copies may be read.
         skills: answers calls for instructions, and a call that names a skill is marked with it.
         natives: runs the calls of its tools, whatever the backend; None if there are no such tools.
+        further: runs the calls of tools of the session's sources; None if there are none.
         files: tells what calls do to them, and keeps them within their quota.
         output_chars: how much of a call's output is stored as events and given to the model.
         approvals: where approvals are asked for; None: what needs one is denied.
@@ -101,6 +104,7 @@ class ToolRun:
         output_chars: int,
         bus: Bus,
         files: SessionFiles,
+        further: SourceRoom | None = None,
         approvals: ApprovalDesk | None = None,
         approval_timeout_s: float = 3600.0,
         resting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
@@ -116,6 +120,7 @@ class ToolRun:
         self._pinned = pinned
         self._skills = skills
         self._natives = natives
+        self._further = further
         self._timeout_s = timeout_s
         self._output_chars = output_chars
         self._bus = bus
@@ -177,6 +182,9 @@ class ToolRun:
             return self._main, call
         if self._natives is not None and call.name in self._natives.owners:
             return replace(self._main, place=NATIVE, backend=NATIVE, workspace=self._natives), call
+        if self._further is not None and call.name in self._further.owners:
+            source, _reads = self._further.owners[call.name]
+            return replace(self._main, place=f"{SOURCES}:{source}", backend=SOURCES, workspace=self._further), call
         if call.name == HAND_OVER and self._hand_over is not None:
             return replace(self._main, place=HAND_OVER, backend=HAND_OVER, workspace=self._hand_over), call
         route = self._by_name.get(call.name)
@@ -285,6 +293,10 @@ class ToolRun:
             data["approval"] = cleared.approval
         if routed.name in READ_ONLY_TOOLS or routed.name == LOAD_SKILL:
             data["read_only"] = True
+        if self._further is not None and (digest := self._further.digest_of(routed.name)) is not None:
+            data["tool_digest"] = digest
+            if self._further.owners[routed.name][1]:
+                data["read_only"] = True
         pin = self._skills.note(routed, site.further)
         if pin is not None:
             data["skill"] = {"name": pin.skill.name, "digest": pin.skill.digest}

@@ -22,6 +22,7 @@ from skill_actors.models.base import ModelError
 from skill_actors.models.retry import CIRCUIT_OPEN
 from skill_actors.runtime.exit import split_cancelled
 from skill_actors.sessions.account import account_of
+from skill_actors.sessions.agents.chain import AgentChain
 from skill_actors.sessions.agents.place import AgentPlace
 from skill_actors.sessions.agents.turn import AgentTurn
 from skill_actors.sessions.answer_schema import schema_fault
@@ -39,6 +40,7 @@ from skill_actors.sessions.poison import forget_attempts
 from skill_actors.sessions.recovery import asked_calls, events_of
 from skill_actors.sessions.rest import Rest
 from skill_actors.sessions.session_files import SessionFiles
+from skill_actors.sessions.sources import SessionSources
 from skill_actors.sessions.surroundings import Surroundings
 from skill_actors.sessions.toolbox import Toolbox
 from skill_actors.sessions.toolrun import cost_of
@@ -67,6 +69,7 @@ class Turn:
         places: where its tools run.
         files: of these places.
         ranks: how much each skill is used: of those used least the model is told less.
+        sources: of the session's further tools.
         schema: what the answer has to keep to; None for text.
         options: what differs from the rest of the session.
         compact: make the conversation shorter, and nothing else.
@@ -84,6 +87,7 @@ class Turn:
         places: Places,
         files: SessionFiles,
         ranks: Mapping[str, int],
+        sources: SessionSources | None = None,
         schema: Mapping[str, Any] | None = None,
         options: TurnOptions = NO_OPTIONS,
         compact: bool = False,
@@ -115,11 +119,12 @@ class Turn:
             places=places,
             files=files,
             ranks=ranks,
+            sources=sources,
             model=options.model or settings.get("model"),
             only=options.tools,
         )
         self._command: SlashCommand | None = None
-        self._agent: AgentTurn | None = None  # performs it, where the session's place is a whole agent
+        self._agent: AgentChain | None = None  # performs it, where the session's place is a whole agent
         self._began = time.monotonic()
         self._scope = trio.CancelScope()
         self._clock = trio.CancelScope()
@@ -266,7 +271,11 @@ class Turn:
         while self._gate is not None:
             with self._rest.working():
                 async with self._rest.waiting():
-                    await self._gate.wait()
+                    await self._unpaused()
+
+    async def _unpaused(self) -> None:
+        while self._gate is not None:
+            await self._gate.wait()
 
     async def _start(self) -> Step:
         self._began = time.monotonic()
@@ -320,21 +329,27 @@ class Turn:
             self._toolbox.entry_call(self._command)  # refuses: there is no place where it could run
         catalogue = await self._toolbox.catalogue_on_host()
         self._engine.begin()
-        agent = self._agent = AgentTurn(
-            self._log,
-            self.id,
-            env=self._env,
-            place=place,
-            files=self._files,
-            history=history,
-            began_seq=self._began_seq,
-            catalogue=catalogue,
-            bill=self.bill,
-            account=self._account,
-            options=self._options,
-            schema=self._schema,
-            resting=self._people_asked,
-        )
+        self._engine.iterations = 0  # no model has answered yet
+
+        def begin(place: AgentPlace) -> AgentTurn:
+            return AgentTurn(
+                self._log,
+                self.id,
+                env=self._env,
+                place=place,
+                files=self._files,
+                history=history,
+                began_seq=self._began_seq,
+                catalogue=catalogue,
+                bill=self.bill,
+                account=self._account,
+                options=self._options,
+                schema=self._schema,
+                resting=self._people_asked,
+            )
+
+        env = self._env
+        agent = self._agent = AgentChain(self._log, self.id, place, begin, bus=env.bus, rng=env.random)
         await self._hold()
         with self._rest.working():
             done = await agent.run()
@@ -349,8 +364,7 @@ class Turn:
         """For an agent that waits for an approval: the turn's clock may stand still, and others may have its slot."""
         async with self._rest.waiting():
             yield
-            while self._gate is not None:  # what was allowed does not begin in a paused session
-                await self._gate.wait()
+            await self._unpaused()  # what was allowed does not begin in a paused session
 
     async def _begin_command(self, command: SlashCommand) -> Step:
         call = self._toolbox.entry_call(command)
@@ -441,8 +455,7 @@ class Turn:
                 self._room.release()
                 try:
                     yield
-                    while self._gate is not None:  # what was allowed does not begin in a paused session
-                        await self._gate.wait()
+                    await self._unpaused()  # what was allowed does not begin in a paused session
                 finally:
                     with trio.CancelScope(shield=True):  # a call that runs ends within its time
                         await self._room.acquire()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
+from skill_actors.backends.tool_source import SourceUser
 from skill_actors.errors import Refused
 from skill_actors.models.facts import facts_of
 from skill_actors.sessions.backend_choice import choices_of
@@ -115,7 +116,9 @@ async def check_turn_options(
     if options.max_tokens is not None:
         _check_max_tokens(options.max_tokens, name)
     if options.tools:
-        _check_offered(options.tools, await _tools_of(env, record))
+        servers = _sources_of(env, record)
+        own = [tool for tool in options.tools if not _is_of_source(tool, servers)]
+        _check_offered(own, await _tools_of(env, record))
     return options if options.to_json() else None
 
 
@@ -179,6 +182,19 @@ def _check_offered(tools: Collection[str], offered: Collection[str]) -> None:
         if tool not in offered:
             known = ", ".join(sorted(offered)) or "none"
             raise Refused("bad_request", f"options.tools: the session offers no tool {tool[:60]!r}; it offers {known}")
+
+
+def _sources_of(env: Surroundings, record: SessionRecord) -> Collection[str]:
+    """Names of the session's sources of further tools."""
+    settings = record.settings
+    folder = Places(record.id, settings.get("backends") or env.default_backends, env).folder
+    user = SourceUser(session=record.id, owner_uid=record.owner_uid, settings=settings, workspace=folder)
+    return [source.name for kind in env.tool_sources for source in kind.open(user)]
+
+
+def _is_of_source(tool: str, sources: Collection[str]) -> bool:
+    """Whether the name is one of a source's tools; which of them there are is only known when the turn begins."""
+    return any(tool.startswith(f"mcp__{source}__") for source in sources)
 
 
 async def _tools_of(env: Surroundings, record: SessionRecord) -> Collection[str]:

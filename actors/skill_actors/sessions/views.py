@@ -45,6 +45,7 @@ def session_view(
         "limits": settings.get("limits", {}),
         "budget": settings.get("budget"),
         "policy": settings.get("policy"),
+        "mcp": settings.get("mcp"),
         "on_disconnect": settings.get("on_disconnect", "continue"),
         "forked_from": settings.get("forked_from"),
         "parents": list(settings.get("parents", ())),

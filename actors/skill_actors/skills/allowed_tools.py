@@ -31,6 +31,7 @@ TOOL_NAMES: Final[Mapping[str, str]] = {
 }
 _OURS: Final = frozenset({*TOOL_NAMES.values(), LOAD_SKILL, "code_execution", "hand_over"})
 _PLACED: Final = re.compile(rf"[a-z][a-z0-9-]{{0,31}}_(?:{'|'.join(TOOL_NAMES.values())})")
+_OF_SERVER: Final = re.compile(r"mcp__[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*__[A-Za-z0-9_-]+")
 _NATIVE: Final = re.compile(r"[\w-]+_(?:execute|read|write|modify)")
 _WRITTEN: Final = re.compile(r"([^\s,()]+)(?:\(([^()]*)\))?")
 _SHELL_MEANS_MORE: Final = frozenset(";&|<>`$()\\\n\r\0")
@@ -101,8 +102,8 @@ def tool_called(name: str) -> str | None:
 
 
 def tool_ruled(name: str) -> str | None:
-    """The same, and also for a tool of a further place of a conversation, such as `build_bash_tool`."""
-    return tool_called(name) or (name if _PLACED.fullmatch(name) else None)
+    """The same, and also for a tool of a further place of a conversation, such as `build_bash_tool`, or of a server."""
+    return tool_called(name) or (name if _PLACED.fullmatch(name) or _OF_SERVER.fullmatch(name) else None)
 
 
 def _rule(text: str) -> ToolRule | None:

@@ -84,6 +84,22 @@ class SkillSecrets:
             return {}
         return {name: self._read(skill.name, name, source) for name, source in self._sources[skill.name].items()}
 
+    def of_name(self, name: str) -> dict[str, str]:
+        """Likewise, for what has a name and secrets and is no skill, such as a tool server. Blocks.
+
+        Raises:
+            SecretUnavailable: if one cannot be read; then none is given.
+
+        """
+        return {
+            variable: self._read(name, variable, source) for variable, source in self._sources.get(name, {}).items()
+        }
+
+    def known(self, name: str) -> set[str]:
+        """Values that were read for this name, those of before among them."""
+        with self._lock:
+            return {value for (owner, _), values in self._known.items() if owner == name for value in values}
+
     def values(self, skills: Iterable[Skill]) -> set[str]:
         """What has to be hidden where these skills may be used: values of now, and of before. Blocks."""
         found: set[str] = set()

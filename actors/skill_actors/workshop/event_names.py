@@ -13,6 +13,7 @@ CUSTOM: Final = "custom"  # what users publish is under `custom.ANYTHING`
 EVENT_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
     "agent": {
         "configured": "What holds for all agents that are defined from now on was changed.",
+        "budget_reset": "What is shown as spent by agents begins anew.",
         "created": "An agent was defined.",
         "changed": "An agent was defined anew.",
         "dismissed": "An agent was dismissed.",
@@ -63,6 +64,9 @@ EVENT_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
         "tick": "A schedule was due, and its message was given to the agent.",
         "missed": "A schedule was due, and its message was not given.",
         "removed": "A schedule was removed.",
+    },
+    "setup": {
+        "applied": "A setup file was applied.",
     },
     "store": {
         "put": "A value was stored.",

@@ -38,6 +38,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "compact": "compact",
     "completion": "completion",
     "config": "config",
+    "dashboard": "dashboard",
     "debug": "debug",
     "deny": "approvals",
     "docker": "docker",
@@ -51,7 +52,9 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "logs": "logs",
     "man": "man",
     "mcp": "mcp",
+    "mcp-servers": "mcp_servers",
     "metrics": "status",
+    "monitor": "monitor",
     "pause": "steer",
     "policy": "policy",
     "rename": "lineage",
@@ -108,9 +111,10 @@ class LazyGroup(click.Group):
         module = self._modules.get(cmd_name)
         if module is None:
             return None
-        found = getattr(importlib.import_module(f"skilld.cli.commands.{module}"), f"{cmd_name}_command")
+        noun = cmd_name.replace("-", "_")
+        found = getattr(importlib.import_module(f"skilld.cli.commands.{module}"), f"{noun}_command")
         if not isinstance(found, click.Command):
-            raise TypeError(f"skilld.cli.commands.{module}.{cmd_name}_command is no command")
+            raise TypeError(f"skilld.cli.commands.{module}.{noun}_command is no command")
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

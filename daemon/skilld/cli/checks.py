@@ -28,9 +28,16 @@ _MIN_PYTHON: Final = (3, 11)
 
 
 def check_all(socket: str | None, config_file: Path | None, environ: Mapping[str, str]) -> Iterator[Check]:
-    """Look at everything, cheapest first. Without a usable configuration what depends on it is left out."""
+    """Look at everything, cheapest first. Without a usable configuration what depends on it is left out.
+
+    Unless a file is named, it is the daemon of the installed unit that is looked at, with the environment it has.
+    """
     from skilld.paths import find_config
 
+    if config_file is None:
+        from skilld.cli.unit_environment import daemon_environment
+
+        environ = daemon_environment(environ, uid=os.getuid())
     yield check_python(sys.version_info[:3])
     yield check_bash(environ.get("PATH"))
     yield check_daemon(socket)
@@ -47,8 +54,10 @@ def check_all(socket: str | None, config_file: Path | None, environ: Mapping[str
     yield from check_budget(config, environ)
     from skilld.cli.agent_checks import check_agent_backends
     from skilld.cli.host_checks import check_host
+    from skilld.cli.server_checks import check_tool_servers
 
     yield from check_agent_backends(config, environ)
+    yield from check_tool_servers(config, environ)
     yield from check_host(config, config_file or find_config(environ, os.getuid()), environ)
 
 

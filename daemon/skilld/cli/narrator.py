@@ -57,6 +57,10 @@ class Narrator:
                 self._tool_finished(data)
             case "agent.notice":
                 self._console.note(inert(f"[the agent: {data.get('text', '')}]"))
+            case "agent.chosen" if data.get("passed"):
+                self._console.note(inert(_passed_on(data)))
+            case "tools.changed":
+                self._console.note(inert(_tools_changed(data)))
             case "skill.changed":
                 self._console.note(f"[the skill {data.get('name')} was changed since it was loaded here]")
             case "session.paused":
@@ -192,6 +196,19 @@ def _compacted(data: Mapping[str, Any]) -> str:
     before, after = data.get("tokens_before"), data.get("tokens_after")
     sizes = f": about {before:,} tokens are {after:,} now" if isinstance(before, int) and isinstance(after, int) else ""
     return f"[compacted: the model reads a summary of what is above{sizes}]"
+
+
+def _tools_changed(data: Mapping[str, Any]) -> str:
+    """What became of the tools of a source."""
+    missing = data.get("missing")
+    source = data.get("source")
+    return f"[the tools of {source} are missing: {missing}]" if missing else f"[the tools of {source} are there again]"
+
+
+def _passed_on(data: Mapping[str, Any]) -> str:
+    """Who performs a turn in whose place."""
+    reasons = "; ".join(f"{each.get('backend')}: {each.get('why')}" for each in data.get("passed", ()))
+    return f"[{data.get('backend')} takes the turn, since it could not be begun by {reasons}]"
 
 
 def _message(data: Mapping[str, Any]) -> str:

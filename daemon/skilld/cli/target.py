@@ -27,6 +27,7 @@ class Target:
     cwd: Path | None
     model: str | None
     parent: str | None = None
+    servers: tuple[str, ...] = ()
 
     def check(self, new: bool) -> None:
         """Raise UsageError where the flags contradict each other."""
@@ -37,10 +38,10 @@ class Target:
         ]
         if len(chosen) > 1:
             raise click.UsageError(f"{' and '.join(chosen)} exclude each other")
-        fixed = (self.backends, self.skills, self.denied, self.cwd, self.model, self.parent)
+        fixed = (self.backends, self.skills, self.denied, self.cwd, self.model, self.parent, self.servers)
         if chosen and not new and any(fixed):
             raise click.UsageError(
-                "--backend, --skill, --no-skill, --cwd, --model and --parent are fixed when a session is made; "
+                "--backend, --skill, --no-skill, --mcp, --cwd, --model and --parent are fixed when a session is made; "
                 f"leave out {chosen[0]} for a new one"
             )
 
@@ -60,6 +61,8 @@ class Target:
             settings["skills"] = list(self.skills)
         if self.denied:
             settings["skills"] = {"deny": list(self.denied)} | ({"allow": list(self.skills)} if self.skills else {})
+        if self.servers:
+            settings["mcp"] = list(self.servers)
         if self.cwd is not None:
             settings["cwd"] = str(self.cwd.absolute())
         if self.model:

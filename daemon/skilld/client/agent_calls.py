@@ -30,21 +30,26 @@ class AgentCalls:
     def turn(self, turn: str, *, wait_s: float = 0.0) -> Json:
         raise NotImplementedError
 
-    def agents(self, *, dismissed: bool = False) -> list[Json]:
-        """One's own agents by name: what each is, does, and has cost; with `dismissed` also those that are gone."""
-        return list(self._do(_agents(dismissed))["items"])
+    def agents(self, *, dismissed: bool = False, owner: int | Literal["all"] | None = None) -> list[Json]:
+        """One's own agents by name: what each is, does, and has cost; with `dismissed` also those that are gone.
 
-    def agent(self, name: str) -> Json:
+        Args:
+            owner: those of this user, or of "all", for the role admin; here and in what follows.
+
+        """
+        return list(self._do(_agents(dismissed, owner))["items"])
+
+    def agent(self, name: str, *, owner: int | None = None) -> Json:
         """Everything about one agent, its `settings` and `system_prompt` too."""
-        return self._do(wire.get(_path(name)))
+        return self._do(wire.get(wire.of_owner(_path(name), owner)))
 
     def define_agent(self, name: str, *, replace: bool = True, **settings: Any) -> Json:
         """Define an agent and return it.
 
         Args:
             replace: put it in the place of the one of this name; else SkilldError (`conflict`) where there is one.
-            settings: role, profile, backend, options, model, effort, max_turns, policy, skill, skills, context, system,
-                max_cost_usd, timeout_s, queue, cwd, git_context, labels.
+            settings: role, profile, backend, options, fallback, model, effort, max_turns, policy, skill, skills,
+                context, system, max_cost_usd, timeout_s, queue, cwd, git_context, labels.
 
         """
         return self._do(_define(name, settings, replace))
@@ -61,13 +66,13 @@ class AgentCalls:
         """Let an agent that crashed too often go on, and return it."""
         return self._do(wire.write("POST", _path(name, "/revive")))
 
-    def agent_history(self, name: str, *, last: int = 10) -> list[Json]:
+    def agent_history(self, name: str, *, last: int = 10, owner: int | None = None) -> list[Json]:
         """The latest turns of an agent that have ended, oldest first."""
-        return list(self._do(_history(name, last))["items"])
+        return list(self._do(_history(name, last, owner))["items"])
 
-    def agents_cost(self) -> Json:
+    def agents_cost(self, *, owner: int | None = None) -> Json:
         """What each agent has ever cost, and all together: {"items", "total"}."""
-        return self._do(wire.get(f"{_WORKSHOP}/cost"))
+        return self._do(wire.get(wire.of_owner(f"{_WORKSHOP}/cost", owner)))
 
     def agent_git(self, name: str) -> Json:
         """How the repository of an agent's folder stands."""
@@ -211,13 +216,13 @@ class AsyncAgentCalls:
     async def turn(self, turn: str, *, wait_s: float = 0.0) -> Json:
         raise NotImplementedError
 
-    async def agents(self, *, dismissed: bool = False) -> list[Json]:
+    async def agents(self, *, dismissed: bool = False, owner: int | Literal["all"] | None = None) -> list[Json]:
         """One's own agents by name. See `Client.agents`."""
-        return list((await self._do(_agents(dismissed)))["items"])
+        return list((await self._do(_agents(dismissed, owner)))["items"])
 
-    async def agent(self, name: str) -> Json:
+    async def agent(self, name: str, *, owner: int | None = None) -> Json:
         """Everything about one agent."""
-        return await self._do(wire.get(_path(name)))
+        return await self._do(wire.get(wire.of_owner(_path(name), owner)))
 
     async def define_agent(self, name: str, *, replace: bool = True, **settings: Any) -> Json:
         """Define an agent and return it. See `Client.define_agent`."""
@@ -235,13 +240,13 @@ class AsyncAgentCalls:
         """Let an agent that crashed too often go on, and return it."""
         return await self._do(wire.write("POST", _path(name, "/revive")))
 
-    async def agent_history(self, name: str, *, last: int = 10) -> list[Json]:
+    async def agent_history(self, name: str, *, last: int = 10, owner: int | None = None) -> list[Json]:
         """The latest turns of an agent that have ended, oldest first."""
-        return list((await self._do(_history(name, last)))["items"])
+        return list((await self._do(_history(name, last, owner)))["items"])
 
-    async def agents_cost(self) -> Json:
+    async def agents_cost(self, *, owner: int | None = None) -> Json:
         """What each agent has ever cost, and all together: {"items", "total"}."""
-        return await self._do(wire.get(f"{_WORKSHOP}/cost"))
+        return await self._do(wire.get(wire.of_owner(f"{_WORKSHOP}/cost", owner)))
 
     async def agent_git(self, name: str) -> Json:
         """How the repository of an agent's folder stands."""
@@ -361,16 +366,16 @@ def _profile(name: str) -> str:
     return f"{_WORKSHOP}/profiles/{wire.segment('profile', name)}"
 
 
-def _agents(dismissed: bool) -> Call[Json]:
-    return wire.get(_AGENTS + ("?dismissed=true" if dismissed else ""))
+def _agents(dismissed: bool, owner: int | Literal["all"] | None) -> Call[Json]:
+    return wire.get(wire.of_owner(_AGENTS + ("?dismissed=true" if dismissed else ""), owner))
 
 
 def _define(name: str, settings: Mapping[str, Any], replace: bool) -> Call[Json]:
     return wire.write("PUT", _path(name), settings, {} if replace else {"if-none-match": "*"})
 
 
-def _history(name: str, last: int) -> Call[Json]:
-    return wire.get(_path(name, f"/history?last={last}"))
+def _history(name: str, last: int, owner: int | None) -> Call[Json]:
+    return wire.get(wire.of_owner(_path(name, f"/history?last={last}"), owner))
 
 
 def _merge(name: str, commit: str | None) -> Call[Json]:

@@ -15,9 +15,11 @@ from skilld.client.agent_calls import AsyncAgentCalls
 from skilld.client.board_calls import AsyncBoardCalls
 from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, SkilldError
 from skilld.client.events import Cursor, Event, SseDecoder
+from skilld.client.monitor_calls import AsyncMonitorCalls
 from skilld.client.over_httpx import AsyncHttpxTransport
 from skilld.client.over_trio import AsyncAnswer, open_stream
 from skilld.client.plan_calls import AsyncPlanCalls
+from skilld.client.setup_calls import AsyncSetupCalls
 from skilld.client.shared_calls import AsyncSharedCalls
 from skilld.client.sync import as_upload, naming_key, socket_path
 from skilld.client.wire import Accepted, Call, Json, Request, Upload
@@ -27,7 +29,9 @@ __all__ = ["AsyncClient"]
 T = TypeVar("T")
 
 
-class AsyncClient(AsyncAgentCalls, AsyncBoardCalls, AsyncPlanCalls, AsyncSharedCalls):
+class AsyncClient(
+    AsyncAgentCalls, AsyncBoardCalls, AsyncMonitorCalls, AsyncPlanCalls, AsyncSetupCalls, AsyncSharedCalls
+):
     """Speaks to a daemon over its Unix socket, from trio tasks. Use it as an async context manager.
 
     Every method raises SkilldError, or one of its kinds, when the daemon cannot be reached, refuses or fails; it may
@@ -91,6 +95,10 @@ class AsyncClient(AsyncAgentCalls, AsyncBoardCalls, AsyncPlanCalls, AsyncSharedC
     async def backends(self) -> list[Json]:
         """The backends that sessions may name: what each claims, and whether it would run something now."""
         return list((await self._do(wire.get("/v1/backends")))["items"])
+
+    async def tool_servers(self) -> list[Json]:
+        """The tool servers that your sessions may name, how many of each run for you, and what is wrong with them."""
+        return list((await self._do(wire.get("/v1/mcp/servers")))["items"])
 
     async def usage(
         self,

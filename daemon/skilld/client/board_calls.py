@@ -131,7 +131,7 @@ class BoardCalls:
 
         Args:
             types: of the items that its agents do.
-            given: count, profile, settings, lease_s.
+            given: count, profile, settings, lease_s, worktree, merge.
 
         """
         return self._do(wire.write("POST", _WORKERS, {"name": name, "types": list(types), **given}))

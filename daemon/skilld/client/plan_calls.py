@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from skilld.client import wire
 from skilld.client.wire import REQUEST_TIMEOUT_S, Call, Json
@@ -39,29 +39,35 @@ class PlanCalls:
         """Forget a workflow; its runs stay."""
         self._do(wire.write("DELETE", _workflow(name)))
 
+    def reset_workflow(self, name: str) -> Json:
+        """End the runs of a workflow that go on, and forget those that have ended: {"cancelled", "forgotten"}."""
+        return self._do(wire.write("POST", _workflow(name, "/reset")))
+
     def run_workflow(self, name: str, parameters: Mapping[str, str] | None = None, *, key: str | None = None) -> Json:
         """Begin a run and return it; with a key that was used before, that run."""
         return self._do(_begin(name, parameters, key))
 
-    def runs(self, *, workflow: str | None = None, limit: int = 100) -> list[Json]:
-        """Runs: those that go on, then those that have ended, newest first."""
-        return list(self._do(_runs(workflow, limit))["items"])
+    def runs(
+        self, *, workflow: str | None = None, limit: int = 100, owner: int | Literal["all"] | None = None
+    ) -> list[Json]:
+        """Runs: those that go on, then those that have ended, newest first; of another user, or "all", for admins."""
+        return list(self._do(_runs(workflow, limit, owner))["items"])
 
-    def run(self, id: str, *, wait_s: float = 0.0) -> Json:
+    def run(self, id: str, *, wait_s: float = 0.0, owner: int | None = None) -> Json:
         """A run, once it has ended or after `wait_s` seconds (at most 600) as it is."""
-        return self._do(_run(id, wait_s))
+        return self._do(_run(id, wait_s, owner))
 
     def cancel_run(self, id: str) -> Json:
         """End a run and what its agents do for it; the run."""
         return self._do(wire.write("POST", _of_run(id, "/cancel")))
 
-    def schedules(self) -> list[Json]:
+    def schedules(self, *, owner: int | Literal["all"] | None = None) -> list[Json]:
         """One's schedules, by name."""
-        return list(self._do(wire.get(_SCHEDULES))["items"])
+        return list(self._do(wire.get(wire.of_owner(_SCHEDULES, owner)))["items"])
 
-    def schedule(self, name: str) -> Json:
+    def schedule(self, name: str, *, owner: int | None = None) -> Json:
         """A schedule, and what became of it so far."""
-        return self._do(wire.get(_schedule(name)))
+        return self._do(wire.get(wire.of_owner(_schedule(name), owner)))
 
     def define_schedule(self, name: str, agent: str, prompt: str, *, new: bool = False, **settings: Any) -> Json:
         """Make a schedule or change it, and return it.
@@ -108,31 +114,37 @@ class AsyncPlanCalls:
         """Forget a workflow; its runs stay."""
         await self._do(wire.write("DELETE", _workflow(name)))
 
+    async def reset_workflow(self, name: str) -> Json:
+        """End and forget the runs of a workflow. See `Client.reset_workflow`."""
+        return await self._do(wire.write("POST", _workflow(name, "/reset")))
+
     async def run_workflow(
         self, name: str, parameters: Mapping[str, str] | None = None, *, key: str | None = None
     ) -> Json:
         """Begin a run and return it; with a key that was used before, that run."""
         return await self._do(_begin(name, parameters, key))
 
-    async def runs(self, *, workflow: str | None = None, limit: int = 100) -> list[Json]:
+    async def runs(
+        self, *, workflow: str | None = None, limit: int = 100, owner: int | Literal["all"] | None = None
+    ) -> list[Json]:
         """Runs: those that go on, then those that have ended, newest first."""
-        return list((await self._do(_runs(workflow, limit)))["items"])
+        return list((await self._do(_runs(workflow, limit, owner)))["items"])
 
-    async def run(self, id: str, *, wait_s: float = 0.0) -> Json:
+    async def run(self, id: str, *, wait_s: float = 0.0, owner: int | None = None) -> Json:
         """A run, once it has ended or after `wait_s` seconds (at most 600) as it is."""
-        return await self._do(_run(id, wait_s))
+        return await self._do(_run(id, wait_s, owner))
 
     async def cancel_run(self, id: str) -> Json:
         """End a run and what its agents do for it; the run."""
         return await self._do(wire.write("POST", _of_run(id, "/cancel")))
 
-    async def schedules(self) -> list[Json]:
+    async def schedules(self, *, owner: int | Literal["all"] | None = None) -> list[Json]:
         """One's schedules, by name."""
-        return list((await self._do(wire.get(_SCHEDULES)))["items"])
+        return list((await self._do(wire.get(wire.of_owner(_SCHEDULES, owner))))["items"])
 
-    async def schedule(self, name: str) -> Json:
+    async def schedule(self, name: str, *, owner: int | None = None) -> Json:
         """A schedule, and what became of it so far."""
-        return await self._do(wire.get(_schedule(name)))
+        return await self._do(wire.get(wire.of_owner(_schedule(name), owner)))
 
     async def define_schedule(self, name: str, agent: str, prompt: str, *, new: bool = False, **settings: Any) -> Json:
         """Make a schedule or change it. See `Client.define_schedule`."""
@@ -175,12 +187,12 @@ def _begin(name: str, parameters: Mapping[str, str] | None, key: str | None) -> 
     return wire.write("POST", _workflow(name, "/run"), {"parameters": dict(parameters or {})}, _keyed(key))
 
 
-def _runs(workflow: str | None, limit: int) -> Call[Json]:
+def _runs(workflow: str | None, limit: int, owner: int | Literal["all"] | None) -> Call[Json]:
     from urllib.parse import urlencode
 
     query = {"limit": str(limit), **({} if workflow is None else {"workflow": workflow})}
-    return wire.get(f"{_RUNS}?{urlencode(query)}")
+    return wire.get(wire.of_owner(f"{_RUNS}?{urlencode(query)}", owner))
 
 
-def _run(id: str, wait_s: float) -> Call[Json]:
-    return wire.get(f"{_of_run(id)}?wait={wait_s:g}", timeout_s=wait_s + REQUEST_TIMEOUT_S)
+def _run(id: str, wait_s: float, owner: int | None) -> Call[Json]:
+    return wire.get(wire.of_owner(f"{_of_run(id)}?wait={wait_s:g}", owner), timeout_s=wait_s + REQUEST_TIMEOUT_S)

@@ -7,8 +7,8 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from skilld.client import wire
-from skilld.client.events import Event
-from skilld.client.wire import SILENCE_S, Call, Json, Request
+from skilld.client.events import Event, SseDecoder
+from skilld.client.wire import SILENCE_S, Call, Json, Request, Response
 
 __all__ = ["AsyncSharedCalls", "SharedCalls"]
 
@@ -48,6 +48,15 @@ class SharedCalls:
 
         """
         return self._follow_all(lambda number: _events(number, last, topics, names, follow), after, follow=follow)
+
+    def last_workshop_events(self, last: int, *, topics: Sequence[str] = (), names: Sequence[str] = ()) -> list[Event]:
+        """The last so many events of the workshop that are stored, oldest first, in one answer.
+
+        Args:
+            topics, names: as `workshop_events` has them.
+
+        """
+        return self._do(_last_events(last, topics, names))
 
     def publish_event(self, topic: str, name: str, data: Mapping[str, Any] | None = None) -> Json:
         """Publish an event under a topic that begins with "custom."; the event."""
@@ -116,6 +125,12 @@ class AsyncSharedCalls:
         async with aclosing(found) as events:
             yield events
 
+    async def last_workshop_events(
+        self, last: int, *, topics: Sequence[str] = (), names: Sequence[str] = ()
+    ) -> list[Event]:
+        """The last so many that are stored, all at once. See `Client.last_workshop_events`."""
+        return await self._do(_last_events(last, topics, names))
+
     async def publish_event(self, topic: str, name: str, data: Mapping[str, Any] | None = None) -> Json:
         """Publish an event under a topic that begins with "custom."; the event."""
         return await self._do(_publish(topic, name, data))
@@ -162,6 +177,14 @@ def _events(after: int, last: int | None, topics: Sequence[str], names: Sequence
         query["name"] = ",".join(names)
     target = f"{_EVENTS}?{_query(query)}"
     return Request(method="GET", target=target, headers={"accept": "text/event-stream"}, timeout_s=SILENCE_S)
+
+
+def _last_events(last: int, topics: Sequence[str], names: Sequence[str]) -> Call[list[Event]]:
+    def read(answer: Response) -> list[Event]:
+        wire.check_stream(answer.status, answer.headers, lambda: answer.body)
+        return list(SseDecoder().feed(answer.body))
+
+    return Call(_events(0, last, topics, names, False), read)
 
 
 def _publish(topic: str, name: str, data: Mapping[str, Any] | None) -> Call[Json]:

@@ -17,7 +17,9 @@ from skilld.client.approval_calls import ApprovalCalls
 from skilld.client.board_calls import BoardCalls
 from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, RequestTimeout, SkilldError
 from skilld.client.events import Cursor, Event, SseDecoder
+from skilld.client.monitor_calls import MonitorCalls
 from skilld.client.plan_calls import PlanCalls
+from skilld.client.setup_calls import SetupCalls
 from skilld.client.shared_calls import SharedCalls
 from skilld.client.wire import Accepted, Call, Json, Request, StreamingResponse, Transport, Upload
 
@@ -37,7 +39,7 @@ def socket_path(socket: str | os.PathLike[str] | None) -> str:
     return os.fspath(paths.find_socket(flag, os.environ, os.getuid()))
 
 
-class Client(ApprovalCalls, AgentCalls, BoardCalls, PlanCalls, SharedCalls):
+class Client(ApprovalCalls, AgentCalls, BoardCalls, MonitorCalls, PlanCalls, SetupCalls, SharedCalls):
     """Speaks to a daemon over its Unix socket. Use it as a context manager, or call `close`.
 
     Every method raises SkilldError, or one of its kinds, when the daemon cannot be reached, refuses or fails.
@@ -108,6 +110,10 @@ class Client(ApprovalCalls, AgentCalls, BoardCalls, PlanCalls, SharedCalls):
     def backends(self) -> list[Json]:
         """The backends that sessions may name: what each claims, and whether it would run something now."""
         return list(self._do(wire.get("/v1/backends"))["items"])
+
+    def tool_servers(self) -> list[Json]:
+        """The tool servers that your sessions may name, how many of each run for you, and what is wrong with them."""
+        return list(self._do(wire.get("/v1/mcp/servers"))["items"])
 
     def usage(
         self,

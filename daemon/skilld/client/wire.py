@@ -189,6 +189,11 @@ def get(target: str, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Call[Json]:
     return Call(Request(method="GET", target=target, timeout_s=timeout_s), as_json)
 
 
+def of_owner(target: str, owner: int | Literal["all"] | None) -> str:
+    """The target for what is of this user, or of all; None: one's own."""
+    return target if owner is None else f"{target}{'&' if '?' in target else '?'}owner={owner}"
+
+
 def write(
     method: str, target: str, value: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
 ) -> Call[Json]:

@@ -12,6 +12,7 @@ from skilld.config.budget import BudgetConfig
 from skilld.config.files import FilesConfig
 from skilld.config.hooks import HooksConfig, origin_of
 from skilld.config.loading import find_and_load, load_config
+from skilld.config.monitor import MonitorConfig
 from skilld.config.origins import Loaded, Origin
 from skilld.config.policy import PolicyConfig
 from skilld.config.roles import RoleConfig, RolesConfig, SenderConfig
@@ -44,6 +45,7 @@ __all__ = [
     "LocalConfig",
     "MetricsConfig",
     "ModelConfig",
+    "MonitorConfig",
     "NativeConfig",
     "Origin",
     "PolicyConfig",

@@ -49,7 +49,8 @@ def _nearest(key: str, known: Sequence[str]) -> str:
 def _explain(item: ErrorDetails, layers: Sequence[Layer], otherwise: str) -> str:
     key = ".".join(str(part) for part in item["loc"])
     # Somebody may have written the secret itself where its file belongs.
-    value = "(not shown)" if item["loc"][:2] in (("skills", "secrets"), ("hooks", "url")) else mask(repr(item["input"]))
+    hidden = (("skills", "secrets"), ("hooks", "url"), ("mcp", "servers"))
+    value = "(not shown)" if item["loc"][:2] in hidden else mask(repr(item["input"]))
     shown = value if len(value) <= 80 else f"{value[:77]}..."
     allowed = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if item["type"] == "tuple_type":

@@ -27,7 +27,7 @@ _HEADER: Final = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
 _ASSIGNMENT: Final = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*=")
 
 # What the file for the whole host says of the service, and of who may use it, is not for the daemons of users.
-_OF_THE_SERVICE: Final = frozenset({"audit", "daemon", "files", "hooks", "metrics", "roles"})
+_OF_THE_SERVICE: Final = frozenset({"audit", "daemon", "files", "hooks", "mcp", "metrics", "monitor", "roles"})
 _CREDENTIALS: Final = {
     "model": frozenset({"api_key_credential", "api_key_file", "socket"}),
     "skills": frozenset({"secrets"}),

@@ -200,6 +200,8 @@ def _absolute_layer(layer: Layer) -> Layer:
             place[name] = _changed(place[name], change, is_list=key in _FOLDERS)
     if isinstance(skills := tree.get("skills"), dict) and "secrets" in skills:
         skills["secrets"] = _each_file(skills["secrets"], change)
+    if isinstance(servers := tree.get("mcp"), dict):
+        tree["mcp"] = _each_file(servers, change)
     return replace(layer, tree=tree)
 
 

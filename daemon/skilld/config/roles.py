@@ -19,6 +19,10 @@ class RoleConfig(Section):
     uids: tuple[AccountId, ...] = Field(default=(), strict=False)
     gids: tuple[AccountId, ...] = Field(default=(), strict=False)
 
+    @property
+    def names_anybody(self) -> bool:
+        return bool(self.uids or self.gids)
+
 
 class SenderConfig(RoleConfig):
     """Who has a role in which one has sessions, and which skills these may use."""
@@ -34,10 +38,11 @@ class RolesConfig(Section):
     send: SenderConfig = SenderConfig()
     approve: RoleConfig = RoleConfig()
     admin: SenderConfig = SenderConfig()
+    report: RoleConfig = RoleConfig()  # of another socket, and so of no account below
 
     @property
     def configured(self) -> bool:
-        return any(role.uids or role.gids for role in self._all)
+        return any(role.names_anybody for role in self._all)
 
     def serve_others(self, uid: int) -> bool:
         """Whether somebody else than root and this user may connect."""

@@ -12,6 +12,8 @@ from skilld.config.backends import BackendsConfig
 from skilld.config.budget import BudgetConfig
 from skilld.config.files import FilesConfig
 from skilld.config.hooks import HooksConfig
+from skilld.config.mcp import McpConfig
+from skilld.config.monitor import MonitorConfig
 from skilld.config.policy import PolicyConfig
 from skilld.config.roles import RolesConfig
 from skilld.config.section import Section
@@ -45,6 +47,8 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     budget: BudgetConfig = BudgetConfig()
     workshop: WorkshopConfig = WorkshopConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    mcp: McpConfig = McpConfig()
     roles: RolesConfig = RolesConfig()
 
 

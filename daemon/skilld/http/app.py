@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skill_actors.errors import Refused
 from skill_actors.store import DamagedRow
+from skilld.http.agents_rights import may_be_used_by_agents
 from skilld.http.audited import Heard, body_hash, facts_of, is_audited
 from skilld.http.body import parse_body, read_body, stream_body
 from skilld.http.connection import ClientGone
@@ -175,7 +176,7 @@ class _Endpoint:
         if route is None:
             return _wrong_method(scope["method"], self._routes)
         _check_browser(Headers(scope=scope))
-        peer: Peer = scope["skilld.peer"]
+        peer = scope["skilld.peer"] = await self._acting(scope["skilld.peer"], route)
         permissions = Authority(self._services.roles(), self._services.own_uid).permissions(peer)
         if route.permission not in permissions:
             raise Refused("forbidden", _forbidden(peer, route))
@@ -201,6 +202,15 @@ class _Endpoint:
             return await route.handler(replace(call, body=raw))
         body = await parse_body(b"{}" if not raw and route.optional_body else raw, route.body)
         return await route.handler(replace(call, body=body))
+
+    async def _acting(self, peer: Peer, route: Route) -> Peer:
+        """The peer as whom it acts for: an agent's program as its agent's owner, where agents may come at all."""
+        if peer.agent is None:
+            return peer
+        owner_uid = await self._services.agent_owner(peer.agent)
+        if not may_be_used_by_agents(route.method, route.path):
+            raise Refused("forbidden", f"{route.method} {route.path} is not for agents; see the manual, docs/mcp.md")
+        return replace(peer, uid=owner_uid, groups=frozenset())
 
     async def _stream(self, route: Route, call: Call, scope: Scope, receive: Receive) -> Response:
         """The handler decides how much it takes."""

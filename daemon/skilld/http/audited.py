@@ -60,7 +60,13 @@ def facts_of(
         "duration_ms": round(duration_s * 1000, 1),
     }
     shown = {name: _shown(path, value) for name, value in params.items()}
-    optional = {"params": shown or None, "code": heard.code, "body": heard.body, "made": heard.made}
+    optional = {
+        "agent": peer.agent,
+        "params": shown or None,
+        "code": heard.code,
+        "body": heard.body,
+        "made": heard.made,
+    }
     return facts | {name: value for name, value in optional.items() if value is not None}
 
 

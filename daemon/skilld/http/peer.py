@@ -38,12 +38,21 @@ class PeerRefused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """The process that connected, as the kernel recorded it at connect. Decide by uid and groups, never by pid."""
+    """The process that connected, as the kernel recorded it at connect. Decide by uid and groups, never by pid.
+
+    Args:
+        agent: the conversation of the agent for which it acts, since the daemon has started it as that agent's
+            program, or something above it. It then has none of the rights of the user that it runs as.
+        own: the daemon has started it, or something above it.
+
+    """
 
     uid: int
     gid: int
     pid: int
     groups: frozenset[int] = frozenset()
+    agent: str | None = None
+    own: bool = False
 
 
 def overflow_uid() -> int:
@@ -87,6 +96,7 @@ def _groups(connection: _Socket) -> frozenset[int]:
 class Authority:
     """What each peer may do.
 
+    An agent's program may read and send in the name of the agent's owner, whoever it runs as, and no more.
     Until roles are configured: root and the daemon's own user may do all, everybody else nothing. Once they are,
     root and those named: the daemon's own user, under which local tools run, is then a peer like any other.
     """
@@ -97,6 +107,8 @@ class Authority:
 
     def permissions(self, peer: Peer) -> frozenset[Permission]:
         """All that the peer may do; empty for a stranger."""
+        if peer.agent is not None:
+            return _IMPLIED["send"]
         if peer.uid == 0 or (not self._roles.configured and peer.uid == self._own_uid):
             return _IMPLIED["admin"]
         granted: frozenset[Permission] = frozenset()

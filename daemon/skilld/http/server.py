@@ -12,13 +12,14 @@ from __future__ import annotations
 import errno
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 import trio
 
 from skill_actors.errors import Refused
 from skilld.http.connection import ASGIApp, Connection, Header, refuse
+from skilld.http.descent import Ancestry
 from skilld.http.limits import ServerLimits
 from skilld.http.listener import Listener
 from skilld.http.peer import Peer, PeerRefused, overflow_uid, read_peer
@@ -37,19 +38,27 @@ class HttpServer:
 
     Args:
         on_stranger: told why, when a connection was refused whose user is unknown. Must not wait.
+        ancestry: tells of each peer for whom it acts; None: each acts for its own user.
 
     """
 
     def __init__(
-        self, app: ASGIApp, limits: ServerLimits, version: str, *, on_stranger: Callable[[str], None] = lambda why: None
+        self,
+        app: ASGIApp,
+        limits: ServerLimits,
+        version: str,
+        *,
+        on_stranger: Callable[[str], None] = lambda why: None,
+        ancestry: Ancestry | None = None,
     ) -> None:
         self._on_stranger = on_stranger
+        self._ancestry = ancestry
         self._app = app
         self._limits = limits
         self._headers: tuple[Header, ...] = ((b"skilld-version", version.encode("ascii")),)
         self._connections: set[Connection] = set()
-        self._per_uid: Counter[int] = Counter()
-        self._turned_away: Counter[int] = Counter()
+        self._per_peer: Counter[Hashable] = Counter()
+        self._turned_away: Counter[Hashable] = Counter()
         self._unknown_uid = overflow_uid()
         self._accepting = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
@@ -102,22 +111,25 @@ class HttpServer:
     async def _meet(self, stream: trio.SocketStream) -> None:
         try:
             peer = read_peer(stream.socket, self._unknown_uid)
+            if self._ancestry is not None:
+                peer = self._ancestry.told_of(peer, stream.socket)
         except PeerRefused as error:
             self._on_stranger(str(error))
             await self._turn_away(stream, -1, Refused("forbidden", str(error)))
             return
-        if self._per_uid[peer.uid] >= self._limits.connections_per_peer:
-            limit = self._limits.connections_per_peer
-            message = f"your user has {limit} connections open, the most allowed (limits.connections_per_peer)"
-            await self._turn_away(stream, peer.uid, Refused("overloaded", message, retry_after_s=1))
+        counted = peer.uid if peer.agent is None else peer.agent  # no agent uses up what its daemon's user may have
+        if self._per_peer[counted] >= self._limits.connections_per_peer:
+            limit, who = self._limits.connections_per_peer, "user" if peer.agent is None else "agent"
+            message = f"your {who} has {limit} connections open, the most allowed (limits.connections_per_peer)"
+            await self._turn_away(stream, counted, Refused("overloaded", message, retry_after_s=1))
             return
-        self._per_uid[peer.uid] += 1
+        self._per_peer[counted] += 1
         try:
             await self._serve(stream, peer)
         finally:
-            self._per_uid[peer.uid] -= 1
-            if not self._per_uid[peer.uid]:
-                del self._per_uid[peer.uid]
+            self._per_peer[counted] -= 1
+            if not self._per_peer[counted]:
+                del self._per_peer[counted]
 
     async def _serve(self, stream: trio.SocketStream, peer: Peer) -> None:
         connection = Connection(stream, self._app, self._limits, self._headers, {"skilld.peer": peer})
@@ -131,14 +143,14 @@ class HttpServer:
         finally:
             self._connections.discard(connection)
 
-    async def _turn_away(self, stream: trio.SocketStream, uid: int, refused: Refused) -> None:
+    async def _turn_away(self, stream: trio.SocketStream, counted: Hashable, refused: Refused) -> None:
         """Say why, to a bounded number of callers at once; the rest is closed without a word."""
-        self._turned_away[uid] += 1
+        self._turned_away[counted] += 1
         try:
-            if self._turned_away[uid] <= self._limits.connections_per_peer:
+            if self._turned_away[counted] <= self._limits.connections_per_peer:
                 await refuse(stream, refused, self._headers)
         finally:
-            self._turned_away[uid] -= 1
-            if not self._turned_away[uid]:
-                del self._turned_away[uid]
+            self._turned_away[counted] -= 1
+            if not self._turned_away[counted]:
+                del self._turned_away[counted]
             await trio.aclose_forcefully(stream)

@@ -19,9 +19,13 @@ from skill_actors.telemetry import Bus
 from skilld.config import RolesConfig
 
 if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
     from skill_actors.sessions.approvals import Approver
     from skill_actors.sessions.intake import Mode
     from skill_actors.store.ledger import UsageBy
+    from skilld.http.peer import Peer
+    from skilld.monitor.keeper import Monitor
     from skilld.workshop import Workshop
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "Budgets",
     "Files",
     "HandOvers",
+    "McpServer",
     "Readiness",
     "Services",
     "Sessions",
@@ -201,6 +206,28 @@ def _no_workshop() -> Workshop:
     raise Refused("draining", "there is no workshop here")
 
 
+class McpServer(Protocol):
+    """The workshop over MCP: see `skilld.mcp.inside_desk`."""
+
+    async def serve(self, peer: Peer, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+def _no_mcp() -> McpServer:
+    raise Refused("draining", "there is no MCP server here")
+
+
+async def _no_tool_servers(viewer: Viewer) -> Sequence[Mapping[str, Any]]:
+    return ()
+
+
+async def _no_agents(session: str) -> int:
+    raise Refused("forbidden", "there are no agents here")
+
+
+def _no_monitor() -> Monitor:
+    raise Refused("not_found", "there is no monitoring here")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The daemon as the socket sees it.
@@ -221,6 +248,10 @@ class Services:
         audit: takes what happened and its facts, for the audit log. Must not wait.
         audit_reads: whether requests that only read are told to it too.
         workshop: the workshop as it is now. Raises Refused while there is none.
+        monitor: what programs reported, likewise.
+        mcp: the workshop over MCP. Raises Refused while there is none.
+        tool_servers: JSON-ready facts of the tool servers that a viewer may have, for GET /v1/mcp/servers.
+        agent_owner: the uid of the owner of an agent's conversation. Raises Refused where there is none such.
 
     """
 
@@ -246,3 +277,7 @@ class Services:
     audit: Callable[[str, Mapping[str, Any]], None]
     audit_reads: bool = False
     workshop: Callable[[], Workshop] = _no_workshop
+    monitor: Callable[[], Monitor] = _no_monitor
+    agent_owner: Callable[[str], Awaitable[int]] = _no_agents
+    mcp: Callable[[], McpServer] = _no_mcp
+    tool_servers: Callable[[Viewer], Awaitable[Sequence[Mapping[str, Any]]]] = _no_tool_servers

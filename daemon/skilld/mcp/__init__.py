@@ -1,6 +1,6 @@
-"""The workshop for other programs: an MCP server on standard input and output that speaks to the daemon.
+"""The workshop for other programs: as an MCP server on standard input and output, and on the daemon's socket.
 
-Nothing of this is imported but by `skillctl mcp`, and the MCP library only once that runs.
+The MCP library is imported only once somebody calls.
 """
 
 __all__ = ()

@@ -15,13 +15,13 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 
 from skill_actors import __version__
-from skilld.client import AsyncClient, SkilldError
-from skilld.client.errors import NotAName
+from skilld.client import AsyncClient
+from skilld.mcp.calling import answer_of_call
 from skilld.mcp.claims import Claims
 from skilld.mcp.desk import Desk
 from skilld.mcp.lines import LineReader, LineWriter
 from skilld.mcp.scope import Scope
-from skilld.mcp.tool import Tool, ToolFailure
+from skilld.mcp.tool import Tool
 
 if TYPE_CHECKING:
     from anyio import AsyncFile
@@ -85,16 +85,8 @@ def server_of(scope: Scope, desk: Desk) -> Server[Any]:
 
 
 async def _called(scope: Scope, desk: Desk, name: str, arguments: Mapping[str, Any]) -> types.CallToolResult:
-    """What the tool answers. What it does not do is told to the model, which can do something about it."""
-    found = scope.find(name)
-    if found is None:
-        return _result(scope.unknown(name), is_error=True)
-    try:
-        return _result(await found.call(desk, arguments))
-    except (ToolFailure, NotAName) as error:
-        return _result(str(error), is_error=True)
-    except SkilldError as error:
-        return _result(_told(error), is_error=True)
+    text, failed = await answer_of_call(scope, desk, name, arguments)
+    return types.CallToolResult(content=[types.TextContent(text=text)], is_error=failed)
 
 
 def _listed(tool: Tool) -> types.Tool:
@@ -104,17 +96,3 @@ def _listed(tool: Tool) -> types.Tool:
         input_schema=tool.schema(),
         annotations=types.ToolAnnotations(read_only_hint=tool.reads),
     )
-
-
-def _result(text: str, *, is_error: bool = False) -> types.CallToolResult:
-    return types.CallToolResult(content=[types.TextContent(text=_sendable(text))], is_error=is_error)
-
-
-def _told(error: SkilldError) -> str:
-    again = "" if error.retry_after_s is None else f" (try again in {error.retry_after_s:g} s)"
-    return f"{error.code}: {error.message}{again}"
-
-
-def _sendable(text: str) -> str:
-    """Without half surrogate pairs, which a caller's JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-8", errors="replace").decode()

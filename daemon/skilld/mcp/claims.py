@@ -54,8 +54,12 @@ class Claims:
         """Renew all leases, again and again."""
         while True:
             await trio.sleep(self._renew_s)
-            for id, token in list(self._tokens.items()):
-                await self._renew(id, token)
+            await self.renew_all()
+
+    async def renew_all(self) -> None:
+        """Renew each lease once."""
+        for id, token in list(self._tokens.items()):
+            await self._renew(id, token)
 
     async def _renew(self, id: str, token: str) -> None:
         try:

@@ -83,10 +83,8 @@ async def store_delete(desk: Desk, given: Delete) -> str:
 
 @tool("events", Events, "What happened in the workshop lately, oldest first, an event a line as JSON.", reads=True)
 async def events(desk: Desk, given: Events) -> str:
-    async with desk.client.workshop_events(
-        last=given.last, topics=given.topics, names=given.names, follow=False
-    ) as found:
-        lines = [event.to_json() async for event in found]
+    found = await desk.client.last_workshop_events(given.last, topics=given.topics, names=given.names)
+    lines = [event.to_json() for event in found]
     return unless_none(lines, "There are no such events.")
 
 

@@ -62,6 +62,31 @@ def test_a_message_that_comes_while_the_last_answer_is_written_is_answered_in_th
     run(main)
 
 
+def test_what_goes_with_a_message_goes_with_it_into_the_running_turn_and_into_the_queue(tmp_path: Path) -> None:
+    """Its note, and how many may wait: of a session that is paused before its turn begins none can be reached."""
+
+    async def main() -> None:
+        slow = Reply([Text("word " * 30)], delay_s=0.02)
+        model = ScriptedModel([slow, Reply([Text("done")]), Reply([Text("at last")]), Reply([Text("two")])])
+        async with open_kit(tmp_path, model) as kit:
+            session, turn = await begun(kit)
+            accepted = await kit.manager.submit(session, ME, "more", mode="steer", note="(a note)")
+            assert (accepted.status, accepted.turn) == ("steered", turn)
+            await ended(kit, turn)
+            assert said(model.requests[1]) == ["begin", "more\n\n(a note)"]
+            await kit.manager.pause(session, ME)
+            first = await kit.manager.submit(session, ME, "one", mode="steer", note="(of one)")
+            assert first.status == "queued"
+            await steer(kit, session, "two")
+            with refused("overloaded"):
+                await kit.manager.submit(session, ME, "three", mode="steer", most_waiting=1)
+            await kit.manager.resume(session, ME)
+            assert (await ended(kit, first.turn))["result"]["text"] == "at last"
+            assert said(model.requests[2])[-1] == "one\n\n(of one)"
+
+    run(main)
+
+
 def test_without_a_turn_it_is_an_ordinary_message_and_the_answer_says_so(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_kit(tmp_path, ScriptedModel([Reply([Text("hello")])])) as kit:

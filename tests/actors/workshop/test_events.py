@@ -316,6 +316,15 @@ def test_a_choice_of_what_never_happens_is_refused(topics: list[str], names: lis
         Choice.parse(topics, names)
 
 
+@pytest.mark.parametrize("topic", EVENT_NAMES)
+def test_every_event_that_the_list_has_is_told_by_a_module_of_its_topic(topic: str) -> None:
+    """Nothing is documented that never happens: who takes a name out of the code takes it out of the list."""
+    texts = {path: path.read_text("utf-8") for path in SOURCES.rglob("*.py") if path.name != "event_names.py"}
+    places = {path.parent for path, text in texts.items() if f'"{topic}"' in text}
+    told = "".join(text for path, text in texts.items() if path.parent in places)
+    assert [name for name in EVENT_NAMES[topic] if f'"{name}"' not in told] == []
+
+
 @pytest.mark.parametrize("module", sorted(SOURCES.rglob("*.py")), ids=lambda path: path.stem)
 def test_modules_tell_only_of_what_the_list_has(module: Path) -> None:
     """Whoever applies events past the feed is held to the list here."""

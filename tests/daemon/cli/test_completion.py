@@ -130,3 +130,29 @@ def test_caps_and_backends_are_completed(daemon: FakeDaemon, tmp_path: Path, she
     daemon.on_json("GET", "/v1/backends", {"items": [{"name": name} for name in ("local", "docker", "$(id)")]})
     assert completed(tmp_path, shell, "skillctl send --backend ") == ["local", "docker"]
     assert completed(tmp_path, shell, "skillctl chat --backend d") == ["docker"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("line", "path", "field"),
+    [
+        ("skillctl ask ", "agents", "name"),
+        ("skillctl workshop agent info ", "agents", "name"),
+        ("skillctl workshop budget set 2 --agent ", "agents", "name"),
+        ("skillctl workshop agent define x --profile ", "profiles", "name"),
+        ("skillctl workshop profile show ", "profiles", "name"),
+        ("skillctl workflow run ", "workflows", "name"),
+        ("skillctl workflow reset ", "workflows", "name"),
+        ("skillctl workflow status ", "runs", "id"),
+        ("skillctl workshop schedule run ", "schedules", "name"),
+        ("skillctl workshop worker stop ", "board/workers", "name"),
+    ],
+)
+def test_names_of_the_workshop_complete_and_nothing_that_a_shell_would_read(
+    tmp_path: Path, shell: str, line: str, path: str, field: str
+) -> None:
+    with fake_daemon(tmp_path) as daemon:
+        items = [{field: name} for name in ("one", "on.e-2", "other", *HOSTILE)]
+        daemon.on_json("GET", f"/v1/workshop/{path}", {"items": items, "next": None})
+        assert completed(tmp_path, shell, f"{line}on") == ["one", "on.e-2"]
+    assert completed(tmp_path, shell, f"{line}on") == []

@@ -222,3 +222,23 @@ def test_config_show_tells_every_value_in_force(tmp_path: Path) -> None:
     assert "hunter2" not in "\n".join(shown)
     values = json.loads(run(tmp_path, "config", "show", "--json", file).stdout)["values"]
     assert values["daemon.state_dir"] == str(tmp_path / "state")
+
+
+def test_tables_of_programs_are_shown_whole_but_for_what_may_be_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("canary-file")
+    file = written(
+        tmp_path,
+        '[backends.command.mine]\nargv = ["/bin/echo"]\nenvironment = { A = "canary-environment" }\n'
+        '[mcp.servers.one]\ncommand = "/bin/cat"\nenv = { B = "canary-env" }\n'
+        f'secrets = {{ C = {{ file = "{tmp_path}/token" }} }}\n'
+        '[mcp.servers.two]\nurl = "https://example.org/mcp"\nheaders = { X-One = "canary-header" }\n',
+    )
+    plain = run(tmp_path, "config", "show", file)
+    as_json = run(tmp_path, "config", "show", "--json", file)
+    for shown in (plain, as_json):
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert "canary" not in shown.stdout
+    values = json.loads(as_json.stdout)["values"]
+    assert values["backends.command"]["mine"]["environment"] == {"A": "***"}
+    assert values["mcp.servers"]["one"]["secrets"] == {"C": {"file": f"{tmp_path}/token"}}
+    assert values["mcp.servers"]["two"]["headers"] == {"X-One": "***"}

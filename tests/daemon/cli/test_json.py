@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from e2e.harness import Daemon, clean_environment, program, running, write_skill
 from skilld.cli.app import skillctl
 from skilld.cli.help_pages import help_pages
+from skilld_monitor.delivery import Delivery
 
 pytestmark = pytest.mark.e2e
 
@@ -48,7 +51,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_skill(folder / "skills", "hello", "print('hello')\n")
     (folder / "a.txt").write_text("a")
     (folder / "flow.toml").write_text("[[stage]]\nname = 'one'\nagent = 'a'\nprompt = '/hello'\n")
-    (folder / "skilld.toml").write_text(f'[skills]\npaths = ["{folder}/skills"]\napproval = "version"\n')
+    (folder / "shop.toml").write_text("[agents.of-a-file]\n")
+    (folder / "bad.toml").write_text("[agents.a]\nmodle = 'm'\n")
+    server = Path(__file__).parents[2] / "mcp_tool_server.py"
+    (folder / "skilld.toml").write_text(
+        f'[skills]\npaths = ["{folder}/skills"]\napproval = "version"\n'
+        f'[mcp.servers.test]\ncommand = "{sys.executable}"\nargs = ["{server}"]\nsandbox = "none"\n'
+    )
     return folder
 
 
@@ -63,6 +72,9 @@ def names(place: Path, daemon: Daemon) -> dict[str, str]:
     """What stands for a name in the commands below."""
     session = daemon.create()
     turn = daemon.ask(session, "/hello")["turn"]
+    report = b'{"seq":1,"time_us":1,"name":"x","level":"INFO","data":{}}'
+    with closing(Delivery(str(daemon.folder / "monitor.sock"))) as delivery:
+        delivery.send({"run": "a" * 32}, [report], 30)
     (place / "e.ndjson").write_text(daemon.skillctl("export", session).stdout)
     asked = [waiting(daemon) for _ in range(2)]
     paths = {"DIR": str(place), "SKILL": str(place / "skills/hello")}
@@ -118,6 +130,12 @@ COMMANDS = (
     "fork SESSION",
     "health",
     "import DIR/e.ndjson",
+    "mcp-servers list",
+    "mcp-servers check --config DIR/skilld.toml",
+    "mcp-servers tools --config DIR/skilld.toml",
+    "monitor query x",
+    "monitor stats",
+    "monitor tail",
     "pause SESSION",
     "rename SESSION x",
     "restore DIR/b.tar --state-dir DIR/restored",
@@ -183,11 +201,21 @@ COMMANDS = (
     "workflow run flow",
     "workflow status",
     "workflow cancel RUN",
+    "workflow reset flow",
     "workshop schedule add s a /hello --every 3600",
     "workshop schedule list",
     "workshop schedule show s",
     "workshop schedule run s",
     "workshop configure",
+    "workshop validate DIR/bad.toml",
+    "workshop diff DIR/shop.toml",
+    "workshop apply DIR/shop.toml",
+    "workshop export",
+    "workshop status",
+    "workshop budget show",
+    "workshop budget set 20",
+    "workshop budget reset",
+    "workshop guide list",
     "workshop store put n k 1",
     "workshop store get n k",
     "workshop store keys",

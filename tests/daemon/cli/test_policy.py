@@ -74,7 +74,7 @@ def test_the_configuration_in_force_is_asked_where_nothing_else_is_named(
     monkeypatch.setattr("skilld.paths.find_config", lambda env, uid: file)
     result = check(tmp_path, "touch x")
     assert result.exit_code == 5
-    assert result.output.splitlines()[1:3] == ["rule:    read-only[3]", f"by:      {file}; mode development"]
+    assert result.output.splitlines()[1:3] == ["rule:    read-only[4]", f"by:      {file}; mode development"]
     monkeypatch.setattr("skilld.paths.find_config", lambda env, uid: None)
     assert json.loads(check(tmp_path, "--json", "ls").output)["by"] == "no configuration file; mode development"
 
@@ -123,6 +123,6 @@ def test_the_policy_of_a_session_is_judged_by_too(tmp_path: Path) -> None:
     with fake_daemon(tmp_path, FakeDaemon(tmp_path / "none")) as daemon:
         daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"id": SESSION, "policy": {"preset": "guarded"}})
         result = check(tmp_path, "--preset", "full", "--session", SESSION, "make test")
-        assert (result.exit_code, result.output.splitlines()[1]) == (3, "rule:    guarded[4]")
+        assert (result.exit_code, result.output.splitlines()[1]) == (3, "rule:    guarded[5]")
         daemon.on_json("GET", f"/v1/sessions/{SESSION}", {"id": SESSION, "policy": None})
         assert check(tmp_path, "--preset", "full", "--session", SESSION, "make test").exit_code == 0

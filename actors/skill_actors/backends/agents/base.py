@@ -55,6 +55,7 @@ BudgetKind = Literal["money", "tokens", "none"]
 AgentErrorCode = Literal[
     "auth",
     "binary_not_found",
+    "circuit_open",
     "closed",
     "command_failed",
     "interrupted",
@@ -86,6 +87,7 @@ class AgentCapabilities:
             turn runs, so that whoever watches can interrupt it; "none": nobody knows before the end.
         structured_output: it keeps to `AgentRequest.schema`.
         images: it takes `AgentRequest.images`.
+        mcp: it takes `AgentSpec.mcp`.
 
     """
 
@@ -97,6 +99,7 @@ class AgentCapabilities:
     budget: BudgetKind = "none"
     structured_output: bool = False
     images: bool = False
+    mcp: bool = False
 
     def facts(self) -> dict[str, bool | str]:
         """Each by name, as JSON has them."""
@@ -231,6 +234,7 @@ class AgentError(Exception):
         by_model: likewise.
         cost_usd: likewise; None where nobody knows.
         acted: it may have had effects, so that it must not be tried again by itself.
+        retry_after_s: seconds after which it may be tried again, where the agent or its API has told them.
 
     """
 
@@ -245,6 +249,7 @@ class AgentError(Exception):
         by_model: Mapping[str, Usage] | None = None,
         cost_usd: float | None = None,
         acted: bool = False,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.code: AgentErrorCode = code
@@ -255,6 +260,7 @@ class AgentError(Exception):
         self.by_model: Mapping[str, Usage] = by_model or {}
         self.cost_usd = cost_usd
         self.acted = acted
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +346,8 @@ class PermissionQuestion:
         input: of the call.
         id: of the call.
         suggestions: of the agent: rules that would answer such questions for good. Unchecked.
+        beyond: what else is permitted with it that its input does not name, such as to leave a sandbox; then no rule
+            permits it, and somebody is asked. "" for nothing.
 
     """
 
@@ -347,6 +355,7 @@ class PermissionQuestion:
     input: Mapping[str, Any]
     id: str
     suggestions: Sequence[Any] = ()
+    beyond: str = ""
 
 
 @dataclass(frozen=True, slots=True)

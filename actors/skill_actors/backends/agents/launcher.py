@@ -4,7 +4,8 @@ The program has this process's stdin, stdout and stderr, a session and a process
 loses comes to this process, which kills all of it when the program has ended, when the daemon says so by closing the
 control socket, and when the daemon is gone, which closes it as well. Messages are JSON, one a line:
 
-- in: {"argv", "cwd", "env", "memory_bytes"} once; then {"signal": NUMBER}, to the program's group, at any time;
+- in: {"argv", "cwd", "env", "memory_bytes", "memory_group"} once; then {"signal": NUMBER}, to the program's group, at
+  any time;
 - out: {"started": PID} or {"error": TEXT, "errno": NUMBER or null, "of": "cwd" or "argv"}; at the end {"code": NUMBER,
   "ended": processes it had left behind, "left": those that could not be killed, "limited": TEXT or null}.
 
@@ -42,6 +43,7 @@ def main(control_fd: int) -> int:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     processes.adopt_orphans()
+    os.set_inheritable(control_fd, False)  # the program has no word in it, and cannot keep it open
     control = _Control(socket.socket(fileno=control_fd))
     job = control.next()
     if job is None:
@@ -137,8 +139,12 @@ class _Launcher:
             self._processes.die_with_parent()
             if os.getppid() != launcher:
                 os._exit(127)
+            if group := self._job.get("memory_group"):  # the program, and not the one who has to tell of its end
+                with open(f"{group}/cgroup.procs", "w") as file:
+                    file.write("0")
             # Without this a set-uid program could become somebody whose processes cannot be killed.
             self._processes.no_new_privileges()
+            self._processes.be_marked()
             os.chdir(self._job["cwd"])
             of = "argv"
             os.execvpe(self._job["argv"][0], self._job["argv"], self._job["env"])
@@ -192,10 +198,22 @@ class _Launcher:
     def _exceeds(self) -> bool:
         """Whether the program and all that it started have more memory of their own than they may."""
         limit: int = self._job["memory_bytes"]
+        if _was_held(self._job.get("memory_group")):  # what is left of it would go on without what was killed
+            self._limited = f"it needed more than {limit} bytes of memory"
+            return True
         used = sum(_memory_bytes(entry[0]) for entry in self._processes.family(os.getpid()) if entry[3] != "Z")
         if used > limit:
             self._limited = f"it had {used} bytes of memory in use, more than {limit}"
         return used > limit
+
+
+def _was_held(group: str | None) -> bool:
+    """Whether the kernel has killed something in this group of version 1; on version 2 it ends all of it by itself."""
+    if group is None:
+        return False
+    with contextlib.suppress(OSError), open(f"{group}/memory.oom_control", "rb") as file:
+        return any(line.startswith(b"oom_kill ") and line.split()[1] != b"0" for line in file)
+    return False
 
 
 def _memory_bytes(pid: int) -> int:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +25,9 @@ import trio
 from skill_actors.backends import cgroups, processes
 from skill_actors.backends.agents import launcher
 from skill_actors.backends.agents.base import AgentError
+from skill_actors.backends.programs import Programs
 from skill_actors.backends.resident import Nest, find_nest
-from skill_actors.backends.survivors import end_marked
+from skill_actors.backends.survivors import end_marked, end_strays
 
 __all__ = ["AgentProcess", "ProcessLimits", "open_nest", "open_process"]
 
@@ -44,9 +45,9 @@ class ProcessLimits:
     """What one program may take.
 
     Args:
-        memory_bytes: memory of its own that it and all it starts have in use together; looked at twice a second, and a
-            program beyond it is ended whole. None: no limit. Address space is not limited: what runs on V8 reserves
-            many times what it uses.
+        memory_bytes: memory that it and all it starts have in use together. The kernel holds it where the daemon may
+            make control groups with memory; everywhere it is looked at twice a second, and a program beyond it is
+            ended whole. None: no limit. Address space is not limited: what runs on V8 reserves many times what it uses.
         max_line_bytes: of one line of its output; a longer one is an error.
         stderr_bytes: how much of the end of its stderr is kept.
 
@@ -61,7 +62,13 @@ class AgentProcess:
     """A running program. Made by `open_process`. One task sends at a time, and one reads lines."""
 
     def __init__(
-        self, process: trio.Process, control: trio.SocketStream, limits: ProcessLimits, mark: str, group: Path | None
+        self,
+        process: trio.Process,
+        control: trio.SocketStream,
+        limits: ProcessLimits,
+        mark: str,
+        group: Path | None,
+        memory: Path | None = None,
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -73,6 +80,7 @@ class AgentProcess:
         self._limits = limits
         self._mark = mark
         self._group = group
+        self._memory = memory
         self._stderr = b""
         self._ended = trio.Event()
         self._drained = trio.Event()
@@ -170,11 +178,21 @@ class AgentProcess:
         """Wait for its end."""
         answer = await self._answer() or {}
         code = answer.get("code")
+        if code is None:  # the launcher was killed: what it leaves holds the program's output open
+            with trio.move_on_after(_END_S):
+                await self._process.wait()
+            await self._end_left()
         self.returncode = -signal.SIGKILL if code is None else code
-        self.limited = answer.get("limited")
+        self.limited = answer.get("limited") or await trio.to_thread.run_sync(self._killed_for)
         if answer.get("left"):
             _log.error("%d processes that an agent's program started cannot be killed", answer["left"])
         self._ended.set()
+
+    def _killed_for(self) -> str | None:
+        """What the kernel has killed something of it for, where it did not end well."""
+        if self.returncode == 0 or self._memory is None or not cgroups.out_of_memory(self._memory):
+            return None
+        return f"it needed more than {self._limits.memory_bytes} bytes of memory"
 
     async def _drain(self) -> None:
         """Keep the end of stderr, so that the program never waits for a reader."""
@@ -197,9 +215,9 @@ class AgentProcess:
         for stream in (self._stdin, self._stdout, self._process.stderr):
             assert stream is not None
             await stream.aclose()
-        await _remove(self._group)
+        await _remove(self._group, self._memory)
         if self._process.returncode != 0:
-            left = await trio.to_thread.run_sync(end_marked, f"{processes.MARK}={self._mark}")
+            left = await self._end_left()
             _log.warning("a launcher ended with %d; %d of its processes are left", self._process.returncode, left)
         # Whoever still waits must learn of it, also where the tasks that would tell were cancelled.
         if self.returncode is None:
@@ -207,16 +225,23 @@ class AgentProcess:
         self._ended.set()
         self._drained.set()
 
+    async def _end_left(self) -> int:
+        """End what a killed launcher has left; how many could not be killed."""
+        left = await trio.to_thread.run_sync(end_marked, f"{processes.MARK}={self._mark}")
+        return left + await trio.to_thread.run_sync(end_strays)
 
-async def open_nest(owner: str | None, backend: str) -> Nest:
+
+async def open_nest(owner: str | None, backend: str, programs: Programs | None = None) -> Nest:
     """Where the programs of one backend live. Ends what an earlier life of the owner has left of them.
 
     Args:
         owner: as `Host.owner`; None for nobody's.
         backend: in letters and digits; part of the name, as each nest ends all that has its own.
+        programs: as `Host.programs`.
 
     """
-    return await trio.to_thread.run_sync(find_nest, None if owner is None else f"{owner}{backend}")
+    nest = await trio.to_thread.run_sync(find_nest, None if owner is None else f"{owner}{backend}")
+    return nest if programs is None else replace(nest, programs=programs)
 
 
 @asynccontextmanager
@@ -227,6 +252,7 @@ async def open_process(
     env: Mapping[str, str],
     limits: ProcessLimits | None = None,
     nest: Nest | None = None,
+    agent: str = "",
 ) -> AsyncIterator[AgentProcess]:
     """Run a program while the block runs; leaving it ends the program and all that it started, at once.
 
@@ -236,6 +262,7 @@ async def open_process(
         argv: the program, by path or found by the PATH in `env`, and its arguments. Secrets do not belong here.
         env: all of its environment, but for one entry that marks what is ours.
         nest: whose process it is, so that the next life of a killed daemon finds what was left; nobody's by default.
+        agent: as `AgentSpec.agent`: whom the program, and all that it starts, acts for where it is a client itself.
 
     Raises:
         AgentError: "binary_not_found" if there is no such program; "io" if it cannot be started.
@@ -244,34 +271,36 @@ async def open_process(
     limits = limits or ProcessLimits()
     nest = nest or await open_nest(None, "")
     mark = nest.new_mark()
-    group = await trio.to_thread.run_sync(cgroups.make, nest.home, nest.group_name(mark))
+    group, memory = await trio.to_thread.run_sync(_groups, nest, mark, limits.memory_bytes)
     try:
         process, control = await _launch(mark, group)
     except BaseException:
         with trio.CancelScope(shield=True):
-            await _remove(group)
+            await _remove(group, memory)
         raise
-    agent = AgentProcess(process, control, limits, mark, group)
+    running = AgentProcess(process, control, limits, mark, group, memory)
     job = {
         "argv": list(argv),
         "cwd": str(cwd),
         "env": {**env, processes.MARK: mark},
         "memory_bytes": limits.memory_bytes,
+        "memory_group": None if memory is None or memory == group else str(memory),
     }
     failure: Exception | None = None
-    try:
-        await agent._start(job)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(agent._watch)
-            nursery.start_soon(agent._drain)
-            try:
-                yield agent
-            except Exception as error:
-                failure = error  # raised outside, so that it does not come as a group
-            nursery.cancel_scope.cancel()
-    finally:
-        with trio.CancelScope(shield=True):
-            await agent._end()
+    with nest.programs.running(process.pid, agent):
+        try:
+            await running._start(job)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(running._watch)
+                nursery.start_soon(running._drain)
+                try:
+                    yield running
+                except Exception as error:
+                    failure = error  # raised outside, so that it does not come as a group
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await running._end()
     if failure is not None:
         raise failure
 
@@ -337,6 +366,15 @@ class _Lines:
         self._over = not data
 
 
-async def _remove(group: Path | None) -> None:
+def _groups(nest: Nest, mark: str, memory_bytes: int | None) -> tuple[Path | None, Path | None]:
+    """Where the program lives, and where the kernel holds it to its memory; both may be the same, or none. Blocks."""
+    name = nest.group_name(mark)
+    group = cgroups.make(nest.home, name)
+    return group, None if memory_bytes is None else cgroups.limit_memory(group, name, memory_bytes)
+
+
+async def _remove(group: Path | None, memory: Path | None) -> None:
     if group is not None:
         await trio.to_thread.run_sync(partial(cgroups.end, group))
+    if memory is not None and memory != group:
+        await trio.to_thread.run_sync(partial(cgroups.remove, memory))

@@ -65,9 +65,14 @@ def prompt_of(pieces: Sequence[Piece], began_seq: int, *, record: str, schema: M
     return "\n\n".join(part for part in parts if part)
 
 
-def record_of(pieces: Sequence[Piece], began_seq: int) -> str:
-    """What was said before a turn, for an agent that does not remember it; "" if nothing was."""
-    before = [piece for piece in pieces if piece.seq < began_seq]
+def record_of(pieces: Sequence[Piece], began_seq: int, *, after_seq: int = 0) -> str:
+    """What was said before a turn, for an agent that does not remember it; "" if nothing was.
+
+    Args:
+        after_seq: the number of the event up to which it does remember.
+
+    """
+    before = [piece for piece in pieces if after_seq < piece.seq < began_seq]
     if not any(piece.kind in ("said", "answer", "summary") for piece in before):
         return ""
     return rendered(before, _RECORD_CHARS)

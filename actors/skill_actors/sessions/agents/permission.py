@@ -10,16 +10,17 @@ in, and a file that is exchanged between the last look and the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from skill_actors.backends.agents.base import PermissionAnswer, PermissionQuestion, Permitted, Refusal
+from skill_actors.backends.tool_source import SOURCES_READ
 from skill_actors.errors import Refused
 from skill_actors.sessions.agents.tools import as_judged
 from skill_actors.sessions.approvals import ApprovalDesk
@@ -30,6 +31,8 @@ from skill_actors.sessions.policy import Decision, Policy, parse_policy
 from skill_actors.sessions.surroundings import Surroundings
 
 __all__ = ["Permissions", "Ruling"]
+
+_BEYOND: Final = "Not run: {beyond}. No rule permits that, somebody has to approve it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Permissions:
         place, backend: as events and rules name them.
         folder: where the agent works.
         resting: what a question is in for as long as it waits for somebody.
+        reads: tools of servers of ours that change nothing.
 
     """
 
@@ -60,6 +64,7 @@ class Permissions:
         backend: str,
         folder: Path,
         resting: Callable[[], AbstractAsyncContextManager[None]],
+        reads: Collection[str] = (),
     ) -> None:
         self._log = log
         self._turn = turn
@@ -68,6 +73,7 @@ class Permissions:
         self._backend = backend
         self._folder = folder
         self._resting = resting
+        self._reads = reads
 
     async def rule(self, question: PermissionQuestion) -> Ruling:
         """Decide. Raises what the store raises."""
@@ -91,12 +97,16 @@ class Permissions:
             tools=frozenset({judged.name, question.tool}),
             rules=(self._env.defaults.policy, parse_policy(settings.get("policy")).rule_set),
             place=self._place,
-            backend=self._backend,
+            backend=SOURCES_READ if question.tool in self._reads else self._backend,
             backends={self._place: self._backend},
             owner_uid=self._log.record.owner_uid,
             workspace=str(self._folder),
         )
-        return policy.decide(judged, offered=question.tool)
+        decision = policy.decide(judged, offered=question.tool)
+        if decision.verdict == "allow" and question.beyond:
+            # A rule is about the call as it is written, and cannot have meant what comes with it.
+            return Decision("ask", _BEYOND.format(beyond=question.beyond), decision.rule, question.beyond)
+        return decision
 
     async def _ask(self, desk: ApprovalDesk, question: PermissionQuestion, decision: Decision) -> Ruling:
         try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from skill_actors.backends.agents.base import AgentBackend, AgentSession, AgentSpec
 from skill_actors.backends.base import BackendUnavailable, OptionRefused
-from skill_actors.sessions.backend_choice import BackendChoice
+from skill_actors.sessions.agents.memory import AgentMemory
+from skill_actors.sessions.backend_choice import BackendChoice, Fallback
 from skill_actors.sessions.place_folders import folder_of_place
 from skill_actors.sessions.surroundings import Surroundings
 
@@ -32,9 +33,10 @@ class StoredAgent:
     totals: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data: Mapping[str, Any] | None, backend: str) -> StoredAgent:
-        """From the event's data; of another backend, or None, nothing is known."""
-        if data is None or data.get("backend") != backend:
+    def of(cls, memory: AgentMemory | None, backend: str) -> StoredAgent:
+        """From the conversation's latest event of this backend, if there is one."""
+        data = None if memory is None else memory.session(backend)
+        if data is None:
             return cls(backend=backend)
         session_id = data.get("session_id")
         return cls(backend=backend, session_id=session_id, totals=dict(data.get("totals") or {}))
@@ -50,15 +52,26 @@ class AgentPlace:
     Args:
         session: whose it is.
         choice: the backend and the session's options.
+        instead: as what this place stands in for another one; None for the conversation's own.
+
+    Attributes:
+        others: the places that stand in for this one, in their order.
 
     """
 
-    __slots__ = ("_choice", "_env", "_opened_by", "_opened_with", "_running", "_session")
+    __slots__ = ("_choice", "_env", "_instead", "_opened_by", "_opened_with", "_running", "_session", "others")
 
-    def __init__(self, session: str, choice: BackendChoice, env: Surroundings) -> None:
+    def __init__(
+        self, session: str, choice: BackendChoice, env: Surroundings, *, instead: Fallback | None = None
+    ) -> None:
         self._session = session
         self._choice = choice
         self._env = env
+        self._instead = instead
+        self.others: Sequence[AgentPlace] = tuple(
+            AgentPlace(session, BackendChoice(each.backend, each.backend, each.options), env, instead=each)
+            for each in choice.fallback
+        )
         self._running: AgentSession | None = None
         self._opened_by: AgentBackend | None = None
         self._opened_with: AgentSpec | None = None
@@ -71,6 +84,10 @@ class AgentPlace:
     @property
     def backend(self) -> str:
         return self._choice.backend
+
+    def model_of(self, model: str | None) -> str | None:
+        """The model here where the conversation, or a turn of it, has this one: names are of the first backend."""
+        return model if self._instead is None else self._instead.model
 
     @property
     def folder(self) -> Path:
@@ -105,7 +122,7 @@ class AgentPlace:
             or self._opened_with != wanted
             or (running.session_id or stored.session_id) != stored.session_id
         ):
-            await self.close()
+            await self.rest()
         if self._running is None:
             begun = replace(wanted, session_id=stored.session_id, totals=stored.totals)
             self._running = await backend.start_session(begun)
@@ -113,6 +130,15 @@ class AgentPlace:
         return self._running
 
     async def close(self) -> None:
+        """End the processes of its agent, and of those that stand in for it; sessions go on from what is stored.
+
+        May be called twice.
+        """
+        await self.rest()
+        for other in self.others:
+            await other.rest()
+
+    async def rest(self) -> None:
         """End the agent's processes; its session goes on from what is stored. May be called twice."""
         running, self._running = self._running, None
         self._opened_by = self._opened_with = None

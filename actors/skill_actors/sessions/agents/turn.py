@@ -44,11 +44,18 @@ _MAX_DENIALS: Final = 20
 # What a turn of a model calls the same, where it has a word for it.
 _CODES: Final[Mapping[str, str]] = {
     "binary_not_found": "backend_unavailable",
+    "circuit_open": "backend_unavailable",
     "version_mismatch": "backend_unavailable",
     "max_budget_exceeded": "budget_exceeded",
     "max_turns_exceeded": "iteration_limit",
 }
-_NEVER_BEGAN: Final = frozenset({"auth", "binary_not_found", "version_mismatch", "session_lost", "turn_in_flight"})
+_NEVER_BEGAN: Final = frozenset(
+    {"auth", "binary_not_found", "circuit_open", "version_mismatch", "session_lost", "turn_in_flight"}
+)
+# Says nothing of the message: another backend may take it, where nothing was done yet.
+_PASSED_ON: Final = frozenset(
+    {"auth", "binary_not_found", "circuit_open", "io", "overloaded", "timeout", "version_mismatch"}
+)
 _LOST: Final = "the agent's own session is not there any more: it was begun anew, and told what was said before"
 _NO_RESULT: Final = "The agent told no result of this call before its turn ended."
 
@@ -61,6 +68,8 @@ class AgentDone:
         message: its answer; None if it failed: then `code` and `why` say how, and `said` what it had said.
         answers: how often its model answered.
         model: by name, as far as it is known.
+        passed_on: the backend is not well, and nothing was said or done: another one may perform the turn.
+        retry_after_s: where it is known when the backend may be asked again.
 
     """
 
@@ -70,6 +79,8 @@ class AgentDone:
     said: str = ""
     answers: int = 1
     model: str = ""
+    passed_on: bool = False
+    retry_after_s: float | None = None
 
 
 class AgentTurn:
@@ -124,6 +135,7 @@ class AgentTurn:
             place=place.name,
             max_chars=env.defaults.tool_output_chars,
         )
+        self._bridge = env.bridge(log.record)
         permissions = Permissions(
             log,
             turn,
@@ -132,6 +144,7 @@ class AgentTurn:
             backend=place.backend,
             folder=self._folder,
             resting=resting,
+            reads=self._bridge.reads,
         )
         self._watch = AgentWatch(
             self._writer,
@@ -144,6 +157,11 @@ class AgentTurn:
         self._held: AgentHold | None = None
         self._settled = False
         self._session: AgentSession | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the agent may have taken the message."""
+        return self._session is not None
 
     async def run(self) -> AgentDone:
         """Have the agent perform the turn.
@@ -177,14 +195,14 @@ class AgentTurn:
     # -- the agent -----------------------------------------------------------------------------------------------
 
     async def _perform(self, backend: AgentBackend) -> AgentDone:
-        stored = StoredAgent.of(self._history.agent_session, self._place.backend)
+        stored = StoredAgent.of(self._history.agents, self._place.backend)
         try:
             try:
                 result = await self._ask(backend, stored)
             except AgentError as error:
                 if error.code != "session_lost" or error.acted or stored.session_id is None or self._writer.answers:
                     raise
-                await self._place.close()
+                await self._place.rest()
                 await self._writer.note({"kind": "notice", "text": _LOST})
                 result = await self._ask(backend, StoredAgent(backend=self._place.backend))
         except AgentError as error:
@@ -217,23 +235,32 @@ class AgentTurn:
             agent=self._log.record.id,
             folder=self._folder,
             system=agent_system(self._settings.get("system"), self._catalogue, self._place.folder),
-            model=self._settings.get("model"),
+            model=self._place.model_of(self._settings.get("model")),
+            mcp=self._bridge.servers,
         )
 
     def _request(self, backend: AgentBackend, stored: StoredAgent) -> AgentRequest:
         can, pieces = backend.capabilities, self._history.pieces
         asked = None if can.structured_output else self._schema
-        record = record_of(pieces, self._began_seq) if stored.session_id is None else ""
+        through = self._through(stored)
+        record = "" if through is None else record_of(pieces, self._began_seq, after_seq=through)
         money = self._held is not None and can.budget == "money"
         return AgentRequest(
             prompt=prompt_of(pieces, self._began_seq, record=record, schema=asked),
-            model=self._options.model,
+            model=self._place.model_of(self._options.model),
             effort=self._options.effort,
             max_tokens=self._options.max_tokens,
             max_cost_usd=self._held.usd if money and self._held is not None else None,
             schema=self._schema if can.structured_output else None,
             images=images_of(pieces, self._began_seq) if can.images else (),
         )
+
+    def _through(self, stored: StoredAgent) -> int | None:
+        """Up to which event the agent knows the conversation; None for all of it."""
+        memory = self._history.agents
+        if stored.session_id is None:
+            return 0
+        return None if memory is None else memory.knows_through(stored.backend)
 
     # -- its end -------------------------------------------------------------------------------------------------
 
@@ -253,7 +280,12 @@ class AgentTurn:
         if result.is_error:
             code = _code_of(result.error or "failed")
             return AgentDone(
-                code=code, why=text or f"the agent failed: {code}", said=said, answers=answers, model=model
+                code=code,
+                why=text or f"the agent failed: {code}",
+                said=said,
+                answers=answers,
+                model=model,
+                passed_on=self._is_passed_on(result.error) and result.usage == NO_USAGE and not result.denials,
             )
         message = MessageDone(
             content=[{"type": "text", "text": text}],
@@ -265,7 +297,10 @@ class AgentTurn:
 
     async def _failed(self, error: AgentError) -> AgentDone:
         stopped = self._watch.stopped
-        begun = error.code not in _NEVER_BEGAN  # else an answer may have been under way that nobody has told of
+        told_nothing = error.usage == NO_USAGE
+        passed_on = self._is_passed_on(error.code) and told_nothing and not error.acted and not error.partial
+        # Else an answer may have been under way that nobody has told of.
+        begun = error.code not in _NEVER_BEGAN and not (passed_on and error.code == "overloaded")
         with trio.CancelScope(shield=True):
             told = error.usage if error.usage != NO_USAGE else self._watch.spent
             cost = error.cost_usd if error.cost_usd is not None else self._told_usd
@@ -275,7 +310,20 @@ class AgentTurn:
             if error.partial and not (self._writer.said or self._writer.is_writing):
                 await self._writer.delta(error.partial)
             said = await self._finish(f"The agent failed: {error.message}", error.code)
-        return AgentDone(code=_code_of(error.code), why=error.message, said=said, answers=self._writer.answers)
+        return AgentDone(
+            code=_code_of(error.code),
+            why=error.message,
+            said=said,
+            answers=self._writer.answers,
+            passed_on=passed_on,
+            retry_after_s=error.retry_after_s,
+        )
+
+    def _is_passed_on(self, code: str | None) -> bool:
+        """Whether another one may take the turn: nothing was told, not even tokens of a model that has answered."""
+        writer, watch = self._writer, self._watch
+        begun = writer.answers or writer.acted or writer.said or writer.is_writing or watch.asked
+        return code in _PASSED_ON and watch.spent == NO_USAGE and not begun
 
     async def _ended_at(self, stopped: Stopped) -> AgentDone:
         """A turn that was ended at a bound has failed, whatever the agent says of it."""
@@ -305,18 +353,22 @@ class AgentTurn:
 
     async def _note_session(self, session_id: str) -> None:
         """Stored at once: the turn may never come to its end."""
-        stored = StoredAgent.of(self._history.agent_session, self._place.backend)
+        stored = StoredAgent.of(self._history.agents, self._place.backend)
         await self._store(replace(stored, session_id=session_id))
 
     async def _store(self, known: StoredAgent) -> None:
-        if dict(self._history.agent_session or {}) != known.to_dict():
+        if self._known(known.backend) != known.to_dict():
             await self._log.append([Draft("agent.session", self._turn, known.to_dict())])
+
+    def _known(self, backend: str) -> Mapping[str, Any]:
+        memory = self._history.agents
+        return {} if memory is None else dict(memory.session(backend) or {})
 
     # -- what it costs -------------------------------------------------------------------------------------------
 
     def _terms(self, backend: AgentBackend) -> AgentTerms:
         allowance = self._env.agent_allowance(self._place.backend)
-        model = self._options.model or self._settings.get("model") or allowance.model
+        model = self._place.model_of(self._options.model or self._settings.get("model")) or allowance.model
         return AgentTerms(
             backend=self._place.backend,
             budget=backend.capabilities.budget,

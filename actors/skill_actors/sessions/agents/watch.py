@@ -69,6 +69,7 @@ class AgentWatch:
         self._charged: set[str] = set()
         self._approvals: dict[str, str] = {}
         self._writing = trio.Lock()  # questions may come while events do
+        self.asked = False  # about a call: its model has answered
         self.stopped: Stopped | None = None
         self.stopping = trio.Event()
         self.spent: Usage = _NO_USAGE
@@ -83,6 +84,7 @@ class AgentWatch:
 
     async def permit(self, question: PermissionQuestion) -> PermissionAnswer:
         """Ask the policy, and people where it says so; a call that a cap leaves no room for ends the turn."""
+        self.asked = True
         if self.stopped is not None:
             return Refusal(str(self.stopped), stop=True)
         async with self._writing:

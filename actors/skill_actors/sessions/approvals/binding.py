@@ -20,6 +20,7 @@ from skill_actors.sessions.grants import Granted
 from skill_actors.sessions.policy import Decision
 from skill_actors.sessions.session_files import SessionFiles
 from skill_actors.sessions.site import Site
+from skill_actors.sessions.sources import SourceRoom
 from skill_actors.sessions.surroundings import PinnedSkill
 from skill_actors.skills.secrets import SecretUnavailable
 
@@ -151,6 +152,8 @@ class Binding:
         )
 
     def _skill(self, call: ToolCall, site: Site) -> Mapping[str, str] | None:
+        if isinstance(site.workspace, SourceRoom):
+            return site.workspace.version_of(call.name)
         pin = self._skills.concerned(call, site.further)
         return None if pin is None else {"name": pin.skill.name, "digest": pin.skill.digest}
 

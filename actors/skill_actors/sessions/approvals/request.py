@@ -30,7 +30,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "argv": "the command",
     "cwd": "the folder it runs in",
     "environment": "the variables it gets",
-    "skill": "the version of the skill",
+    "skill": "the version of the skill or tool",
 }
 
 
@@ -65,7 +65,7 @@ class ApprovalRequest:
         cwd: as the tool sees it; None where a tool has none.
         environment: names of the variables that a command finds, its secrets among them, sorted.
         files: that the call names, sorted by path.
-        skill: name and digest of the one whose code or files the call uses.
+        skill: name and digest of the one whose code or files the call uses, or of a tool server (mcp:NAME) and tool.
         reason: why it is not simply allowed.
         rule: of the policy, that says so.
 

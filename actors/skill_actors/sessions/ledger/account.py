@@ -25,6 +25,7 @@ class Account:
     Args:
         parents: sessions that this one works for, nearest first: their caps bind it and they are charged with it.
         agent: the agent's name, if it works as one.
+        above: agents that this one works for, likewise.
         budget: the session's own limits, as it was made or changed with.
         turn_budget: the turn's own, as its message was sent with.
 
@@ -35,6 +36,7 @@ class Account:
     owner_uid: int
     parents: tuple[str, ...] = ()
     agent: str | None = None
+    above: tuple[str, ...] = ()
     budget: Limits = field(default_factory=Limits)
     turn_budget: Limits = field(default_factory=Limits)
 
@@ -43,8 +45,8 @@ class Account:
         user, month = f"user/{self.owner_uid}", day[:7]
         sessions = dict.fromkeys((self.session, *self.parents))
         named = [("turn", f"turn/{self.turn}"), *(("session", f"session/{id_}") for id_ in sessions)]
-        if self.agent is not None:
-            named.append(("agent", f"agent/{self.agent}"))
+        agents = dict.fromkeys((*(() if self.agent is None else (self.agent,)), *self.above))
+        named += [("agent", f"agent/{name}") for name in agents]
         named.append(("user", user))
         return (
             *(Scope(key=key, caps=(kind, key)) for kind, key in named),

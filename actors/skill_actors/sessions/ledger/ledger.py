@@ -366,7 +366,7 @@ class Ledger:
             session=account.session,
             turn=account.turn,
             owner_uid=account.owner_uid,
-            parents=account.parents,
+            parents=(*account.parents, *(f"agent/{name}" for name in account.above)),
             agent=account.agent,
             model=what.model or None,
             amounts=what.amounts,

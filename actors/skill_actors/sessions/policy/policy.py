@@ -10,6 +10,7 @@ from typing import Final, Literal
 from skill_actors.backends.base import ToolCall
 from skill_actors.backends.native import NATIVE
 from skill_actors.backends.routing import HAND_OVER, HOSTED_NAMES
+from skill_actors.backends.tool_source import SOURCES, SOURCES_READ, WORKSHOP
 from skill_actors.sessions.policy.analysis import Analysis, analyse_argv, analyse_line, opaque
 from skill_actors.sessions.policy.mentions import mentioned
 from skill_actors.sessions.policy.rules import Facts, Finding, RuleSet, Where, strictest
@@ -89,6 +90,8 @@ class Policy:
         owner_uid: whose session it is.
         workspace: of the place, as tools see it.
         natives: names of native tools, and whose skill each is.
+        sources: names of tools of sources, the source of each, and whether the operator says that it only reads.
+        changed: names of those that say something else of themselves than when they were called before.
         entry: the name of the skill whose entry command a call with `argv` is.
         gets_secret: whether a call would get a secret of a skill.
 
@@ -106,6 +109,8 @@ class Policy:
     owner_uid: int | None = None
     workspace: str = "/"
     natives: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    changed: frozenset[str] = frozenset()
     entry: str | None = None
     gets_secret: Callable[[ToolCall], bool] | None = None
 
@@ -122,8 +127,9 @@ class Policy:
             known = ", ".join(sorted(self.tools)) or "none"
             return Decision("deny", f"There is no tool {name[:100]!r} in this conversation. Offered: {known}.")
         found, author = self._judge(self.facts(call, name))
+        unsettled = self._unsettled(call, found)
         rule = None if found.rule is None else found.rule.label
-        why = _why(found)
+        why = "; ".join(filter(None, (_why(found), unsettled)))
         if found.effect == "deny":
             return Decision("deny", _denial(call.name, author, why), rule, why)
         if self._reads_skill(call, found):
@@ -131,11 +137,21 @@ class Policy:
         if self.restrict and not self._is_within_limits(call):
             names = ", ".join(active.skill.name for active in self.active)
             return Decision("deny", f"Not run: the active skills ({names}) do not list this call in allowed-tools.")
-        if found.effect == "ask" and not self._is_approved(call):
+        if unsettled or (found.effect == "ask" and not self._is_approved(call)):
             told = f" ({why})" if why else ""
             reason = f"Not run: {call.name} needs an approval, and nobody can give one{told}.{self._hint()}"
             return Decision("ask", reason, rule, why)
         return Decision("allow", rule=rule)
+
+    def _unsettled(self, call: ToolCall, found: Finding) -> str:
+        """Why a call of a source's tool needs somebody to look at it, whatever a skill allows; "" if it does not."""
+        if call.argv is not None or call.name not in self.sources:
+            return ""
+        if call.name in self.changed:
+            return "its tool says something else of itself than when this conversation called it before"
+        source, reads = self.sources[call.name]
+        asked = found.rule is None and not reads and source != WORKSHOP
+        return f"no rule allows tools of {source} that may do more than read" if asked else ""
 
     def denies_tool(self, name: str, *, offered: str | None = None) -> bool:
         """Whether rules keep the tool from running at all, whatever it is called with."""
@@ -175,6 +191,10 @@ class Policy:
             pass
         elif call.name in self.natives:
             where, confined = Where(NATIVE, NATIVE), False
+        elif call.name in self.sources:
+            source_name, reads = self.sources[call.name]
+            backend = SOURCES_READ if reads else WORKSHOP if source_name == WORKSHOP else SOURCES
+            where, confined = Where(f"{SOURCES}:{source_name}", backend), False
         elif call.name in HOSTED_NAMES:
             hosted = next((name for name, backend in self.backends.items() if backend == _HOSTED), _HOSTED)
             where, confined = Where(hosted, _HOSTED), True

@@ -21,8 +21,15 @@ READING: Final = (
 _LOOKING: Final[Sequence[Mapping[str, Any]]] = (
     {"effect": "allow", "tool": ["view", "load_skill"]},
     {"effect": "allow", "tool": "*_read", "backend": "native"},
+    {"effect": "allow", "backend": "mcp_read"},
     {"effect": "allow", "tool": "bash_tool", "command": list(READING)},
 )
+
+_TOOL_SERVERS: Final[Mapping[str, Any]] = {
+    "effect": "ask",
+    "backend": "mcp",
+    "reason": "only the operator can say of a tool server's tool that it does no harm",
+}
 
 PRESETS: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
     "read-only": (
@@ -42,6 +49,7 @@ PRESETS: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
             "reason": "the file would leave this host",
         },
         {"effect": "ask", "backend": "native", "confined": False, "reason": "native tools are not confined"},
+        _TOOL_SERVERS,
         {
             "effect": "ask",
             "tool": "bash_tool",
@@ -50,5 +58,5 @@ PRESETS: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
         },
         {"effect": "allow"},
     ),
-    "full": ({"effect": "allow"},),
+    "full": (_TOOL_SERVERS, {"effect": "allow"}),
 }

@@ -58,6 +58,7 @@ _ALL: Final = AgentCapabilities(
     budget="money",
     structured_output=True,
     images=True,
+    mcp=True,
 )
 _MODEL: Final = "scripted-agent"
 
@@ -77,6 +78,7 @@ class UseTool:
         output: what comes of it.
         ask: whether it asks before; refused, it runs nothing and goes on with the next step.
         id: a new one where it is "".
+        beyond: as a PermissionQuestion has it.
 
     """
 
@@ -86,6 +88,7 @@ class UseTool:
     ask: bool = False
     is_error: bool = False
     id: str = ""
+    beyond: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class Die:
 
     code: AgentErrorCode = "command_failed"
     message: str = "the program ended with status 1"
+    retry_after_s: float | None = None
 
 
 Step = Say | UseTool | Spend | Wait | Hang | Tell | Fail | Die
@@ -339,13 +343,13 @@ class _Play:
                 case Fail(code, text):
                     self._text = text or self._text
                     return self._result(error=code)
-                case Die(code, message):
-                    raise self.error(code, message)
+                case Die(code, message, retry_after_s):
+                    raise self.error(code, message, retry_after_s)
                 case _:
                     assert_never(step)
         return self._result()
 
-    def error(self, code: AgentErrorCode, message: str) -> AgentError:
+    def error(self, code: AgentErrorCode, message: str, retry_after_s: float | None = None) -> AgentError:
         return AgentError(
             code,
             message,
@@ -355,6 +359,7 @@ class _Play:
             by_model={_MODEL: self._usage},
             cost_usd=self._cost_usd,
             acted=self._acted,
+            retry_after_s=retry_after_s,
         )
 
     async def _say(self, text: str) -> None:
@@ -375,7 +380,7 @@ class _Play:
         await self._watch.event(Said([use]))
         input = step.input
         if step.ask:
-            question = PermissionQuestion(tool=step.name, input=step.input, id=id)
+            question = PermissionQuestion(tool=step.name, input=step.input, id=id, beyond=step.beyond)
             match await self._watch.permit(question):
                 case Permitted(given):
                     input = given

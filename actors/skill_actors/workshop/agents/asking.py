@@ -98,7 +98,7 @@ class Asking:
 
         """
         record = await self._roster.get(owner_uid, name)
-        note = "" if message.text.startswith("/") else await self._folders.note(name, record.settings)
+        note = "" if message.text.startswith("/") else await self._folders.note(record)
         async with self._roster.alone(owner_uid, name):
             record = await self._roster.get(owner_uid, name)
             try:

@@ -46,13 +46,14 @@ def session_settings(name: str, settings: AgentSettings, system: str, folder: st
 def _backends(settings: AgentSettings) -> list[dict[str, Any]] | None:
     """Its backend, with its options. An agent program adds our system prompt to its own unless it is told otherwise."""
     if settings.backend is None:
-        if settings.options or settings.system == "replace":
-            raise Refused("bad_request", "backend: name the one that options and system are for")
+        if settings.options or settings.fallback or settings.system == "replace":
+            raise Refused("bad_request", "backend: name the one that options, fallback and system are for")
         return None
     options = dict(settings.options)
     if settings.system == "replace":
         options.setdefault("system_prompt", "replace")
-    return [{"backend": settings.backend, **({"options": options} if options else {})}]
+    chosen: dict[str, Any] = {"backend": settings.backend, "options": options, "fallback": list(settings.fallback)}
+    return [{key: value for key, value in chosen.items() if value}]
 
 
 def lineage_of(owner_uid: int, name: str) -> str:

@@ -9,6 +9,7 @@ from skill_actors.errors import Refused
 from skill_actors.sessions.table import Viewer
 from skill_actors.workshop.agents.agents import Agents
 from skill_actors.workshop.agents.asking import Asking, Message, Sent
+from skill_actors.workshop.agents.budget import AgentBudgets
 from skill_actors.workshop.agents.folders import AgentFolders
 from skill_actors.workshop.agents.handing_on import HandingOn
 from skill_actors.workshop.agents.profiles import Profiles
@@ -34,19 +35,30 @@ class AgentDesk:
         self.profiles = Profiles(env)
         self.setups = Setups(env)
         self.agents = Agents(env, self._roster, self.profiles, self.setups, self.folders)
+        self.budgets = AgentBudgets(env, self.agents, self.setups)
         self.asking = Asking(env, self.agents, self._roster, self.folders)
         self.handing_on = HandingOn(env, self.asking)
         self.watching = Watching(env, self._roster, self.asking)
 
     async def define(
-        self, owner_uid: int, name: str, settings: Mapping[str, Any], *, replace_it: bool = True
+        self,
+        owner_uid: int,
+        name: str,
+        settings: Mapping[str, Any],
+        *,
+        replace_it: bool = True,
+        maker: str | None = None,
     ) -> dict[str, Any]:
         """See `Agents.define`."""
-        return await self.agents.define(owner_uid, name, settings, replace_it=replace_it)
+        return await self.agents.define(owner_uid, name, settings, replace_it=replace_it, maker=maker)
 
-    async def reset(self, owner_uid: int, name: str) -> dict[str, Any]:
+    def agent_of(self, session: str) -> tuple[int, str] | None:
+        """Owner and name of the agent whose conversation this is, or was; None if it is no agent's."""
+        return self._roster.agent_of(session)
+
+    async def reset(self, owner_uid: int, name: str, *, folder: str | None = None) -> dict[str, Any]:
         """See `Agents.reset`."""
-        return await self.agents.reset(owner_uid, name)
+        return await self.agents.reset(owner_uid, name, folder=folder)
 
     async def dismiss(self, owner_uid: int, name: str) -> None:
         """See `Agents.dismiss`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skill_actors.errors import Refused
+from skill_actors.workshop.agents.record import AgentRecord
 from skill_actors.workshop.agents.roster import Roster
 from skill_actors.workshop.agents.settings import AgentSettings
 from skill_actors.workshop.agents.surroundings import AgentSurroundings
@@ -47,12 +48,28 @@ class AgentFolders:
             tree, _ = await self._trees.ensure(Path(project), name)
         return str(tree.folder)
 
-    async def note(self, name: str, settings: AgentSettings) -> str:
+    async def project_of(self, owner_uid: int, name: str) -> Path:
+        """The folder of the project that an agent is for, which is in a repository of its owner's.
+
+        Raises Refused: not_found, bad_request, cwd_not_allowed, conflict.
+        """
+        cwd = (await self._roster.get(owner_uid, name)).settings.cwd
+        if cwd is None:
+            raise Refused("bad_request", f"worktree: name the project of {name!r} by cwd")
+        project = Path(await self._env.sessions.project(owner_uid, cwd))  # before git looks at it
+        with _refusing():
+            place = await self._trees.place(project, name)
+        await self._env.sessions.project(owner_uid, str(place.repository))
+        return project
+
+    async def note(self, record: AgentRecord) -> str:
         """What the agent is told of its repository with a message; "" where it wants none, or there is none."""
+        name, settings = record.name, record.settings
         if not settings.git_context or settings.cwd is None:
             return ""
         try:
-            return await self._context.note(await self._folder(name, settings))
+            folder = await self._folder(name, settings) if record.folder is None else Path(record.folder)
+            return await self._context.note(folder)
         except GitError:
             return ""
 

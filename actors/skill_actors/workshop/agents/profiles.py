@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from skill_actors.errors import Refused
-from skill_actors.store.documents import Change, Document, NewEvent
+from skill_actors.store.documents import Change, Document, NewEvent, Room
 from skill_actors.workshop.agents.roster import room_for, stored
 from skill_actors.workshop.agents.settings import checked_fields
 from skill_actors.workshop.agents.surroundings import AgentSurroundings
@@ -32,16 +32,31 @@ class Profiles:
             Refused: bad_request, storage_full, draining.
 
         """
+        change, told = self.defining(owner_uid, name, settings)
+        applied = await stored(self._env.documents, [change], [told], room=[self.room(owner_uid)])
+        return _view(applied.documents[0])
+
+    def defining(
+        self, owner_uid: int, name: str, settings: Mapping[str, Any], *, expected: int | None = None
+    ) -> tuple[Change, NewEvent]:
+        """What makes a profile, or replaces the one of this name and version. Raises Refused("bad_request")."""
         check_name(name, "profile")
         if settings.get("profile") is not None:
             raise Refused("bad_request", "profile: a profile is not made from another one")
-        data = checked_fields(settings)
-        change = Change(
-            kind=_KIND, id=document_id(owner_uid, name), owner_uid=owner_uid, data={"settings": data}, expected=None
-        )
-        told, room = _told(owner_uid, "defined", name), room_for(_KIND, owner_uid, self._env.max_agents)
-        applied = await stored(self._env.documents, [change], [told], room=[room])
-        return _view(applied.documents[0])
+        data = {"settings": checked_fields(settings)}
+        id = document_id(owner_uid, name)
+        change = Change(kind=_KIND, id=id, owner_uid=owner_uid, data=data, expected=expected)
+        return change, _told(owner_uid, "defined", name)
+
+    def removing(self, owner_uid: int, name: str, *, expected: int | None = None) -> tuple[Change, NewEvent]:
+        """What removes a profile."""
+        id = document_id(owner_uid, name)
+        change = Change(kind=_KIND, id=id, owner_uid=owner_uid, data=None, expected=expected)
+        return change, _told(owner_uid, "removed", name)
+
+    def room(self, owner_uid: int) -> Room:
+        """How many profiles an owner may have."""
+        return room_for(_KIND, owner_uid, self._env.max_agents)
 
     async def get(self, owner_uid: int, name: str) -> dict[str, Any]:
         """One profile. Raises Refused("not_found") naming the nearest."""
@@ -67,8 +82,8 @@ class Profiles:
     async def remove(self, owner_uid: int, name: str) -> None:
         """Remove a profile; agents that were made from it stay. Raises Refused: not_found, draining."""
         await self.get(owner_uid, name)
-        change = Change(kind=_KIND, id=document_id(owner_uid, name), owner_uid=owner_uid, data=None, expected=None)
-        await stored(self._env.documents, [change], [_told(owner_uid, "removed", name)])
+        change, told = self.removing(owner_uid, name)
+        await stored(self._env.documents, [change], [told])
 
     async def _unknown(self, owner_uid: int, name: str) -> Refused:
         names = [profile["name"] for profile in await self.list(owner_uid)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from skill_actors.sessions.account import NO_LINEAGE, Lineage
 from skill_actors.store.documents import Change, Document
 from skill_actors.workshop.agents.crashes import CrashRecord
 from skill_actors.workshop.agents.settings import AgentSettings
@@ -33,6 +34,8 @@ class AgentRecord:
         ended: likewise, in the one it has now.
         last: the turn that ended last, in the one it has now.
         capped: whether the cap over it is the one of its settings.
+        folder: where it works in the conversation it has now, if not where its settings say.
+        lineage: for whom it works, in each of its conversations: who made it, where an agent did.
 
     """
 
@@ -47,6 +50,8 @@ class AgentRecord:
     ended: int = 0
     last: str | None = None
     capped: bool = False
+    folder: str | None = None
+    lineage: Lineage = NO_LINEAGE
     crashes: CrashRecord = field(default_factory=CrashRecord)
     created: str = ""
     updated: str = ""
@@ -67,6 +72,8 @@ class AgentRecord:
             ended=data["ended"],
             last=data["last"],
             capped=data["capped"],
+            folder=data.get("folder"),
+            lineage=Lineage.of(data),
             crashes=CrashRecord.of(data["crashes"]),
             created=document.created,
             updated=document.updated,
@@ -83,6 +90,8 @@ class AgentRecord:
             "ended": self.ended,
             "last": self.last,
             "capped": self.capped,
+            **({} if self.folder is None else {"folder": self.folder}),
+            **self.lineage.settings(),
             "crashes": self.crashes.to_json(),
         }
         id = document_id(self.owner_uid, self.name)

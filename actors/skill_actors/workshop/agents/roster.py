@@ -67,6 +67,10 @@ class Roster:
         """Whose conversation it is, or was: owner and name; None if no agent's."""
         return self._by_session.get(session)
 
+    def owners(self) -> Sequence[int]:
+        """Everybody who has agents, or had some."""
+        return sorted({owner_uid for owner_uid, _ in self._by_session.values()})
+
     async def find(self, owner_uid: int, name: str) -> AgentRecord | None:
         """The agent, a dismissed one too; None if there never was one. Raises Refused("bad_request")."""
         document = await self._documents.get(AGENT_KIND, document_id(owner_uid, check_name(name)))

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any, Final, Literal, Self
 
 from skill_actors.errors import Refused
+from skill_actors.sessions.backend_choice import fallbacks_of
 from skill_actors.sessions.policy import PRESETS
 from skill_actors.sessions.turn_options import EFFORTS
 
@@ -30,6 +31,7 @@ _MAX_TIMEOUT_S: Final = 7 * 86_400
 _MAX_USD: Final = 1_000_000.0
 _MAX_LABELS: Final = 30  # of the 32 that a session may have, two are the workshop's own
 _MAX_SKILLS: Final = 1_000
+_MAX_TOOLS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class AgentSettings:
         skill: whose text comes before both.
         backend: what performs its turns: a backend of sessions or an agent backend.
         options: of that backend.
+        fallback: what performs a turn that the backend cannot begin, in this order: objects with backend, options and
+            model, all of whole agents.
         model: by name.
         effort: of each turn, one of EFFORTS.
         max_turns: how many answers of the model a turn of the conversation may take.
@@ -56,6 +60,7 @@ class AgentSettings:
         worktree: it works in a worktree of its own of the repository that `cwd` is in.
         git_context: tell it with each message how the repository of `cwd` stands.
         labels: of its conversations.
+        workshop_tools: it has the workshop's tools, or those that are listed, and is told how to use them.
 
     """
 
@@ -64,6 +69,7 @@ class AgentSettings:
     skill: str | None = None
     backend: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    fallback: Sequence[Mapping[str, Any]] = ()
     model: str | None = None
     effort: str | None = None
     max_turns: int | None = None
@@ -78,6 +84,7 @@ class AgentSettings:
     worktree: bool = False
     git_context: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    workshop_tools: bool | Sequence[str] = False
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
@@ -93,6 +100,7 @@ DEFAULTS: Final = frozenset(
     {
         "backend",
         "options",
+        "fallback",
         "model",
         "effort",
         "max_turns",
@@ -103,6 +111,7 @@ DEFAULTS: Final = frozenset(
         "queue",
         "git_context",
         "worktree",
+        "workshop_tools",
     }
 )
 """Fields for which an owner may set defaults."""
@@ -129,11 +138,13 @@ def checked_fields(given: Mapping[str, Any], *, allowed: Collection[str] = _FIEL
 def laid_over(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of several layers, the later ones win. Options of the same backend are laid over each other too.
 
-    Options belong to a backend: a layer that names another backend begins with none.
+    Options and fall-backs belong to a backend: a layer that names another backend begins with none.
     """
     whole: dict[str, Any] = {}
     for layer in layers:
         changes_backend = "backend" in layer and layer["backend"] != whole.get("backend")
+        if changes_backend:
+            whole.pop("fallback", None)
         options = {**({} if changes_backend else whole.get("options", {})), **layer.get("options", {})}
         whole |= layer
         whole.pop("options", None)
@@ -194,12 +205,27 @@ def _policy(name: str, value: Any) -> None:
         _object(name, value)  # the session looks into it
 
 
+def _fallback(name: str, value: Any) -> None:
+    try:
+        fallbacks_of(value)
+    except ValueError as error:
+        raise Refused("bad_request", str(error)) from error
+
+
 def _skills(name: str, value: Any) -> None:
     if isinstance(value, Mapping):
         return  # the session looks into it
     good = isinstance(value, Sequence) and not isinstance(value, str) and len(value) <= _MAX_SKILLS
     if not good or not all(isinstance(item, str) for item in value):
         raise Refused("bad_request", f"{name}: expected a list of names, or an object with allow, deny or both")
+
+
+def _tools(name: str, value: Any) -> None:
+    if isinstance(value, bool):
+        return
+    good = isinstance(value, Sequence) and not isinstance(value, str) and 0 < len(value) <= _MAX_TOOLS
+    if not good or not all(isinstance(item, str) for item in value):
+        raise Refused("bad_request", f"{name}: expected true, false, or a list of tools")
 
 
 def _labels(name: str, value: Any) -> None:
@@ -216,6 +242,7 @@ _CHECKS: Final[Mapping[str, Any]] = {
     "skill": _text(_MAX_NAME, empty=False),
     "backend": _text(_MAX_NAME, empty=False),
     "options": _object,
+    "fallback": _fallback,
     "model": _text(_MAX_NAME, empty=False),
     "effort": _choice(*EFFORTS),
     "max_turns": _number(1, _MAX_TURNS, whole=True),
@@ -230,4 +257,5 @@ _CHECKS: Final[Mapping[str, Any]] = {
     "worktree": _flag,
     "git_context": _flag,
     "labels": _labels,
+    "workshop_tools": _tools,
 }

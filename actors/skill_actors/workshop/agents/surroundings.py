@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from skill_actors.sessions.ledger import Ledger
@@ -30,6 +30,7 @@ class AgentSurroundings:
         bus: tells when turns end.
         rules: when an agent whose program crashes is given up.
         max_agents: that one owner may have, and as many profiles.
+        check_tools: raises Refused("bad_request") unless there are such tools of the workshop.
         clock: seconds since 1970.
 
     """
@@ -42,4 +43,5 @@ class AgentSurroundings:
     bus: Bus
     rules: CrashRules = field(default_factory=CrashRules)
     max_agents: int = 10_000
+    check_tools: Callable[[bool | Sequence[str]], None] = lambda _tools: None
     clock: Callable[[], float] = time.time

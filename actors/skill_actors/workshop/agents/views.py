@@ -34,6 +34,7 @@ def agent_view(
     runs = found.get("status") in ("running", "waiting")
     return {
         "name": record.name,
+        "owner_uid": record.owner_uid,
         "status": status,
         "role": settings.role,
         "backend": settings.backend,

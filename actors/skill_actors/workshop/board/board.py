@@ -194,9 +194,13 @@ class Board:
             raise Refused("bad_request", f"type {unknown[0][:60]!a}: expected {', '.join(self.types)}")
         return self.types if types is None else types
 
-    async def start(self, owner_uid: int, id: str, token: str, *, turn: str | None = None) -> Item:
+    async def start(
+        self, owner_uid: int, id: str, token: str, *, turn: str | None = None, worktree: str | None = None
+    ) -> Item:
         """Its holder begins."""
-        return await self._turn(owner_uid, id, lambda item, index, now: rules.started(item, token, now, turn=turn))
+        return await self._turn(
+            owner_uid, id, lambda item, index, now: rules.started(item, token, now, turn=turn, worktree=worktree)
+        )
 
     async def heartbeat(self, owner_uid: int, id: str, token: str) -> Item:
         """Its holder is alive: the lease runs anew. Costs no write."""

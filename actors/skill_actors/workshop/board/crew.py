@@ -9,9 +9,9 @@ from typing import Any, Final, Protocol
 from skill_actors.errors import Refused
 from skill_actors.workshop.board.hand import WorkerAgents
 
-__all__ = ["Crew", "KnowsAgents"]
+__all__ = ["WORKER_LABEL", "Crew", "KnowsAgents"]
 
-_LABEL: Final = "board-worker"
+WORKER_LABEL: Final = "board-worker"  # of its agents: the worker that they are of
 _LOOK_AGAIN_S: Final = 300.0
 _OPEN: Final = frozenset({"queued", "running"})
 
@@ -34,7 +34,7 @@ class KnowsAgents(Protocol):
     async def define(
         self, owner_uid: int, name: str, settings: Mapping[str, Any], *, replace_it: bool = True
     ) -> Mapping[str, Any]: ...
-    async def reset(self, owner_uid: int, name: str) -> Mapping[str, Any]: ...
+    async def reset(self, owner_uid: int, name: str, *, folder: str | None = None) -> Mapping[str, Any]: ...
     async def dismiss(self, owner_uid: int, name: str) -> None: ...
     async def cast(
         self, owner_uid: int, name: str, text: str, *, key: str | None = None, schema: Mapping[str, Any] | None = None
@@ -52,15 +52,24 @@ class Crew(WorkerAgents):
     async def prepare(self, owner_uid: int, name: str, settings: Mapping[str, Any], *, worker: str) -> None:
         found = await self._find(owner_uid, name)
         if found is None:
-            labels = {**settings.get("labels", {}), _LABEL: worker}
+            labels = {**settings.get("labels", {}), WORKER_LABEL: worker}
             await self._desk.define(owner_uid, name, {**settings, "labels": labels}, replace_it=True)
-        elif found["settings"].get("labels", {}).get(_LABEL) != worker:
+        elif found["settings"].get("labels", {}).get(WORKER_LABEL) != worker:
             raise Refused(
                 "conflict", f"there is an agent {name!r} already, which is not the worker's; dismiss it first"
             )
 
-    async def begin(self, owner_uid: int, name: str, text: str, *, key: str, schema: Mapping[str, Any] | None) -> str:
-        await self._desk.reset(owner_uid, name)
+    async def begin(
+        self,
+        owner_uid: int,
+        name: str,
+        text: str,
+        *,
+        key: str,
+        schema: Mapping[str, Any] | None,
+        folder: str | None = None,
+    ) -> str:
+        await self._desk.reset(owner_uid, name, folder=folder)
         return (await self._desk.cast(owner_uid, name, text, key=key, schema=schema)).turn
 
     async def ended(self, owner_uid: int, turn: str) -> Mapping[str, Any]:

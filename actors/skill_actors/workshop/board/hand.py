@@ -25,6 +25,7 @@ from skill_actors.store.base import StoreError
 from skill_actors.workshop.board.assignment import NotDone, assignment_text, outcome_of_turn
 from skill_actors.workshop.board.board import Board
 from skill_actors.workshop.board.item import Item
+from skill_actors.workshop.board.item_trees import KeepsTrees, Unmerged
 from skill_actors.workshop.board.outcome import Outcome
 from skill_actors.workshop.board.worker import Worker
 
@@ -43,8 +44,22 @@ class WorkerAgents(Protocol):
     async def prepare(self, owner_uid: int, name: str, settings: Mapping[str, Any], *, worker: str) -> None:
         """See that there is an agent of this name; one that the worker has had before is left as it is."""
 
-    async def begin(self, owner_uid: int, name: str, text: str, *, key: str, schema: Mapping[str, Any] | None) -> str:
-        """Give the agent a conversation anew, which ends the one before, and a message in it; the turn's id."""
+    async def begin(
+        self,
+        owner_uid: int,
+        name: str,
+        text: str,
+        *,
+        key: str,
+        schema: Mapping[str, Any] | None,
+        folder: str | None = None,
+    ) -> str:
+        """Give the agent a conversation anew, which ends the one before, and a message in it; the turn's id.
+
+        Args:
+            folder: where it works; None for its own.
+
+        """
 
     async def ended(self, owner_uid: int, turn: str) -> Mapping[str, Any]:
         """The turn, once it has ended."""
@@ -107,6 +122,7 @@ class Hand:
         number: from 1 on; its agent is called after it.
         accepts: whether anything new may be begun.
         now: the time, as documents have it.
+        trees: worktrees of items, for workers whose items have some.
 
     """
 
@@ -120,6 +136,7 @@ class Hand:
         commands: RunsCommands,
         accepts: Callable[[], bool],
         now: Callable[[], str],
+        trees: KeepsTrees | None = None,
     ) -> None:
         self.state = HandState(agent=worker.agent(number))
         self._worker = worker
@@ -127,6 +144,7 @@ class Hand:
         self._board = board
         self._agents = agents
         self._commands = commands
+        self._trees = trees if worker.worktree else None
         self._accepts = accepts
         self._now = now
         self._stopping = trio.Event()
@@ -163,7 +181,12 @@ class Hand:
         await self._agents.prepare(self._owner_uid, self.state.agent, settings, worker=worker)
 
     async def _take_up(self) -> None:
-        """Go on with what the hand before had."""
+        """Go on with what the hand before had, also with cleaning up."""
+        if self._trees is not None and self._worker.merge is not None:
+            for item in await self._board.list(
+                self._owner_uid, lambda item: item.status == "done" and bool(item.worktree)
+            ):
+                await self._trees.clean(self._owner_uid, item)
         for item in await self._board.held_by_worker(self._owner_uid, self.state.agent):
             await self._see_to(item)
 
@@ -222,10 +245,16 @@ class Hand:
     async def _work(self, item: Item, token: str) -> Refused | None:
         """See an item to its end; what hindered it, if it was given back for that."""
         try:
-            await self._complete(item.id, token, await self._attempt(item, token))
+            outcome = await self._attempt(item, token)
+            done = await self._bring_home(item)
+            await self._complete(item.id, token, outcome)
             self.state.done += 1
+            if done is not None and self._trees is not None and self._worker.merge is not None:
+                await self._trees.clean(self._owner_uid, done)
         except NotDone as why:
             await self._failed(item, token, str(why))
+        except Unmerged as why:  # another attempt would do the same work again, and not find it any easier
+            await self._failed(item, token, str(why), final=True)
         except Refused as refused:
             if refused.details.get("reason") == "lease_lost":
                 await self._cancel_turn()
@@ -256,8 +285,9 @@ class Hand:
     async def _attempt(self, item: Item, token: str) -> Outcome:
         """Have the agent do it, and verify. Raises NotDone, Refused."""
         if item.turn is None:
-            turn = await self._begin(item, token)
-            await self._board.start(self._owner_uid, item.id, token, turn=turn)
+            folder = None if self._trees is None else await self._fresh(self._trees, item)
+            turn = await self._begin(item, token, folder)
+            await self._board.start(self._owner_uid, item.id, token, turn=turn, worktree=folder)
         else:
             turn = item.turn
         self.state.turn = turn
@@ -268,23 +298,36 @@ class Hand:
             return Outcome(result=outcome.result, structured=outcome.structured, command_passed=True)
         return outcome
 
-    async def _begin(self, item: Item, token: str) -> str:
+    async def _fresh(self, trees: KeepsTrees, item: Item) -> str:
+        await self._prepare()
+        return await trees.fresh(self._owner_uid, self.state.agent, item)
+
+    async def _bring_home(self, item: Item) -> Item | None:
+        """Commit what the agent has made in the item's worktree, and merge it if that is wanted; None without one."""
+        if self._trees is None:
+            return None
+        now = await self._board.get(self._owner_uid, item.id)
+        if now.worktree is None:
+            return None
+        await self._trees.bring_home(self._owner_uid, now, merge=self._worker.merge is not None)
+        return now
+
+    async def _begin(self, item: Item, token: str, folder: str | None) -> str:
         await self._prepare()  # somebody may have dismissed it
         inputs = [await self._board.get(self._owner_uid, id) for id in item.depends_on]
         schema = None if item.verify is None else item.verify.schema
-        return await self._agents.begin(
-            self._owner_uid, self.state.agent, assignment_text(item, inputs), key=f"board/{token}", schema=schema
-        )
+        text, key = assignment_text(item, inputs), f"board/{token}"
+        return await self._agents.begin(self._owner_uid, self.state.agent, text, key=key, schema=schema, folder=folder)
 
     async def _verify(self, argv: Sequence[str], timeout_s: float, session: str) -> None:
         found = await self._commands.run(self._owner_uid, session, argv, timeout_s)
         if not found.passed:
             raise NotDone(f"the command {list(argv)} did not pass: {found.told}")
 
-    async def _failed(self, item: Item, token: str, why: str) -> None:
+    async def _failed(self, item: Item, token: str, why: str, *, final: bool = False) -> None:
         self.state.failed += 1
         with suppress(Refused):  # it was taken away meanwhile, which is an answer too
-            await self._board.fail(self._owner_uid, item.id, token, why)
+            await self._board.fail(self._owner_uid, item.id, token, why, final=final)
 
     async def _let_go(self, id: str, token: str) -> None:
         await self._cancel_turn()

@@ -106,6 +106,7 @@ class Item:
         result: what its holder answered, and `structured` the same as JSON where it is.
         error: why the last attempt, or the whole item, did not succeed.
         turn: of the last attempt, where that is a turn of an agent.
+        worktree: the folder that this attempt works in, where it has one of its own.
         steps: changes of its state, the last 50.
 
     """
@@ -134,6 +135,7 @@ class Item:
     structured: Any = None
     error: str | None = None
     turn: str | None = None
+    worktree: str | None = None
     steps: tuple[Step, ...] = ()
 
     @property
@@ -188,6 +190,7 @@ class Item:
             "structured": self.structured,
             "error": self.error,
             "turn": self.turn,
+            "worktree": self.worktree,
             "history": [
                 {"time": step.time, "status": step.status, "attempt": step.attempt, "note": step.note}
                 for step in self.steps

@@ -185,12 +185,12 @@ def claimed(item: Item, lease: Lease, now: str) -> Item:
     return _stepped(taken, "claimed", now, lease.holder)
 
 
-def started(item: Item, token: str, now: str, *, turn: str | None = None) -> Item:
+def started(item: Item, token: str, now: str, *, turn: str | None = None, worktree: str | None = None) -> Item:
     """Its holder has begun."""
     check_holder(item, token)
     if item.status != "claimed":
         raise _not_from(item, "in_progress")
-    return _stepped(replace(item, started=now, turn=turn), "in_progress", now)
+    return _stepped(replace(item, started=now, turn=turn, worktree=worktree), "in_progress", now)
 
 
 def completed(item: Item, token: str, now: str, *, result: str | None, structured: Any, note: str = "") -> Item:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from skill_actors.errors import Refused
 from skill_actors.store.documents import Change, Document
 from skill_actors.workshop.board.board import DEFAULT_LEASE_S
 from skill_actors.workshop.names import check_name, document_id
 
-__all__ = ["WORKER_KIND", "Worker"]
+__all__ = ["FIELDS", "WORKER_KIND", "Worker"]
 
 WORKER_KIND: Final = "worker"
 _MAX_HANDS: Final = 64
 _MAX_NAME: Final = 60  # its agents have a number behind it
-_FIELDS: Final = ("types", "count", "profile", "settings", "lease_s")
+FIELDS: Final = ("types", "count", "profile", "settings", "lease_s", "worktree", "merge")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,8 @@ class Worker:
         profile: what the agents are made from.
         settings: of the agents, over those of the profile.
         lease_s: how long after a crash an item is taken back that none of its agents takes up again.
+        worktree: each item is worked on in a worktree of its own.
+        merge: when its branch is merged: "on_done", or never by the worker.
 
     """
 
@@ -39,6 +41,8 @@ class Worker:
     profile: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     lease_s: float = DEFAULT_LEASE_S
+    worktree: bool = False
+    merge: Literal["on_done"] | None = None
 
     @classmethod
     def read(cls, owner_uid: int, name: str, given: Mapping[str, Any], types: Collection[str]) -> Self:
@@ -46,14 +50,18 @@ class Worker:
         check_name(name, "worker")
         if len(name) > _MAX_NAME:
             raise Refused("bad_request", f"worker {name!r}: expected at most {_MAX_NAME} characters")
-        unknown = sorted(given.keys() - set(_FIELDS))
+        unknown = sorted(given.keys() - set(FIELDS))
         if unknown:
-            raise Refused("bad_request", f"{unknown[0][:60]!a}: a worker has {', '.join(_FIELDS)}")
+            raise Refused("bad_request", f"{unknown[0][:60]!a}: a worker has {', '.join(FIELDS)}")
         wanted = tuple(dict.fromkeys(given.get("types") or ()))
         wrong = [type for type in wanted if type not in types]
         if wrong or not wanted:
             raise Refused("bad_request", f"types {list(wanted)}: expected some of {', '.join(types)}")
-        profile = given.get("profile")
+        profile, worktree, merge = given.get("profile"), given.get("worktree"), given.get("merge")
+        if not isinstance(worktree, bool | None):
+            raise Refused("bad_request", f"worktree: expected true or false, got {worktree!r:.40}")
+        if merge is not None and (merge != "on_done" or not worktree):
+            raise Refused("bad_request", f"merge: expected on_done, with worktree, got {merge!r:.40}")
         return cls(
             owner_uid=owner_uid,
             name=name,
@@ -62,6 +70,8 @@ class Worker:
             profile=None if profile is None else check_name(profile, "profile"),
             settings=dict(given.get("settings") or {}),
             lease_s=_number("lease_s", given.get("lease_s", DEFAULT_LEASE_S), 5, 86_400),
+            worktree=bool(worktree),
+            merge=merge,
         )
 
     @classmethod
@@ -82,6 +92,8 @@ class Worker:
             "profile": self.profile,
             "settings": dict(self.settings),
             "lease_s": self.lease_s,
+            "worktree": self.worktree,
+            "merge": self.merge,
         }
 
     def view(self) -> dict[str, Any]:

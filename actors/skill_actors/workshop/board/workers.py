@@ -20,6 +20,7 @@ from skill_actors.workshop.board.board import Board, utc_now
 from skill_actors.workshop.board.changing import WORKER_TOPIC, Apply
 from skill_actors.workshop.board.hand import Hand, RunsCommands, WorkerAgents
 from skill_actors.workshop.board.item import Item
+from skill_actors.workshop.board.item_trees import KeepsTrees
 from skill_actors.workshop.board.worker import WORKER_KIND, Worker
 from skill_actors.workshop.names import check_name, document_id
 from skill_actors.workshop.refusals import refusing
@@ -55,6 +56,7 @@ class Workers:
     Args:
         documents: where workers are kept.
         apply: stores them, with the events that tell of them.
+        trees: worktrees of items; None where there are none.
         accepts: whether anything new may be begun.
         now: the time, as documents have it.
 
@@ -70,6 +72,7 @@ class Workers:
         *,
         accepts: Callable[[], bool] = lambda: True,
         now: Callable[[], str] = utc_now,
+        trees: KeepsTrees | None = None,
     ) -> None:
         self._board = board
         self._agents = agents
@@ -78,6 +81,7 @@ class Workers:
         self._apply = apply
         self._accepts = accepts
         self._now = now
+        self._trees = trees
         self._crews: dict[tuple[int, str], _Crew] = {}
         self._nursery: trio.Nursery | None = None
 
@@ -86,7 +90,7 @@ class Workers:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                for worker in await self._stored():
+                for worker in await self.stored():
                     self._employ(worker)
                 task_status.started()
                 await trio.sleep_forever()
@@ -106,6 +110,8 @@ class Workers:
         self._running()
         for number in range(1, worker.count + 1):  # what is wrong with them is told now
             await self._agents.prepare(owner_uid, worker.agent(number), worker.agent_settings, worker=name)
+        if worker.worktree and self._trees is not None:
+            await self._trees.check(owner_uid, worker.agent(1))
         await self._store(worker.change(), "added", worker)
         return self._view(self._employ(worker))
 
@@ -139,6 +145,14 @@ class Workers:
         """All of an owner, by name."""
         return [self._view(crew) for (owner, _), crew in sorted(self._crews.items()) if owner == owner_uid]
 
+    async def worktrees(self, owner_uid: int) -> Sequence[dict[str, Any]]:
+        """The worktrees of an owner's items that are there, in the items' order."""
+        if self._trees is None:
+            return []
+        items = await self._board.list(owner_uid, lambda item: item.worktree is not None)
+        found = [await self._trees.shown(owner_uid, item) for item in items]
+        return [tree for tree in found if tree is not None]
+
     async def item_from_result(self, owner_uid: int, agent: str, draft: Mapping[str, Any]) -> Item:
         """Put what an agent answered last on the board, as the specification of an item."""
         text, turn = await self._agents.last_result(owner_uid, check_name(agent, "agent"))
@@ -149,10 +163,11 @@ class Workers:
 
     # -- helpers -------------------------------------------------------------------------------------------------
 
-    async def _stored(self) -> Sequence[Worker]:
+    async def stored(self, owner_uid: int | None = None) -> Sequence[Worker]:
+        """The workers that there are to be, of one owner or of all: right after a start they do not work yet."""
         found: list[Worker] = []
         after = ""
-        while documents := await self._documents.list(WORKER_KIND, after=after, limit=_PAGE):
+        while documents := await self._documents.list(WORKER_KIND, owner_uid=owner_uid, after=after, limit=_PAGE):
             found.extend(map(Worker.of, documents))
             after = documents[-1].id
         return found
@@ -172,6 +187,7 @@ class Workers:
                 commands=self._commands,
                 accepts=self._accepts,
                 now=self._now,
+                trees=self._trees,
             )
             for number in range(1, worker.count + 1)
         ]

@@ -14,6 +14,7 @@ __all__ = ["GitContext"]
 
 _log = logging.getLogger(__name__)
 _COMMITS: Final = 10
+_SHALLOW: Final = ("--ignore-submodules=dirty",)  # to look into one could start what its configuration names
 
 
 class GitContext:
@@ -42,13 +43,14 @@ class GitContext:
         try:
             head = await self._git.run(folder, "rev-parse", "--verify", "--quiet", "HEAD", ok=(0, 1))
             against = ("HEAD",) if head.code == 0 else ("--cached",)
-            found = await self._git.run(folder, "diff", "--no-ext-diff", "--no-textconv", *against)
+            found = await self._git.run(folder, "diff", *_SHALLOW, "--no-ext-diff", "--no-textconv", *against)
         except GitError as error:
             raise Refused("conflict", str(error)) from error
         return {"diff": found.text, "cut": found.cut}
 
     async def _status(self, folder: Path) -> GitStatus:
-        found = await self._git.run(folder, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal")
+        told = ("--porcelain=v2", "--branch", "-z", "--untracked-files=normal")
+        found = await self._git.run(folder, "status", *told, *_SHALLOW)
         status = parse_status(found.text)
         if status.sha is None:
             return status

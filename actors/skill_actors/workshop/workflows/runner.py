@@ -102,6 +102,28 @@ class Runner:
             self._scopes[run.key].cancel()
         return await self._runs.wait_ended(owner_uid, id, _END_WAIT_S)
 
+    async def reset(self, owner_uid: int, workflow: str) -> Mapping[str, int]:
+        """End the runs of a workflow that go on, and forget those that have ended: {"cancelled", "forgotten"}.
+
+        The workflow stays, and so do the conversations of its agents and what they have cost.
+
+        Raises:
+            Refused: not_found (no such workflow); overloaded, where agents are slow to stop: nothing is forgotten then.
+
+        """
+        await self._runs.workflow_view(owner_uid, workflow)
+        going = [run for run in self._runs.going_on() if (run.owner_uid, run.workflow) == (owner_uid, workflow)]
+        for run in going:
+            await self._runs.change(run.key, lambda run: _closed(run, "cancelled", "the workflow is reset"))
+            if run.key in self._scopes:
+                self._scopes[run.key].cancel()
+        ended = [await self._runs.wait_ended(owner_uid, run.id, _END_WAIT_S) for run in going]
+        if any(run.status == "running" for run in ended):
+            raise Refused(
+                "overloaded", "its runs are ended, and some agent is slow to stop: try again", retry_after_s=5
+            )
+        return {"cancelled": len(going), "forgotten": await self._runs.forget_ended(owner_uid, workflow)}
+
     async def _perform(self, key: str) -> None:
         """Perform a run to its end. What keeps one from it keeps no other from theirs."""
         scope = self._scopes[key]

@@ -112,24 +112,46 @@ class Runs:
             Refused: bad_request with all that is wrong; conflict, if there is one and it is not to be replaced.
 
         """
-        check_name(name, "workflow")
-        workflow = read_workflow(given)
-        data = workflow.model_dump(mode="json", by_alias=True, exclude_unset=True)
-        change = Change(
-            kind=_WORKFLOW,
-            id=document_id(owner_uid, name),
-            owner_uid=owner_uid,
-            data=data,
-            expected=None if replace_it else 0,
-        )
-        room = Room(kind=_WORKFLOW, owner_uid=owner_uid, documents=_MAX_WORKFLOWS, size_bytes=_MAX_BYTES)
+        change, told = self.defining(owner_uid, name, given, expected=None if replace_it else 0)
         try:
-            await self._feed.apply([change], [_event(owner_uid, "defined", {"workflow": name})], room=[room])
+            await self._feed.apply([change], [told], room=[self.room(owner_uid)])
         except DocumentConflict as error:
             raise Refused("conflict", f"there is a workflow {name!r} already; replace it, or take another") from error
         except StoreError as error:
             raise refusal(error) from error
-        return {"name": name, **data}
+        return {"name": name, **(change.data or {})}
+
+    @staticmethod
+    def defining(
+        owner_uid: int, name: str, given: Mapping[str, Any], *, expected: int | None = None
+    ) -> tuple[Change, NewEvent]:
+        """What keeps a workflow, in place of the one of this name and version. Raises Refused("bad_request")."""
+        check_name(name, "workflow")
+        data = read_workflow(given).model_dump(mode="json", by_alias=True, exclude_unset=True)
+        id = document_id(owner_uid, name)
+        change = Change(kind=_WORKFLOW, id=id, owner_uid=owner_uid, data=data, expected=expected)
+        return change, _event(owner_uid, "defined", {"workflow": name})
+
+    @staticmethod
+    def removing(owner_uid: int, name: str, *, expected: int | None = None) -> tuple[Change, NewEvent]:
+        """What forgets a workflow."""
+        id = document_id(owner_uid, name)
+        gone = Change(kind=_WORKFLOW, id=id, owner_uid=owner_uid, data=None, expected=expected)
+        return gone, _event(owner_uid, "removed", {"workflow": name})
+
+    @staticmethod
+    def room(owner_uid: int) -> Room:
+        """How many workflows an owner may have."""
+        return Room(kind=_WORKFLOW, owner_uid=owner_uid, documents=_MAX_WORKFLOWS, size_bytes=_MAX_BYTES)
+
+    async def definitions(self, owner_uid: int) -> Sequence[Document]:
+        """All workflows of an owner as they are stored, by name."""
+        found: list[Document] = []
+        after = ""
+        while page := await self._documents.list(_WORKFLOW, owner_uid=owner_uid, after=after):
+            found += page
+            after = page[-1].id
+        return found
 
     async def workflow(self, owner_uid: int, name: str) -> Workflow:
         """Raises Refused("not_found")."""
@@ -141,24 +163,22 @@ class Runs:
 
     async def workflows(self, owner_uid: int) -> Sequence[dict[str, Any]]:
         """All of an owner, by name, without their stages' texts."""
-        found: list[dict[str, Any]] = []
-        after = ""
-        while page := await self._documents.list(_WORKFLOW, owner_uid=owner_uid, after=after):
-            for document in page:
-                stages = [stage["name"] for stage in document.data["stage"]]
-                about = document.data.get("description", "")
-                found.append(
-                    {"name": document.name, "description": about, "stages": stages, "updated": document.updated}
-                )
-            after = page[-1].id
-        return found
+        return [
+            {
+                "name": document.name,
+                "description": document.data.get("description", ""),
+                "stages": [stage["name"] for stage in document.data["stage"]],
+                "updated": document.updated,
+            }
+            for document in await self.definitions(owner_uid)
+        ]
 
     async def remove(self, owner_uid: int, name: str) -> None:
         """Forget a workflow; its runs are kept, and those that go on go on. Raises Refused("not_found")."""
         stored = await self._stored(owner_uid, name)
-        gone = Change(kind=_WORKFLOW, id=stored.id, owner_uid=owner_uid, data=None, expected=None)
+        gone, told = self.removing(owner_uid, stored.name)
         with refusing():
-            await self._feed.apply([gone], [_event(owner_uid, "removed", {"workflow": name})])
+            await self._feed.apply([gone], [told])
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
@@ -240,16 +260,20 @@ class Runs:
             raise Refused("not_found", f"there is no run {id!r:.80}")
         return found
 
-    async def runs(self, owner_uid: int, *, workflow: str | None = None, limit: int = 100) -> Sequence[dict[str, Any]]:
-        """The newest runs of an owner, those that go on first, in the form in which they are listed."""
-        going = [run for run in self._open.values() if run.owner_uid == owner_uid]
+    async def runs(
+        self, owner_uid: int | None, *, workflow: str | None = None, limit: int = 100
+    ) -> Sequence[dict[str, Any]]:
+        """The newest runs of an owner, or of all, those that go on first, in the form in which they are listed."""
+        going = [run for run in self._open.values() if owner_uid in (None, run.owner_uid)]
         heads: list[DocumentHead] = []
         after = ""
         while page := await self._documents.heads(_ENDED, owner_uid=owner_uid, after=after):
             heads += page
             after = page[-1].id
         newest = sorted(going, key=lambda run: run.created, reverse=True)
-        found = [run.summary() for run in newest if workflow in (None, run.workflow)][:limit]
+        found = [{**run.summary(), "owner_uid": run.owner_uid} for run in newest if workflow in (None, run.workflow)][
+            :limit
+        ]
         now = self._now()
         for head in sorted(heads, key=lambda head: head.created, reverse=True):
             if len(found) >= limit:
@@ -258,8 +282,22 @@ class Runs:
                 continue
             document = await self._ended(head.id)
             if document is not None and workflow in (None, document.data["workflow"]):
-                found.append(summary_of(document.data))
+                found.append({**summary_of(document.data), "owner_uid": document.owner_uid})
         return found
+
+    async def forget_ended(self, owner_uid: int, workflow: str) -> int:
+        """Forget the runs of a workflow that have ended; how many. Raises Refused: storage_full, draining."""
+        removed, after = 0, ""
+        with refusing():
+            while page := await self._documents.list(_ENDED, owner_uid=owner_uid, after=after, limit=_SWEPT_AT_ONCE):
+                changes = [
+                    Change(kind=_ENDED, id=each.id, owner_uid=owner_uid, data=None, expected=None)
+                    for each in page
+                    if each.data["workflow"] == workflow
+                ]
+                after = page[-1].id
+                removed += (await self._documents.apply(changes)).removed if changes else 0
+        return removed
 
     async def sweep(self) -> int:
         """Remove runs that ended so long ago that they are forgotten; how many. Raises StorageFull, JournalClosed."""

@@ -138,10 +138,20 @@ def _show(found: Sequence[Mapping[str, Any]]) -> None:
     print_table(["", *(item["name"] + (" (default)" if item["default"] else "") for item in found)], rows)
     for item in found:
         said = [item["problem"]] if item["problem"] else []
+        said += _circuit(item.get("circuit"))
         said += [f"{name}, in part: {note}" for name, note in item["notes"].items()]
         said += [f"NOT SO: {failed}" for failed in item.get("failed", ())]
         for text in said:
             print(f"{item['name']}: {clean(one_line(text))}")
+
+
+def _circuit(circuit: Mapping[str, Any] | None) -> list[str]:
+    """What there is to say of a circuit that is not closed."""
+    if circuit is None or circuit["state"] == "closed":
+        return []
+    if circuit["retry_in_s"]:
+        return [f"its API is overloaded, and left alone for {circuit['retry_in_s']:g} s"]
+    return ["its API was overloaded: the next turn tries whether it still is"]
 
 
 def _cell(item: Mapping[str, Any], name: str) -> str:

@@ -52,6 +52,13 @@ Ctrl-D leaves.
     shell_complete=complete_backends,
 )
 @click.option(
+    "--mcp",
+    "servers",
+    multiple=True,
+    metavar="NAME",
+    help="Give the new session the tools of this tool server; repeatable.",
+)
+@click.option(
     "--skill",
     "skills",
     multiple=True,
@@ -67,6 +74,7 @@ def chat_command(
     session: str | None,
     latest: bool,
     backends: tuple[str, ...],
+    servers: tuple[str, ...],
     skills: tuple[str, ...],
     model: str | None,
     no_history: bool,
@@ -83,7 +91,16 @@ def chat_command(
       skillctl chat -c
       skillctl chat --backend docker --skill log-analyzer
     """
-    target = Target(session=session, latest=latest, backends=backends, skills=skills, denied=(), cwd=None, model=model)
+    target = Target(
+        session=session,
+        latest=latest,
+        backends=backends,
+        servers=servers,
+        skills=skills,
+        denied=(),
+        cwd=None,
+        model=model,
+    )
     target.check(new=False)
     with app.client() as client:
         talk = _Talk(client, target)

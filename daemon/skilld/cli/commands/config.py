@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["config_command", "load"]
 
+_MAY_HOLD_SECRETS: Final = frozenset({"env", "environment", "headers"})  # tables whose values are anybody's
 _FILE = click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 
 
@@ -150,7 +151,8 @@ def reload_config(app: App, as_json: bool) -> int:
 
 def _shown(value: Any) -> Any:
     """JSON-ready, with credentials in URLs masked."""
-    from skilld.config import SecretConfig, mask
+    from skilld.config import mask
+    from skilld.config.section import Section
 
     if isinstance(value, Path):
         return str(value)
@@ -160,8 +162,8 @@ def _shown(value: Any) -> Any:
         return [_shown(item) for item in value]
     if isinstance(value, Mapping):
         return {name: _shown(item) for name, item in value.items()}
-    if isinstance(value, SecretConfig):
-        return {name: _shown(item) for name, item in value if item is not None}
+    if isinstance(value, Section):
+        return {name: _masked(name, _shown(item)) for name, item in value if item is not None}
     return value
 
 
@@ -169,7 +171,7 @@ def _masked(key: str, value: Any) -> Any:
     """What may be a credential though it has another name: values of variables, and a URL that whoever has may use."""
     from skilld.config import origin_of
 
-    if key.endswith(".environment"):
+    if key.rpartition(".")[2] in _MAY_HOLD_SECRETS:
         return dict.fromkeys(value, "***")
     return origin_of(value) if key == "hooks.url" else value
 

@@ -49,6 +49,13 @@ _MAX_FILE_BYTES: Final = 6 * 1024 * 1024  # with base64 as much as a request may
     shell_complete=complete_backends,
 )
 @click.option(
+    "--mcp",
+    "servers",
+    multiple=True,
+    metavar="NAME",
+    help="Give the new session the tools of this tool server; repeatable.",
+)
+@click.option(
     "--skill",
     "skills",
     multiple=True,
@@ -131,6 +138,7 @@ def send_command(
     latest: bool,
     new: bool,
     backends: tuple[str, ...],
+    servers: tuple[str, ...],
     skills: tuple[str, ...],
     denied: tuple[str, ...],
     cwd: Path | None,
@@ -173,6 +181,7 @@ def send_command(
         session=session,
         latest=latest,
         backends=backends,
+        servers=servers,
         skills=skills,
         denied=denied,
         cwd=cwd,

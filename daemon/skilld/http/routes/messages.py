@@ -12,6 +12,7 @@ from starlette.responses import Response
 from skill_actors.errors import Refused
 from skill_actors.ids import is_id
 from skill_actors.sessions.events import Position
+from skilld.http.agents_rights import check_child
 from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
 from skilld.http.routes.sessions import (
@@ -73,6 +74,7 @@ class MessageRequest(BaseModel):
 
 async def submit(call: Call) -> Response:
     session = session_id(call)
+    await check_child(call, session)
     request: MessageRequest = call.body
     files = [(file.name, content_of(file)) for file in request.files]
     artifacts = [artifact.model_dump(exclude_unset=True) for artifact in request.artifacts]

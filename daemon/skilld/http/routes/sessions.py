@@ -11,6 +11,7 @@ from starlette.responses import Response
 from skill_actors.errors import Refused
 from skill_actors.ids import is_id
 from skill_actors.sessions.wanted import Wanted
+from skilld.http.agents_rights import bound_settings, check_child
 from skilld.http.answer import JsonAnswer
 from skilld.http.descent import refuse_own
 from skilld.http.route import Call, Parameter, Route
@@ -53,6 +54,16 @@ class SkillChoice(BaseModel):
     deny: list[Name] | None = None
 
 
+class FallbackSetting(BaseModel):
+    """A whole agent that performs turns which the one before it cannot begin; without a model it chooses its own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    backend: Name
+    options: dict[str, Any] | None = None
+    model: Name | None = None
+
+
 class BackendSetting(BaseModel):
     """One backend of a session: under a name of the session's own, and with options that the operator permits."""
 
@@ -61,6 +72,7 @@ class BackendSetting(BaseModel):
     backend: Name
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")] | None = None
     options: dict[str, Any] | None = None
+    fallback: Annotated[list[Name | FallbackSetting], Field(max_length=4)] | None = None
 
 
 class ArtifactSetting(BaseModel):
@@ -153,6 +165,7 @@ def idempotency_key(call: Call) -> str | None:
 
 async def create(call: Call) -> Response:
     settings: dict[str, Any] = call.body.model_dump(exclude_unset=True, by_alias=True)
+    settings |= await bound_settings(call, settings)
     made = await call.services.sessions.create(call.peer.uid, settings, idempotency_key(call))
     return JsonAnswer(made, status_code=201, headers={"location": f"/v1/sessions/{made['id']}"})
 
@@ -224,6 +237,7 @@ async def delete(call: Call) -> Response:
 
 async def cancel(call: Call) -> Response:
     queued: bool = call.body.queued
+    await check_child(call, session_id(call))
     return JsonAnswer(await call.services.sessions.cancel(session_id(call), call.viewer, queued=queued))
 
 

@@ -32,6 +32,10 @@ async def backends(call: Call) -> Response:
     return JSONResponse({"items": [dict(item) for item in await call.services.backends()], "next": None})
 
 
+async def tool_servers(call: Call) -> Response:
+    return JSONResponse({"items": [dict(item) for item in await call.services.tool_servers(call.viewer)], "next": None})
+
+
 async def prices(call: Call) -> Response:
     return JSONResponse(dict(call.services.prices()))
 
@@ -81,6 +85,13 @@ ROUTES: Final = (
         handler=backends,
         permission="read",
         summary="The backends that sessions may name, whether each would run something now, and what it claims to do.",
+    ),
+    Route(
+        method="GET",
+        path="/v1/mcp/servers",
+        handler=tool_servers,
+        permission="read",
+        summary="The tool servers that your sessions may name, how many of each run for you, and what is wrong.",
     ),
     Route(
         method="GET",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import trio
 
 from claude_kit import lives
+from skill_actors.backends import cgroups
 from skill_actors.backends.agents.base import AgentError
 from skill_actors.backends.agents.process import AgentProcess, ProcessLimits, open_nest, open_process
 from stand_in_claude import SLEEPER
@@ -183,6 +185,29 @@ def test_memory_in_use_is_bounded_with_all_that_was_started(tmp_path: Path) -> N
     script = "import os, time; os.fork(); x = b'x' * (60 << 20); time.sleep(600)"  # each alone may
     limits = ProcessLimits(memory_bytes=100 << 20)
     play(tmp_path, [sys.executable, "-ISc", script], body, limits=limits)
+
+
+def test_the_kernel_holds_a_program_to_its_memory_where_groups_can_be_made(tmp_path: Path) -> None:
+    """Faster than anybody looks: what it takes at once never is there."""
+    name = f"skilld-test-{secrets.token_hex(8)}"
+    group = cgroups.make(cgroups.find_home(), name)
+    memory = cgroups.limit_memory(group, name, 1 << 30)
+    if group is not None:
+        cgroups.end(group)
+    cgroups.remove(memory)
+    if memory is None:
+        pytest.skip("no control group with a limit of memory may be made here")
+    said: list[bytes] = []
+
+    async def body(process: AgentProcess) -> None:
+        said.extend([line async for line in process.lines()])
+        assert await process.wait() == -signal.SIGKILL
+        assert process.limited == f"it needed more than {48 << 20} bytes of memory"
+
+    script = "print('begun', flush=True); x = b'x' * (400 << 20); print('has it', flush=True)"
+    play(tmp_path, [sys.executable, "-ISc", script], body, limits=ProcessLimits(memory_bytes=48 << 20))
+    assert said == [b"begun"]
+    assert not list(memory.parent.glob(f"{name[:11]}*")), "a group is left"
 
 
 def test_the_environment_is_what_was_given_and_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,11 @@ def result(id: str) -> tuple[str, Mapping[str, Any]]:
     return "tool.finished", {"id": id, "content": f"of {id}"}
 
 
+def session_of(history: History) -> Mapping[str, Any] | None:
+    """What is known of the session of the backend x."""
+    return None if history.agents is None else history.agents.session("x")
+
+
 def paired(history: History) -> list[tuple[str, list[str]]]:
     """Roles, and the ids in each message."""
     return [
@@ -62,8 +67,8 @@ def test_calls_that_never_got_a_result_have_one_when_the_turn_ends() -> None:
 def test_a_session_of_the_agent_belongs_to_one_conversation_and_one_life_of_it(type: str) -> None:
     known = ("agent.session", {"backend": "x", "session_id": "s-1", "totals": {}})
     history = History(events(known, ("turn.finished", {})))
-    assert history.agent_session == known[1]
+    assert session_of(history) == known[1]
     history.add(Event(seq=9, type="session.restarted", time=TIME, session="ses_x", turn=None, data={}))
-    assert history.agent_session == known[1]
+    assert session_of(history) == known[1]
     history.add(Event(seq=10, type=type, time=TIME, session="ses_x", turn=None, data={}))
-    assert history.agent_session is None
+    assert session_of(history) is None

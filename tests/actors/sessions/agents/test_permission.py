@@ -80,6 +80,36 @@ async def decided(
         return turn, await finished(kit, session), await kit.types(session)
 
 
+def test_a_rule_permits_no_more_than_the_call_says(tmp_path: Path) -> None:
+    """What would come with it, such as to leave a sandbox, is for people to permit."""
+
+    async def main() -> None:
+        step = UseTool("Bash", {"command": "make"}, ask=True, beyond="it may leave its sandbox")
+        agents = ScriptedAgents([[step, Say("built")], [step, Say("not built")]])
+        async with open_agents(tmp_path, agents, desk=ApprovalDesk) as kit:
+            session = await kit.session(**policy({"effect": "allow", "tool": "Bash"}, preset="full"))
+            for decision in ("allow", "deny"):
+                accepted = await kit.manager.submit(session, ME, "build")
+                assert "leave its sandbox" in str((await pending(kit))["reason"])
+                await decide(kit, decision=decision)
+                await kit.manager.get_turn(accepted.turn, ME, wait_s=20)
+            assert [data["is_error"] for data in await finished(kit, session)] == [False, True]
+
+    trio.run(main)
+
+
+def test_what_no_rule_can_permit_is_not_run_where_nobody_can_be_asked(tmp_path: Path) -> None:
+    async def main() -> None:
+        step = UseTool("Bash", {"command": "make"}, ask=True, beyond="it may leave its sandbox")
+        async with open_agents(tmp_path, ScriptedAgents([[step, Say("ok")]])) as kit:
+            session = await kit.session(**policy({"effect": "allow"}))
+            await kit.ask(session, "build")
+            (result,) = await finished(kit, session)
+            assert (result["is_error"], "leave its sandbox" in result["content"]) == (True, True)
+
+    trio.run(main)
+
+
 # -- the policy -------------------------------------------------------------------------------------------------------
 
 

@@ -48,11 +48,21 @@ def test_the_agent_answers_and_its_session_is_gone_on_with(tmp_path: Path) -> No
 def test_text_is_shown_while_the_agent_writes(tmp_path: Path) -> None:
 
     async def main() -> None:
-        agents = ScriptedAgents([[Say("one\ntwo\n"), Say("three")]])
+        hang = Hang()
+        agents = ScriptedAgents([[Say("one\ntwo\n"), hang, Say("three")]])
         async with open_agents(tmp_path, agents) as kit:
             session = await kit.session(**AGENT)
-            await kit.ask(session, "count")
+            accepted = await kit.manager.submit(session, ME, "count")
+            await hang.reached.wait()
+            early: list[dict[str, Any]] = []
+            with trio.fail_after(20):
+                while not early:
+                    early = await the(kit, session, "model.delta")
+                    await trio.sleep(0.01)
+            hang.until.set()
+            await kit.manager.get_turn(accepted.turn, ME, wait_s=20)
             deltas = await the(kit, session, "model.delta")
+        assert [delta["text"] for delta in early] == ["one\ntwo\n"]
         assert [delta["text"] for delta in deltas] == ["one\ntwo\n", "three"]
 
     trio.run(main)

@@ -24,6 +24,8 @@ TOOLS = (
     "code_execution",
     "x_read",
     "x_write",
+    "mcp__x__look",
+    "mcp__x__change",
 )
 
 
@@ -40,6 +42,8 @@ CALLS: dict[str, tuple[ToolCall, bool]] = {
     "any other command, not confined": (bash_call("make > out"), False),
     "a native skill's `_read` tool": (call("x_read"), False),
     "its other tools": (call("x_write"), False),
+    "a tool of a [tool server](mcp-servers.md) that the operator says only reads": (call("mcp__x__look"), False),
+    "any other tool of a tool server": (call("mcp__x__change"), False),
     "`hand_over` to a hosted place": (call("hand_over", name="a", **{"from": "local", "to": "cloud"}), True),
     "`hand_over` between other places": (call("hand_over", name="a", **{"from": "local", "to": "box"}), True),
     "`code_execution` by the API": (call("code_execution"), False),
@@ -54,6 +58,7 @@ def verdict(preset: str, asked: ToolCall, *, confined: bool = False) -> str:
         backend="local",
         backends={"local": "local", "box": "docker", "cloud": "anthropic"},
         natives={"x_read": "x", "x_write": "x"},
+        sources={"mcp__x__look": ("x", True), "mcp__x__change": ("x", False)},
         workspace="/desk",
         confined=confined,
     )

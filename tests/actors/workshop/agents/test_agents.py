@@ -379,17 +379,18 @@ def test_an_agent_whose_conversation_was_deleted_gets_another_one(tmp_path: Path
 def test_every_event_that_is_published_is_a_known_one_and_has_no_prompt_in_it(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_desk(tmp_path, echoing()) as kit:
-            await kit.desk.setups.configure(UID, {"context": "c"})
-            await kit.desk.profiles.define(UID, "p", {})
+            await kit.desk.setups.configure(UID, {"context": "zebra"})
+            await kit.desk.profiles.define(UID, "p", {"role": "zebra"})
             await kit.define("a", profile="p", max_turns=1)
-            await kit.define("a")
-            await kit.desk.ask(UID, "a", "one")
+            await kit.define("a", role="zebra")
+            assert "zebra" in await kit.answer("a", "a zebra")
             await kit.desk.reset(UID, "a")
             await kit.desk.profiles.remove(UID, "p")
             await kit.desk.dismiss(UID, "a")
             await kit.told("ask_complete")
             events = await kit.events()
             assert [event for event in events if not is_known(event.topic, event.name)] == []
+            assert [event for event in events if "zebra" in str(event)] == []
             assert {event.name for event in events} >= {
                 "configured", "created", "changed", "ask_complete", "reset", "removed", "defined", "dismissed"
             }  # fmt: skip

@@ -192,6 +192,9 @@ def test_the_time_of_the_agent_bounds_every_turn(tmp_path: Path) -> None:
             await kit.define("a", timeout_s=1)
             turn = await kit.ask("a", "hold", timeout_s=600)
             assert turn["result"]["error"]["code"] == "turn_timeout"
+            sent = await kit.desk.cast(UID, "a", "hold")  # as schedules and workers tell it
+            turn = await kit.desk.await_turn(UID, sent.turn, 20)
+            assert turn["result"]["error"]["code"] == "turn_timeout"
 
     run(main)
 
@@ -245,6 +248,8 @@ def test_the_effort_of_an_agent_goes_with_each_message(tmp_path: Path) -> None:
             await kit.define("a", effort="low")
             sent = await kit.desk.cast(UID, "a", "one")
             other = await kit.desk.cast(UID, "a", "two", options={"effort": "high"})
+            # While a text is being written, readers see nothing of what was stored behind its beginning.
+            await kit.desk.await_turn(UID, other.turn, wait_s=20)
             events = {event.turn: event for event in await kit.kit.events(sent.accepted.session)
                       if event.type == "turn.queued"}  # fmt: skip
             assert events[sent.turn].data["options"] == {"effort": "low"}

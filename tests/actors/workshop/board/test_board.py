@@ -262,6 +262,11 @@ def test_of_many_who_want_the_same_item_one_gets_it(tmp_path: Path) -> None:
         await kit.add("a")
         got: list[str] = []
 
+        async def reader() -> None:
+            while len(got) < 10:  # it is never away, and never anything in between
+                assert (await kit.board.get(ME, "a")).status in ("ready", "claimed")
+                assert (await kit.stored())["a"] in ("ready", "claimed")
+
         async def claimer(number: int) -> None:
             try:
                 await kit.board.claim(ME, f"w{number}", id="a")
@@ -270,6 +275,7 @@ def test_of_many_who_want_the_same_item_one_gets_it(tmp_path: Path) -> None:
                 got.append(error.code)
 
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader)
             for number in range(10):
                 nursery.start_soon(claimer, number)
         assert sorted(got) == ["conflict"] * 9 + ["mine"]

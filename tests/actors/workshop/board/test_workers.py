@@ -93,6 +93,7 @@ BAD_TURNS: dict[str, Mapping[str, Any]] = {
     "cut": {"text": "half", "stop_reason": "max_tokens"},
     "refused": {"text": "no", "stop_reason": "refusal"},
     "empty": {"text": " \n", "stop_reason": "end_turn"},
+    "not done": {"text": "\nNOT DONE: there is no parser", "stop_reason": "end_turn"},
 }
 
 
@@ -108,6 +109,7 @@ def test_an_answer_that_is_none_is_a_failure_and_not_a_result(tmp_path: Path, na
         item = await kit.board.board.get(ME, "a")
         assert (item.attempts, item.result) == (2, None)
         assert item.error is not None
+        assert ("there is no parser" in item.error) == (name == "not done")
 
     with_workers(tmp_path, check, play)
 
@@ -306,3 +308,36 @@ def test_an_item_is_made_of_what_an_agent_has_answered(tmp_path: Path) -> None:
         assert item.meta == {"from_agent": "ada", "from_turn": "trn_0"}
 
     with_workers(tmp_path, check)
+
+
+def test_a_turn_that_could_not_be_begun_is_no_attempt(tmp_path: Path) -> None:
+    """Else an API that is overloaded for a minute would fail a whole board."""
+    failures = ["backend_unavailable"] * 2
+
+    async def play(agent: str, text: str) -> Mapping[str, Any]:
+        if failures:
+            raise Refused("backend_unavailable", f"left alone {failures.pop()}")
+        return await answer_ok(agent, text)
+
+    async def check(kit: WorkersKit) -> None:
+        await kit.board.add("a", max_attempts=1)
+        await kit.workers.start(ME, "w", {"types": ["custom"]})
+        await kit.until("a", "done")
+        item = await kit.board.board.get(ME, "a")
+        assert (item.attempts, len(kit.agents.turns)) == (1, 3)
+
+    with_workers(tmp_path, check, play)
+
+
+def test_a_turn_that_has_answered_before_it_failed_is_one(tmp_path: Path) -> None:
+    async def check(kit: WorkersKit) -> None:
+        await kit.board.add("a", max_attempts=1)
+        await kit.workers.start(ME, "w", {"types": ["custom"]})
+        await kit.until("a", "claimed", "in_progress")
+        while not kit.agents.turns:
+            await trio.lowlevel.checkpoint()
+        error = {"code": "agent_overloaded", "message": "529"}
+        kit.agents.turns["trn_0"].end("failed", error=error, iterations=2)
+        await kit.until("a", "failed")
+
+    with_workers(tmp_path, check, never)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 
 from git_kit import commit, git, repository
-from skill_actors.workshop.git.run import Git, GitError
+from skill_actors.workshop.git.run import Git, GitError, GitOutput
 from skill_actors.workshop.git.worktrees import Worktrees
 from support import run
 
@@ -41,7 +43,8 @@ def test_work_in_a_worktree_is_shown_committed_and_merged(tmp_path: Path) -> Non
     (place / "new").write_text("n\n")
     tree = run(trees.show, folder, "coder")
     assert (tree.changed, tree.ahead) == (("a", "new"), 0)
-    assert "+2" in run(trees.diff, folder, "coder")["diff"]
+    shown = run(trees.diff, folder, "coder")["diff"].splitlines()
+    assert ("+2" in shown, "+n" in shown) == (True, True)
     with pytest.raises(GitError, match="2 files are not committed"):
         run(trees.merge, folder, "coder")
     assert run(trees.commit, folder, "coder", "the work") is True
@@ -81,6 +84,70 @@ def test_a_change_in_the_repository_that_is_in_the_way_is_not_lost(tmp_path: Pat
     with pytest.raises(GitError, match="git merge: "):
         run(trees.merge, folder, "coder")
     assert (folder / "a").read_text() == "mine\n"
+
+
+def test_a_merge_that_is_cancelled_leaves_nobodys_repository_locked(tmp_path: Path) -> None:
+    folder = repository(tmp_path / "r", a="1\n")
+    commit(made(folder), "theirs", a="2\n")
+    commit(folder, "ours", b="1\n")
+    begun = tmp_path / "begun"
+    git(folder, "config", "filter.slow.smudge", f"touch {begun}; sleep 0.5; cat")
+    (folder / ".git/info/attributes").write_text("a filter=slow\n")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trees.merge, folder, "coder")
+            with trio.fail_after(20):
+                while True:
+                    if begun.exists():
+                        break
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+    run(main)
+    assert not (folder / ".git/index.lock").exists()
+    assert (git(folder, "status", "--porcelain"), (folder / "a").read_text()) == ("", "2\n")
+
+
+def test_a_merge_that_cannot_be_after_all_changes_nothing(tmp_path: Path) -> None:
+    """As where somebody commits between our look and the merge; a driver of the repository's own stands for that."""
+    folder = repository(tmp_path / "r", a="1\n2\n3\n4\n5\n")
+    commit(made(folder), "theirs", a="1\n2\n3\n4\n6\n")
+    commit(folder, "ours", a="0\n2\n3\n4\n5\n")
+    git(folder, "config", "merge.never.driver", "test ! -e .git/now")
+    (folder / ".git/info/attributes").write_text("a merge=never\n")
+    before = git(folder, "rev-parse", "HEAD")
+
+    class Later(Git):
+        async def run(
+            self, folder: Path, *args: str, environment: Mapping[str, str] | None = None, ok: Sequence[int] = (0,)
+        ) -> GitOutput:
+            if "merge" in args:
+                (folder / ".git/now").touch()
+            return await super().run(folder, *args, environment=environment, ok=ok)
+
+    with pytest.raises(GitError, match="nothing was changed"):
+        run(Worktrees(Later()).merge, folder, "coder")
+    assert git(folder, "rev-parse", "HEAD") == before
+    assert git(folder, "status", "--porcelain") == ""
+    assert not (folder / ".git/MERGE_HEAD").exists()
+
+
+def test_a_worktree_that_leads_elsewhere_is_not_looked_into_and_hides_no_others(tmp_path: Path) -> None:
+    folder = repository(tmp_path / "r", a="1\n")
+    place = made(folder)
+    made(folder, "other")
+    (place / ".git").unlink()
+    repository(place)
+    git(place, "config", "filter.evil.clean", f"touch {tmp_path / 'ran'}; cat")
+    (place / ".gitattributes").write_text("* filter=evil\n")
+    (place / ".git").rename(place / "set-up")
+    (place / ".git").write_text("gitdir: set-up\n")
+    for look in (trees.show, trees.merge, trees.remove, trees.ensure):
+        with pytest.raises(GitError, match="does not belong to the repository any more"):
+            run(look, folder, "coder")
+    assert [tree.name for tree in run(trees.list, folder)] == ["other"]
+    assert not (tmp_path / "ran").exists()
 
 
 def test_what_is_not_merged_is_removed_by_force_only(tmp_path: Path) -> None:

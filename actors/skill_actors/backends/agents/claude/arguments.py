@@ -168,6 +168,7 @@ def environment(
     }
     return {
         "LANG": language,
+        "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",  # `@path` in a message would be read unasked, wherever it is
         **session.environment,
         **operator.environment,
         "PATH": operator.path,
@@ -178,6 +179,9 @@ def environment(
         # What ends in the background begins a turn that nobody has asked for.
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        # Else a turn begins while its servers of tools still start, and its model is offered none of theirs.
+        "MCP_CONNECTION_NONBLOCKING": "0",
+        "MCP_CONNECT_TIMEOUT_MS": "30000",
         "CLAUDE_CODE_MAX_RETRIES": str(operator.max_retries),
         "DISABLE_AUTOUPDATER": "1",
         **{name: value for name, value in own.items() if value is not None},

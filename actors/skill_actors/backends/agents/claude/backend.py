@@ -58,7 +58,7 @@ async def open_claude(options: Mapping[str, Any], host: Host) -> AsyncIterator[C
         papers = await trio.to_thread.run_sync(Papers, folder)
     except OSError as error:
         raise BackendUnavailable(f"the folder {folder} of {NAME} cannot be used: {error.strerror}") from error
-    nest = await open_nest(host.owner, "claude")
+    nest = await open_nest(host.owner, "claude", host.programs)
     try:
         async with trio.open_nursery() as nursery:
             around = Surroundings(operator, papers, nest, nursery)
@@ -99,6 +99,7 @@ class ClaudeBackend:
             budget="money",
             structured_output=True,
             images=duplex,
+            mcp=True,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""How a turn of `claude` ended: from its result, or from how the process ended without one. Pure; the rows are data.
+"""How a turn of `claude` ended: from its result, or from how the process ended without one. The rows are data.
 
 An exit code says little: 0 with nothing on stdout is what SIGINT leaves, and an API that fails is a result of subtype
 "success". So the result is looked at, and where there is none, nothing is taken for success.
@@ -7,6 +7,7 @@ An exit code says little: 0 with nothing on stdout is what SIGINT leaves, and an
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -143,7 +144,15 @@ def error_of(code: AgentErrorCode, message: str, reader: TurnReader, turn: Turn)
         by_model=turn.by_model,
         cost_usd=turn.cost_usd,
         acted=reader.acted,
+        retry_after_s=_retry_after_s(code, reader.limited_until_s),
     )
+
+
+def _retry_after_s(code: AgentErrorCode, limited_until_s: float | None) -> float | None:
+    """How long a limit holds that the API has told of; None where the error is none of it."""
+    if code != "overloaded" or limited_until_s is None:
+        return None
+    return max(0.0, limited_until_s - time.time())
 
 
 def _list(value: object) -> Sequence[Any]:

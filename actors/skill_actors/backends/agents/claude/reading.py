@@ -7,6 +7,7 @@ lines, one a block, among the events of its stream; it is told as one `Said` whe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -48,6 +49,7 @@ class TurnReader:
         self.model: str | None = None
         self.seen = Seen()
         self.acted = False
+        self.limited_until_s: float | None = None  # since 1970, where the API has said that a limit is reached
         self._texts: list[str] = []  # of complete messages
         self._writing = ""  # of the one that is being written
         self._message_id: str | None = None
@@ -77,6 +79,9 @@ class TurnReader:
                 yield from self._assistant(message)
             case "user":
                 yield from self._user(message)
+            case "rate_limit_event":
+                self._limit(mapping(message.get("rate_limit_info")))
+                yield Raw(message)
             case _:
                 yield Raw(message)
 
@@ -89,6 +94,11 @@ class TurnReader:
             yield Said(tuple(self._blocks))
             yield from self._began
         self._blocks, self._began = [], []
+
+    def _limit(self, told: Mapping[str, Any]) -> None:
+        resets = told.get("resetsAt")
+        known = told.get("status") == "rejected" and isinstance(resets, int | float) and not isinstance(resets, bool)
+        self.limited_until_s = float(resets) if known and resets is not None and math.isfinite(resets) else None
 
     def _session(self, message: Mapping[str, Any]) -> Iterator[AgentEvent]:
         found = message.get("session_id")

@@ -124,7 +124,7 @@ class Running:
         argv = command_line(around.options, session, shape, places, resume=resume, fork=fork)
         env = environment(around.options, session, shape, places)
         notes = [note for note in (places.mcp, places.system) if note is not None]
-        keep = partial(cls._keep, around, argv, spec.folder, env, notes, None if fork else resume, slot)
+        keep = partial(cls._keep, around, argv, spec, env, notes, None if fork else resume, slot)
         running: Running = await around.nursery.start(keep)
         try:
             await running.talk.open(initialization(session, shape, spec.system))
@@ -139,7 +139,7 @@ class Running:
         cls,
         around: Surroundings,
         argv: Sequence[str],
-        cwd: Path,
+        spec: AgentSpec,
         env: dict[str, str],
         notes: Sequence[Path],
         session_id: str | None,
@@ -151,7 +151,9 @@ class Running:
         talk = Duplex if around.options.duplex else Oneshot
         running: Running | None = None
         try:
-            async with open_process(argv, cwd=cwd, env=env, limits=around.limits, nest=around.nest) as process:
+            async with open_process(
+                argv, cwd=spec.folder, env=env, limits=around.limits, nest=around.nest, agent=spec.agent
+            ) as process:
                 running = cls(process, talk(process, session_id), slot)
                 task_status.started(running)
                 await slot.over(around.options.idle_close_s)

@@ -6,7 +6,7 @@ A question that nobody here understands is refused: it is never taken for a perm
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from skill_actors.backends.agents.base import PermissionAnswer, PermissionQuestion, Permitted, Refusal, Watch
@@ -15,6 +15,7 @@ from skill_actors.backends.agents.codex.items import change_tool
 __all__ = ["Asked", "ask", "asked_of", "refused"]
 
 _WORDS: Final = ("accept", "decline", "cancel")
+_OUTSIDE: Final = "codex may run it without the sandbox, also again where the sandbox has stopped it"
 _UNKNOWN: Final = -32601  # of JSON-RPC: no such method
 
 
@@ -28,17 +29,31 @@ class Asked:
     cancel: Mapping[str, Any]
 
 
-def asked_of(method: str, params: Mapping[str, Any], changes: Sequence[Any] | None) -> Asked | None:
+def asked_of(
+    method: str,
+    params: Mapping[str, Any],
+    changes: Sequence[Any] | None,
+    *,
+    leaves: bool = False,
+    unasked: bool = False,
+) -> Asked | None:
     """What a request of the server asks; None for one that nobody can permit.
 
     Args:
         changes: of files, as the item that is asked about has them; None if there is no such item.
+        leaves: a command that is permitted may run without the sandbox, at once or after it was stopped there, and
+            nobody is asked again: so whoever is asked now is told.
+        unasked: the operator lets rules permit that, too; else only people do.
 
     """
     id_ = str(params.get("itemId") or "")
     match method:
         case "item/commandExecution/requestApproval":
-            return Asked([_command(params, id_)], *_decisions())
+            question = _command(params, id_)
+            if leaves and question.tool == "Bash":
+                told = {**question.input, "sandbox": _OUTSIDE}
+                question = replace(question, input=told, beyond="" if unasked else _OUTSIDE)
+            return Asked([question], *_decisions())
         case "item/fileChange/requestApproval" if changes:
             tools = [change_tool(change) for change in changes]
             if root := params.get("grantRoot"):

@@ -52,6 +52,7 @@ class CodexBackend:
             budget="tokens" if warm else "none",
             structured_output=True,
             images=True,
+            mcp=True,
         )
 
     async def check(self) -> None:
@@ -155,7 +156,7 @@ async def open_codex(options: Mapping[str, Any], host: Host) -> AsyncIterator[Co
         await trio.to_thread.run_sync(prepare, home)
     except OSError as error:
         raise BackendUnavailable(f"{NAME}: the folder {home} cannot be used: {error}") from error
-    nest = await open_nest(host.owner, "codex")
+    nest = await open_nest(host.owner, "codex", host.programs)
     prices = made.prices if made.prices is not None else await trio.to_thread.run_sync(load_prices)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:

@@ -19,6 +19,7 @@ __all__ = ["PROVIDER", "approval_of", "as_toml", "configuration", "provider", "s
 
 PROVIDER: Final = "skilld"
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+_SERVER_START_S: Final = 30
 _SERVER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -85,7 +86,8 @@ def configuration(spec: AgentSpec, choice: SessionChoice, operator: CodexOptions
 def _server(name: str, server: McpServer, mode: str) -> dict[str, Any]:
     if not _SERVER.fullmatch(name):
         raise BackendUnavailable(f"{NAME}: a server of tools is called {name!r:.100}: letters, digits, _ and - only")
-    common = {"default_tools_approval_mode": mode}
+    # Else a turn would begin while the server still starts, and its model would be offered none of the tools.
+    common = {"default_tools_approval_mode": mode, "required": True, "startup_timeout_sec": _SERVER_START_S}
     if server.url is not None:
         return {**common, "url": server.url, "http_headers": dict(server.headers)}
     program, *arguments = server.command

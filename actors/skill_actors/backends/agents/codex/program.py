@@ -32,6 +32,7 @@ class Start:
     Args:
         temporary: its folder for temporary files, made before and removed after it.
         idle_close_s: it may be idle for so long.
+        agent: as `open_process` has it.
 
     """
 
@@ -42,6 +43,7 @@ class Start:
     limits: ProcessLimits
     idle_close_s: float
     nest: Nest
+    agent: str
 
 
 class Program:
@@ -106,7 +108,12 @@ async def keep(slots: Slots, start: Start, *, task_status: trio.TaskStatus[Progr
             await trio.to_thread.run_sync(partial(start.temporary.mkdir, mode=0o700, parents=True, exist_ok=True))
             try:
                 async with open_process(
-                    start.argv, cwd=start.folder, env=start.environment, limits=start.limits, nest=start.nest
+                    start.argv,
+                    cwd=start.folder,
+                    env=start.environment,
+                    limits=start.limits,
+                    nest=start.nest,
+                    agent=start.agent,
                 ) as process:
                     program = Program(process, slot)
                     task_status.started(program)

@@ -31,7 +31,7 @@ __all__ = ["Reading", "parse"]
 # Notifications of the server that nobody needs: states of its own, and what other messages tell as well.
 _SILENT: Final = frozenset(
     {
-        *("account/rateLimits/updated", "remoteControl/status/changed", "serverRequest/resolved"),
+        *("remoteControl/status/changed", "serverRequest/resolved"),
         *("thread/goal/cleared", "thread/started", "thread/status/changed", "turn/started"),
         *("item/reasoning/summaryPartAdded", "item/reasoning/summaryTextDelta", "item/reasoning/textDelta"),
         *("item/commandExecution/outputDelta", "turn/diff/updated"),
@@ -71,6 +71,7 @@ class Reading:
         self.failure: Mapping[str, Any] | None = None
         self.problem: str | None = None  # the last error on the way
         self.duration_ms: int | None = None
+        self.limited_until_s: float | None = None  # since 1970, while a limit of the account is reached
         self.denials: list[Denial] = []
         self._said: list[str] = []
         self._writing = ""
@@ -114,6 +115,12 @@ class Reading:
             case _:
                 return (Raw(message),)
 
+    def _limits(self, told: Mapping[str, Any]) -> None:
+        """Until when the windows of the account's limits last that are used up."""
+        windows = [_table(told.get(name)) for name in ("primary", "secondary")]
+        ends = [window["resetsAt"] for window in windows if _is_used_up(window)]
+        self.limited_until_s = float(max(ends)) if ends else None
+
     def _named(self, item: Item) -> Item:
         return {**item, "id": f"{self._prefix}{item.get('id') or ''}"}
 
@@ -137,6 +144,9 @@ class Reading:
                 return (Notice(f"the provider answers with {self.meter.model}"),)
             case "warning" | "deprecationNotice" | "configWarning":
                 return (Notice(str(params.get("message") or params.get("summary") or method)),)
+            case "account/rateLimits/updated":
+                self._limits(_table(params.get("rateLimits")))
+                return ()
             case "mcpServer/startupStatus/updated":
                 if params.get("status") != "failed":
                     return ()
@@ -218,3 +228,8 @@ def _item(message: Mapping[str, Any]) -> Item:
 
 def _table(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _is_used_up(window: Mapping[str, Any]) -> bool:
+    used, resets = window.get("usedPercent"), window.get("resetsAt")
+    return isinstance(used, int | float) and used >= 100 and type(resets) is int

@@ -86,6 +86,7 @@ class Shop:
             limits=ProcessLimits(memory_bytes=self.options.memory_bytes or None),
             idle_close_s=self.options.idle_close_s,
             nest=self._nest,
+            agent=agent,
         )
         program: Program = await self._nursery.start(partial(keep, self._checks if checking else self.slots, start))
         return program

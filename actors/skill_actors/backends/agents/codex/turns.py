@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import trio
 
-from skill_actors.backends.agents.base import AgentError, AgentEvent, AgentRequest, AgentResult, Watch
+from skill_actors.backends.agents.base import AgentError, AgentErrorCode, AgentEvent, AgentRequest, AgentResult, Watch
 from skill_actors.backends.agents.codex.outcome import code_of_error
 from skill_actors.backends.agents.codex.reading import Reading
 
@@ -110,7 +111,13 @@ class Turn(ABC):
             cost_usd=meter.cost_usd if meter.answers or free else None,
             # Not every call is told of: one may have been in each answer.
             acted=self.reading.acted or bool(meter.answers) or not (self.counts or free),
+            retry_after_s=self._retry_after_s(code),
         )
+
+    def _retry_after_s(self, code: AgentErrorCode) -> float | None:
+        """How long a limit of the account holds, where that is the error."""
+        until_s = self.reading.limited_until_s
+        return None if code != "overloaded" or until_s is None else max(0.0, until_s - time.time())
 
     def _result(self) -> AgentResult:
         meter = self.reading.meter

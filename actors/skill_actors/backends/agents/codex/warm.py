@@ -12,7 +12,7 @@ from skill_actors.backends.agents.base import AgentError, AgentRequest, AgentSpe
 from skill_actors.backends.agents.codex.arguments import server_arguments
 from skill_actors.backends.agents.codex.asking import Asked, ask, asked_of, refused
 from skill_actors.backends.agents.codex.configuration import approval_of, configuration, provider, sandbox_of
-from skill_actors.backends.agents.codex.options import SessionChoice
+from skill_actors.backends.agents.codex.options import FULL_ACCESS, SessionChoice
 from skill_actors.backends.agents.codex.reading import Reading
 from skill_actors.backends.agents.codex.server import Server, answer_of, is_answer, why_ended
 from skill_actors.backends.agents.codex.shop import Shop
@@ -45,6 +45,22 @@ class Warm:
         self._kept = kept
         self._new_role = new_role
         self._server: Server | None = None
+
+    @property
+    def leaves(self) -> bool:
+        """Whether a command that was permitted may run without the sandbox, and nobody is asked again.
+
+        One that the program asks about may be one that its model wants to run outside, or is run again outside where
+        the sandbox stops it.
+        """
+        operator = self._shop.options
+        confined = sandbox_of(self._choice, operator) != FULL_ACCESS
+        return confined and approval_of(self._choice, operator) != "never"
+
+    @property
+    def unasked(self) -> bool:
+        """Whether the operator lets rules permit that."""
+        return self._shop.options.unasked
 
     async def ready(self) -> Server:
         """The server, with the thread in it; started if there is none. Raises AgentError."""
@@ -214,7 +230,8 @@ class WarmTurn(Turn):
         return False
 
     async def _answer(self, server: Server, id_: object, method: str, params: Mapping[str, Any]) -> None:
-        asked = asked_of(method, params, self.reading.changes_of(str(params.get("itemId") or "")))
+        changes = self.reading.changes_of(str(params.get("itemId") or ""))
+        asked = asked_of(method, params, changes, leaves=self._warm.leaves, unasked=self._warm.unasked)
         if asked is None:
             await server.send({"id": id_, **refused(method)})
             await self._tell([Notice(f"codex asked {method}, which is not answered here: refused")])

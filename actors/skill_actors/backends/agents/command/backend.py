@@ -63,7 +63,7 @@ async def open_command(name: str, options: Mapping[str, Any], host: Host) -> Asy
     except OSError as error:
         raise BackendUnavailable(f"the folder {folder} of {name} cannot be used: {error.strerror}") from error
     # Of its own name: a nest ends what an earlier life of it has left, and there may be several such backends.
-    nest = await open_nest(host.owner, f"command{hashlib.sha256(name.encode()).hexdigest()[:16]}")
+    nest = await open_nest(host.owner, f"command{hashlib.sha256(name.encode()).hexdigest()[:16]}", host.programs)
     backend = CommandBackend(name, operator, folder, nest)
     try:
         yield backend
@@ -236,6 +236,7 @@ class CommandSession(KeepsTurns):
             env=self._backend.environment(),
             limits=limits,
             nest=self._backend.nest,
+            agent=self._spec.agent,
         ) as process:
             running.process = process
             failure: Exception | None = None

@@ -9,12 +9,9 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
-from skilld.cli.commands.workshop.agent_options import (
-    agent_argument,
-    agent_settings,
-    complete_profiles,
-    settings_options,
-)
+from skilld.cli.commands.workshop.agent_options import agent_argument, agent_settings, settings_options
+from skilld.cli.commands.workshop.completing import complete_profiles
+from skilld.cli.commands.workshop.owner_option import Owner, user_option
 from skilld.cli.failure import Failure
 from skilld.cli.narrator import cost_text
 from skilld.cli.output import Console, flatten, one_line, print_json, print_table
@@ -60,9 +57,10 @@ def define_agent(app: App, /, name: str, keep: bool, as_json: bool, **given: Any
 
 @agent_command.command("list")
 @click.option("--all", "everybody", is_flag=True, help="Those that were dismissed as well.")
+@user_option(everybody=True)
 @json_option()
 @pass_app
-def list_agents(app: App, everybody: bool, as_json: bool) -> None:
+def list_agents(app: App, everybody: bool, owner: Owner, as_json: bool) -> None:
     """List your agents.
 
     \b
@@ -70,18 +68,23 @@ def list_agents(app: App, everybody: bool, as_json: bool) -> None:
       skillctl workshop agent list --all
     """
     with app.client() as client:
-        found = client.agents(dismissed=everybody)
+        found = client.agents(dismissed=everybody, owner=owner)
     if as_json:
         print_json({"items": found})
         return
-    print_table(("agent", "status", "turns", "cost", "backend", "model", "role"), [_row(agent) for agent in found])
+    columns = ("agent", "status", "turns", "cost", "backend", "model", "role")
+    if owner == "all":
+        print_table(("user", *columns), [[str(agent["owner_uid"]), *_row(agent)] for agent in found])
+        return
+    print_table(columns, [_row(agent) for agent in found])
 
 
 @agent_command.command("status")
 @agent_argument(many=True, required=False)
+@user_option()
 @json_option()
 @pass_app
-def agent_status(app: App, names: tuple[str, ...], as_json: bool) -> None:
+def agent_status(app: App, names: tuple[str, ...], owner: int | None, as_json: bool) -> None:
     """Show what agents do now: working, and how many messages wait, or idle, waiting for an approval, crashed.
 
     \b
@@ -89,7 +92,7 @@ def agent_status(app: App, names: tuple[str, ...], as_json: bool) -> None:
       skillctl workshop agent status reviewer
     """
     with app.client() as client:
-        found = [client.agent(name) for name in names] if names else client.agents()
+        found = [client.agent(name, owner=owner) for name in names] if names else client.agents(owner=owner)
     if as_json:
         print_json({"items": found})
         return
@@ -99,9 +102,10 @@ def agent_status(app: App, names: tuple[str, ...], as_json: bool) -> None:
 
 @agent_command.command("info")
 @agent_argument()
+@user_option()
 @json_option()
 @pass_app
-def agent_info(app: App, name: str, as_json: bool) -> None:
+def agent_info(app: App, name: str, owner: int | None, as_json: bool) -> None:
     """Show everything about an agent, its settings and its system prompt too.
 
     \b
@@ -109,7 +113,7 @@ def agent_info(app: App, name: str, as_json: bool) -> None:
       skillctl workshop agent info reviewer
     """
     with app.client() as client:
-        agent = client.agent(name)
+        agent = client.agent(name, owner=owner)
     if as_json:
         print_json(agent)
         return
@@ -157,9 +161,10 @@ def agent_result(app: App, name: str, full: bool) -> None:
 @click.option(
     "--last", type=click.IntRange(1, 1000), default=10, show_default=True, metavar="N", help="At most so many."
 )
+@user_option()
 @json_option()
 @pass_app
-def agent_history(app: App, name: str, last: int, as_json: bool) -> None:
+def agent_history(app: App, name: str, last: int, owner: int | None, as_json: bool) -> None:
     """List the latest turns of an agent's conversation, oldest first; those before a reset are in 'skillctl show'.
 
     \b
@@ -167,7 +172,7 @@ def agent_history(app: App, name: str, last: int, as_json: bool) -> None:
       skillctl workshop agent history reviewer --last 3
     """
     with app.client() as client:
-        found = client.agent_history(name, last=last)
+        found = client.agent_history(name, last=last, owner=owner)
     if as_json:
         print_json({"items": found})
         return
@@ -179,9 +184,10 @@ def agent_history(app: App, name: str, last: int, as_json: bool) -> None:
 
 
 @agent_command.command("cost")
+@user_option()
 @json_option()
 @pass_app
-def agents_cost(app: App, as_json: bool) -> None:
+def agents_cost(app: App, owner: int | None, as_json: bool) -> None:
     """Show what your agents have ever cost, the dismissed ones too, and all together.
 
     \b
@@ -189,7 +195,7 @@ def agents_cost(app: App, as_json: bool) -> None:
       skillctl workshop agent cost
     """
     with app.client() as client:
-        found = client.agents_cost()
+        found = client.agents_cost(owner=owner)
     if as_json:
         print_json(found)
         return

@@ -9,42 +9,19 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from skilld.cli.app import App
 from skilld.cli.backend_argument import backend_setting
+from skilld.cli.commands.workshop.completing import complete_agents
 from skilld.cli.failure import EXIT, Failure
-from skilld.client import SkilldError
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+    pass
 
-__all__ = ["agent_argument", "agent_settings", "complete_agents", "complete_profiles", "json_of", "settings_options"]
+__all__ = ["agent_argument", "agent_settings", "json_of", "settings_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 _POLICIES: Final = ("read-only", "guarded", "workspace", "full")
-
-
-def complete_agents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of one's own agents; nothing if the daemon cannot be asked."""
-    return _complete(ctx, incomplete, lambda client: client.agents())
-
-
-def complete_profiles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of one's own profiles; nothing if the daemon cannot be asked."""
-    return _complete(ctx, incomplete, lambda client: client.profiles())
-
-
-def _complete(ctx: click.Context, incomplete: str, ask: Callable[[Any], Any]) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
-    app = ctx.find_object(App) or App(ctx.find_root().params.get("socket"))
-    try:
-        with app.client() as client:
-            names = [str(item["name"]) for item in ask(client)]
-    except (SkilldError, click.UsageError):
-        return []
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def agent_argument(*, many: bool = False, required: bool = True) -> Callable[[F], F]:
@@ -60,6 +37,13 @@ _OPTIONS: Final = (
         "--backend",
         metavar="B",
         help="What performs its turns: NAME, or with options NAME:KEY=VALUE,... such as docker:memory=512m.",
+    ),
+    click.option(
+        "--fallback",
+        "fallback",
+        multiple=True,
+        metavar="B",
+        help="A whole agent, as NAME:model=M,KEY=VALUE,..., that performs turns which the one before cannot begin.",
     ),
     click.option("--model", metavar="M", help="Its model."),
     click.option("--effort", type=click.Choice(_EFFORTS), help="How much effort the model makes."),
@@ -117,6 +101,8 @@ def agent_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     backend = settings.pop("backend", None)
     if backend is not None:
         settings |= _backend(backend)
+    if "fallback" in settings:
+        settings["fallback"] = [_fallback(text) for text in settings["fallback"]]
     if "cwd" in settings:
         settings["cwd"] = str(settings["cwd"].absolute())
     if "skills" in settings:
@@ -131,6 +117,14 @@ def _backend(text: str) -> dict[str, Any]:
     if "name" in setting:
         raise click.UsageError("--backend: an agent has one backend, and no name for it")
     return {"backend": setting["backend"], "options": setting["options"]}
+
+
+def _fallback(text: str) -> dict[str, Any]:
+    setting = _backend(text)
+    options = dict(setting.get("options", {}))
+    model = options.pop("model", None)
+    chosen = {"backend": setting["backend"], "options": options, "model": None if model is None else str(model)}
+    return {key: value for key, value in chosen.items() if value}
 
 
 def json_of(file: Path, option: str) -> dict[str, Any]:

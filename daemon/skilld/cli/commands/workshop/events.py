@@ -38,7 +38,7 @@ def events_command(
     """Show what happens in the workshop.
 
     Your own events, and with the role admin everybody's. Topics are agent, profile, work, board_worker, workflow,
-    schedule, store, custom and all; --topic and --name can be given more than once.
+    schedule, setup, store, custom and all; --topic and --name can be given more than once.
 
     \b
     Examples:

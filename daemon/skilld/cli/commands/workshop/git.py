@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from skilld.cli.app import App
@@ -87,7 +90,7 @@ def worktree_command() -> None:
 @json_option()
 @pass_app
 def list_worktrees(app: App, as_json: bool) -> None:
-    """List the worktrees of your agents, those that were dismissed too.
+    """List the worktrees of your agents, those that were dismissed too, and of items of your board.
 
     \b
     Example:
@@ -99,10 +102,14 @@ def list_worktrees(app: App, as_json: bool) -> None:
         print_json({"items": found})
         return
     rows = [
-        [str(tree["agent"]), str(tree["state"]), str(tree["ahead"]), str(len(tree["changed"])), str(tree["folder"])]
+        [_whose(tree), str(tree["state"]), str(tree["ahead"]), str(len(tree["changed"])), str(tree["folder"])]
         for tree in found
     ]
     print_table(("agent", "state", "commits", "changed", "folder"), rows)
+
+
+def _whose(tree: Mapping[str, Any]) -> str:
+    return str(tree["agent"]) if "agent" in tree else f"item {tree['item']}"
 
 
 @worktree_command.command("merge")

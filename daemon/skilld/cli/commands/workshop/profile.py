@@ -9,7 +9,8 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
-from skilld.cli.commands.workshop.agent_options import agent_settings, complete_profiles, settings_options
+from skilld.cli.commands.workshop.agent_options import agent_settings, settings_options
+from skilld.cli.commands.workshop.completing import complete_profiles
 from skilld.cli.output import flatten, one_line, print_json, print_table
 
 __all__ = ["configure_command", "profile_command"]

@@ -9,7 +9,8 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
-from skilld.cli.commands.workshop.agent_options import complete_agents
+from skilld.cli.commands.workshop.completing import complete_agents, complete_schedules
+from skilld.cli.commands.workshop.owner_option import Owner, user_option
 from skilld.cli.output import clean, flatten, print_json, print_table
 
 __all__ = ["schedule_command"]
@@ -27,7 +28,7 @@ def schedule_command() -> None:
 
 
 @schedule_command.command("add")
-@click.argument("name")
+@click.argument("name", metavar="NAME", shell_complete=complete_schedules)
 @click.argument("agent", shell_complete=complete_agents)
 @click.argument("prompt")
 @click.option("--every", "every_s", type=click.FloatRange(min=1), metavar="SECONDS", help="How often.")
@@ -69,9 +70,10 @@ def add_schedule(
 
 
 @schedule_command.command("list")
+@user_option(everybody=True)
 @json_option()
 @pass_app
-def list_schedules(app: App, as_json: bool) -> None:
+def list_schedules(app: App, owner: Owner, as_json: bool) -> None:
     """List the schedules, and what became of them.
 
     \b
@@ -79,18 +81,24 @@ def list_schedules(app: App, as_json: bool) -> None:
       skillctl workshop schedule list
     """
     with app.client() as client:
-        found = client.schedules()
+        found = client.schedules(owner=owner)
     if as_json:
         print_json({"items": found})
         return
-    print_table(("name", "agent", "when", "next", "runs", "missed", "last turn", ""), [_row(item) for item in found])
+    columns = ("name", "agent", "when", "next", "runs", "missed", "last turn", "")
+    if owner == "all":
+        rows = [(str(item["owner_uid"]), *_row(item)) for item in found]
+        print_table(("user", *columns), rows)
+        return
+    print_table(columns, [_row(item) for item in found])
 
 
 @schedule_command.command("show")
-@click.argument("name")
+@click.argument("name", metavar="NAME", shell_complete=complete_schedules)
+@user_option()
 @json_option()
 @pass_app
-def show_schedule(app: App, name: str, as_json: bool) -> None:
+def show_schedule(app: App, name: str, owner: int | None, as_json: bool) -> None:
     """Show a schedule with its prompt.
 
     \b
@@ -98,7 +106,7 @@ def show_schedule(app: App, name: str, as_json: bool) -> None:
       skillctl workshop schedule show morning
     """
     with app.client() as client:
-        schedule = client.schedule(name)
+        schedule = client.schedule(name, owner=owner)
     if as_json:
         print_json(schedule)
         return
@@ -107,7 +115,7 @@ def show_schedule(app: App, name: str, as_json: bool) -> None:
 
 
 @schedule_command.command("run")
-@click.argument("name")
+@click.argument("name", metavar="NAME", shell_complete=complete_schedules)
 @json_option("the turn's id")
 @pass_app
 def run_schedule(app: App, name: str, as_json: bool) -> None:
@@ -126,7 +134,7 @@ def run_schedule(app: App, name: str, as_json: bool) -> None:
 
 
 @schedule_command.command("enable")
-@click.argument("name")
+@click.argument("name", metavar="NAME", shell_complete=complete_schedules)
 @pass_app
 def enable_schedule(app: App, name: str) -> None:
     """Let a schedule run, from now on.
@@ -140,7 +148,7 @@ def enable_schedule(app: App, name: str) -> None:
 
 
 @schedule_command.command("disable")
-@click.argument("name")
+@click.argument("name", metavar="NAME", shell_complete=complete_schedules)
 @pass_app
 def disable_schedule(app: App, name: str) -> None:
     """Keep a schedule from running, until it is enabled again.
@@ -154,7 +162,7 @@ def disable_schedule(app: App, name: str) -> None:
 
 
 @schedule_command.command("remove")
-@click.argument("name")
+@click.argument("name", metavar="NAME", shell_complete=complete_schedules)
 @pass_app
 def remove_schedule(app: App, name: str) -> None:
     """Remove a schedule. What it began goes on.

@@ -11,7 +11,8 @@ import click
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
 from skilld.cli.commands.send import message_of
-from skilld.cli.commands.workshop.agent_options import agent_argument, complete_agents, json_of
+from skilld.cli.commands.workshop.agent_options import agent_argument, json_of
+from skilld.cli.commands.workshop.completing import complete_agents
 from skilld.cli.exchange import Exchange
 from skilld.cli.failure import EXIT, Failure, exit_code_of
 from skilld.cli.output import Console, one_line, print_json

@@ -10,7 +10,8 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
-from skilld.cli.commands.workshop.agent_options import complete_profiles, json_of
+from skilld.cli.commands.workshop.agent_options import json_of
+from skilld.cli.commands.workshop.completing import complete_profiles, complete_workers
 from skilld.cli.output import print_json, print_table
 
 __all__ = ["worker_command"]
@@ -28,12 +29,17 @@ def worker_command() -> None:
 
 
 @worker_command.command("start")
-@click.argument("name")
+@click.argument("name", metavar="NAME", shell_complete=complete_workers)
 @click.option("--type", "-t", "types", multiple=True, required=True, metavar="TYPE", help="What it does; repeatable.")
 @click.option(
     "--count", type=click.IntRange(1, 64), metavar="N", help="So many agents, each with an item; 1 without it."
 )
-@click.option("--profile", metavar="P", help="What its agents are made from.", shell_complete=complete_profiles)
+@click.option(
+    "--profile",
+    metavar="P",
+    shell_complete=complete_profiles,
+    help="What its agents are made from.",
+)
 @click.option(
     "--settings",
     "file",
@@ -48,6 +54,10 @@ def worker_command() -> None:
     metavar="S",
     help="An item is taken back so long after a crash.",
 )
+@click.option(
+    "--worktree", is_flag=True, default=None, help="Each item is worked on in a worktree of its own of the project."
+)
+@click.option("--merge", type=click.Choice(["on_done"]), help="Merge the branch of an item when it is done.")
 @json_option("the worker")
 @pass_app
 def start_worker(
@@ -91,7 +101,7 @@ def list_workers(app: App, as_json: bool) -> None:
 
 
 @worker_command.command("stop")
-@click.argument("name")
+@click.argument("name", metavar="NAME", shell_complete=complete_workers)
 @click.option(
     "--drain", "drain_s", type=click.FloatRange(0, 3600), default=30.0, show_default=True, metavar="S", help="How long."
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
+from skilld.cli.commands.workshop.completing import complete_runs, complete_workflows
+from skilld.cli.commands.workshop.owner_option import Owner, user_option
 from skilld.cli.commands.workshop.workflow_file import read_file
 from skilld.cli.narrator import cost_text
 from skilld.cli.output import Console, one_line, print_json, print_table
@@ -18,12 +20,19 @@ from skilld.client import Client, ConnectionLost, DaemonUnreachable, SkilldError
 
 __all__ = ["workflow_command"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _WAIT_S: Final = 30.0
 _AWAY_S: Final = 60.0  # so long a daemon that restarts is waited for
 _FAILED: Final = 1
 _TIMED_OUT: Final = 124
 _CANCELLED: Final = 130
 _EXITS: Final[Mapping[str, int]] = {"completed": 0, "failed": _FAILED, "cancelled": _CANCELLED, "running": _TIMED_OUT}
+
+
+def workflow_argument() -> Callable[[F], F]:
+    """NAME of a workflow."""
+    return click.argument("name", metavar="NAME", shell_complete=complete_workflows)
 
 
 @click.group("workflow")
@@ -42,7 +51,7 @@ def workflow_command() -> None:
 
 
 @workflow_command.command("define")
-@click.argument("name")
+@workflow_argument()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--new", is_flag=True, help="Only if there is none of this name.")
 @json_option("the workflow")
@@ -83,7 +92,7 @@ def list_workflows(app: App, as_json: bool) -> None:
 
 
 @workflow_command.command("show")
-@click.argument("name")
+@workflow_argument()
 @pass_app
 def show_workflow(app: App, name: str) -> None:
     """Print a workflow as JSON, as 'define' takes it from a file that ends with .json.
@@ -98,7 +107,7 @@ def show_workflow(app: App, name: str) -> None:
 
 
 @workflow_command.command("remove")
-@click.argument("name")
+@workflow_argument()
 @pass_app
 def remove_workflow(app: App, name: str) -> None:
     """Forget a workflow. Its runs stay, and those that go on go on.
@@ -112,7 +121,7 @@ def remove_workflow(app: App, name: str) -> None:
 
 
 @workflow_command.command("run")
-@click.argument("name")
+@workflow_argument()
 @click.option("-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", help="A parameter; repeatable.")
 @click.option("--wait/--no-wait", default=True, help="Stay until the run has ended, or print its id and leave.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0.1), metavar="S", help="Leave after S seconds.")
@@ -152,11 +161,12 @@ def run_workflow(
 
 
 @workflow_command.command("status")
-@click.argument("run", required=False)
-@click.option("--workflow", metavar="NAME", help="Only runs of this one.")
+@click.argument("run", required=False, shell_complete=complete_runs)
+@click.option("--workflow", metavar="NAME", help="Only runs of this one.", shell_complete=complete_workflows)
+@user_option(everybody=True)
 @json_option()
 @pass_app
-def run_status(app: App, run: str | None, workflow: str | None, as_json: bool) -> None:
+def run_status(app: App, run: str | None, workflow: str | None, owner: Owner, as_json: bool) -> None:
     """Show a RUN with its stages, or list the runs.
 
     \b
@@ -166,9 +176,11 @@ def run_status(app: App, run: str | None, workflow: str | None, as_json: bool) -
     """
     with app.client() as client:
         if run is None:
-            found = client.runs(workflow=workflow)
+            found = client.runs(workflow=workflow, owner=owner)
         else:
-            shown = client.run(run)
+            if owner == "all":
+                raise click.UsageError("--user all is for the list of runs: name the user whose RUN it is")
+            shown = client.run(run, owner=owner)
     if run is not None:
         print_json(shown) if as_json else _print_run(shown)
         return
@@ -179,11 +191,16 @@ def run_status(app: App, run: str | None, workflow: str | None, as_json: bool) -
         (item["id"], item["workflow"], item["status"], _progress(item), cost_text(item["cost_usd"]), item["created"])
         for item in found
     ]
-    print_table(("run", "workflow", "status", "stages", "cost", "begun"), rows)
+    columns = ("run", "workflow", "status", "stages", "cost", "begun")
+    if owner == "all":
+        whose = [(str(item["owner_uid"]), *row) for item, row in zip(found, rows, strict=True)]
+        print_table(("user", *columns), whose)
+        return
+    print_table(columns, rows)
 
 
 @workflow_command.command("cancel")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @json_option("the run")
 @pass_app
 def cancel_run(app: App, run: str, as_json: bool) -> None:
@@ -199,6 +216,27 @@ def cancel_run(app: App, run: str, as_json: bool) -> None:
         print_json(ended)
     else:
         print(ended["status"])
+
+
+@workflow_command.command("reset")
+@workflow_argument()
+@json_option()
+@pass_app
+def reset_workflow(app: App, name: str, as_json: bool) -> None:
+    """End the runs of a workflow that go on, and forget those that have ended. The workflow stays.
+
+    The conversations of its agents stay too, and what they have cost.
+
+    \b
+    Example:
+      skillctl workflow reset release
+    """
+    with app.client() as client:
+        found = client.reset_workflow(name)
+    if as_json:
+        print_json(found)
+    else:
+        print(f"{found['cancelled']} cancelled, {found['forgotten']} forgotten")
 
 
 def _parameter(text: str) -> tuple[str, str]:

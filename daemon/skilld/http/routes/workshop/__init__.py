@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from skilld.http.route import Route
-from skilld.http.routes.workshop import agents, asking, board, claims, events, schedules, store, workers, workflows
+from skilld.http.routes.workshop import (
+    agents,
+    asking,
+    board,
+    budget,
+    claims,
+    events,
+    schedules,
+    setup,
+    store,
+    workers,
+    workflows,
+)
 
 __all__ = ["ROUTES"]
 
@@ -13,9 +25,11 @@ ROUTES: Final[tuple[Route, ...]] = (
     *agents.ROUTES,
     *asking.ROUTES,
     *board.ROUTES,
+    *budget.ROUTES,
     *claims.ROUTES,
     *events.ROUTES,
     *schedules.ROUTES,
+    *setup.ROUTES,
     *store.ROUTES,
     *workers.ROUTES,
     *workflows.ROUTES,

@@ -9,16 +9,18 @@ from starlette.responses import Response
 
 from skill_actors.errors import Refused
 from skill_actors.workshop.agents import AgentDesk
+from skilld.http.agents_rights import check_other
 from skilld.http.answer import JsonAnswer
 from skilld.http.descent import refuse_own
 from skilld.http.route import Call, Parameter, Route
-from skilld.http.routes.sessions import SkillChoice
-from skilld.http.routes.workshop.places import is_new
+from skilld.http.routes.sessions import FallbackSetting, SkillChoice
+from skilld.http.routes.workshop.places import ANYBODY, OWNER, is_new, owner_of, owners_of
 
 __all__ = ["ROUTES", "desk_of"]
 
 _MAX_LAST: Final = 1000
-_BINDING: Final = frozenset({"policy", "max_cost_usd", "options", "backend"})  # settings that hold an agent's tools
+# Settings that hold an agent's tools.
+_BINDING: Final = frozenset({"policy", "max_cost_usd", "options", "backend", "fallback", "workshop_tools"})
 
 
 class _Settings(BaseModel):
@@ -28,6 +30,7 @@ class _Settings(BaseModel):
 
     backend: str | None = None
     options: dict[str, Any] | None = None
+    fallback: list[str | FallbackSetting] | None = None
     model: str | None = None
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     max_turns: int | None = None
@@ -37,6 +40,7 @@ class _Settings(BaseModel):
     timeout_s: float | None = None
     queue: int | None = None
     worktree: bool | None = None
+    workshop_tools: bool | list[str] | None = None
     git_context: bool | None = None
 
 
@@ -81,28 +85,36 @@ def desk_of(call: Call) -> AgentDesk:
 
 
 async def listing(call: Call) -> Response:
-    found = await desk_of(call).agents.list(call.peer.uid, dismissed=call.flag("dismissed", default=False))
-    return JsonAnswer({"items": list(found), "next": None})
+    agents, chosen, dismissed = desk_of(call).agents, owners_of(call), call.flag("dismissed", default=False)
+    found: list[dict[str, Any]] = []
+    for owner_uid in agents.owners() if chosen is None else (chosen,):
+        found += await agents.list(owner_uid, dismissed=dismissed)
+    return JsonAnswer({"items": found, "next": None})
 
 
 async def define(call: Call) -> Response:
     settings = _given(call.body)
     if not _BINDING.isdisjoint(settings):
         refuse_own(call.peer, "say what an agent may do and spend")
-    agent = await desk_of(call).define(call.peer.uid, call.params["name"], settings, replace_it=not is_new(call))
+    check_other(call, call.params["name"], "replace")
+    agent = await desk_of(call).define(
+        call.peer.uid, call.params["name"], settings, replace_it=not is_new(call), maker=call.peer.agent
+    )
     return JsonAnswer(agent)
 
 
 async def show(call: Call) -> Response:
-    return JsonAnswer(await desk_of(call).agents.get(call.peer.uid, call.params["name"]))
+    return JsonAnswer(await desk_of(call).agents.get(owner_of(call), call.params["name"]))
 
 
 async def dismiss(call: Call) -> Response:
+    check_other(call, call.params["name"], "dismiss")
     await desk_of(call).dismiss(call.peer.uid, call.params["name"])
     return Response(status_code=204)
 
 
 async def reset(call: Call) -> Response:
+    check_other(call, call.params["name"], "reset")
     return JsonAnswer(await desk_of(call).reset(call.peer.uid, call.params["name"]))
 
 
@@ -112,12 +124,12 @@ async def revive(call: Call) -> Response:
 
 async def history(call: Call) -> Response:
     last = call.number("last", 10, low=1, high=_MAX_LAST)
-    found = await desk_of(call).agents.history(call.peer.uid, call.params["name"], last=int(last))
+    found = await desk_of(call).agents.history(owner_of(call), call.params["name"], last=int(last))
     return JsonAnswer({"items": list(found), "next": None})
 
 
 async def cost(call: Call) -> Response:
-    return JsonAnswer(await desk_of(call).agents.cost(call.peer.uid))
+    return JsonAnswer(await desk_of(call).agents.cost(owner_of(call)))
 
 
 async def git_summary(call: Call) -> Response:
@@ -129,7 +141,9 @@ async def git_diff(call: Call) -> Response:
 
 
 async def worktrees(call: Call) -> Response:
-    return JsonAnswer({"items": await desk_of(call).folders.worktrees(call.peer.uid), "next": None})
+    found: list[dict[str, Any]] = await desk_of(call).folders.worktrees(call.peer.uid)
+    found += await call.services.workshop().workers.worktrees(call.peer.uid)
+    return JsonAnswer({"items": found, "next": None})
 
 
 async def merge_worktree(call: Call) -> Response:
@@ -144,7 +158,7 @@ async def remove_worktree(call: Call) -> Response:
 
 
 async def show_config(call: Call) -> Response:
-    return JsonAnswer((await desk_of(call).setups.get(call.peer.uid)).view())
+    return JsonAnswer((await desk_of(call).setups.get(owner_of(call))).view())
 
 
 async def configure(call: Call) -> Response:
@@ -156,7 +170,7 @@ async def configure(call: Call) -> Response:
 
 
 async def profiles(call: Call) -> Response:
-    return JsonAnswer({"items": list(await desk_of(call).profiles.list(call.peer.uid)), "next": None})
+    return JsonAnswer({"items": list(await desk_of(call).profiles.list(owner_of(call))), "next": None})
 
 
 async def define_profile(call: Call) -> Response:
@@ -165,7 +179,7 @@ async def define_profile(call: Call) -> Response:
 
 
 async def show_profile(call: Call) -> Response:
-    return JsonAnswer(await desk_of(call).profiles.get(call.peer.uid, call.params["name"]))
+    return JsonAnswer(await desk_of(call).profiles.get(owner_of(call), call.params["name"]))
 
 
 async def remove_profile(call: Call) -> Response:
@@ -188,7 +202,7 @@ ROUTES: Final = (
         handler=listing,
         permission="read",
         summary="Your agents by name: what each is, does, and has cost.",
-        parameters=(Parameter(name="dismissed", summary="true: those that were dismissed as well."),),
+        parameters=(Parameter(name="dismissed", summary="true: those that were dismissed as well."), ANYBODY),
     ),
     Route(
         method="PUT",
@@ -200,7 +214,14 @@ ROUTES: Final = (
         optional_body=True,
         parameters=(Parameter(name="If-None-Match", where="header", summary="`*`: only if there is none."),),
     ),
-    Route(method="GET", path=_AGENT, handler=show, permission="read", summary="Everything about one agent."),
+    Route(
+        method="GET",
+        path=_AGENT,
+        handler=show,
+        permission="read",
+        summary="Everything about one agent.",
+        parameters=(OWNER,),
+    ),
     Route(
         method="DELETE",
         path=_AGENT,
@@ -229,7 +250,7 @@ ROUTES: Final = (
         handler=history,
         permission="read",
         summary="The latest turns of its conversation that have ended, oldest first.",
-        parameters=(Parameter(name="last", summary=f"How many, 1 to {_MAX_LAST}; 10 if absent."),),
+        parameters=(Parameter(name="last", summary=f"How many, 1 to {_MAX_LAST}; 10 if absent."), OWNER),
     ),
     Route(
         method="GET",
@@ -268,7 +289,7 @@ ROUTES: Final = (
         path="/v1/workshop/worktrees",
         handler=worktrees,
         permission="read",
-        summary="The worktrees of your agents, those that were dismissed too.",
+        summary="The worktrees of your agents, those that were dismissed too, and of items of your board.",
     ),
     Route(
         method="GET",
@@ -276,6 +297,7 @@ ROUTES: Final = (
         handler=cost,
         permission="read",
         summary="What each of your agents has ever cost, the dismissed ones too, and all together.",
+        parameters=(OWNER,),
     ),
     Route(
         method="GET",
@@ -283,6 +305,7 @@ ROUTES: Final = (
         handler=show_config,
         permission="read",
         summary="What holds for agents that you define from now on.",
+        parameters=(OWNER,),
     ),
     Route(
         method="PATCH",
@@ -292,7 +315,14 @@ ROUTES: Final = (
         summary="Change what holds for agents that you define from now on.",
         body=ConfigChanges,
     ),
-    Route(method="GET", path="/v1/workshop/profiles", handler=profiles, permission="read", summary="Your profiles."),
+    Route(
+        method="GET",
+        path="/v1/workshop/profiles",
+        handler=profiles,
+        permission="read",
+        summary="Your profiles.",
+        parameters=(OWNER,),
+    ),
     Route(
         method="PUT",
         path=_PROFILE,
@@ -302,7 +332,14 @@ ROUTES: Final = (
         body=ProfileSettings,
         optional_body=True,
     ),
-    Route(method="GET", path=_PROFILE, handler=show_profile, permission="read", summary="One profile."),
+    Route(
+        method="GET",
+        path=_PROFILE,
+        handler=show_profile,
+        permission="read",
+        summary="One profile.",
+        parameters=(OWNER,),
+    ),
     Route(
         method="DELETE",
         path=_PROFILE,

@@ -15,8 +15,9 @@ from skill_actors.workshop.board.choosing import ItemChoice, is_overdue, page_of
 from skilld.http.answer import JsonAnswer
 from skilld.http.descent import refuse_own
 from skilld.http.route import Call, Parameter, Route
+from skilld.http.routes.workshop.places import OWNER, owner_of
 
-__all__ = ["OWNER", "ROUTES", "item_view", "owner_of"]
+__all__ = ["ROUTES", "item_view"]
 
 _MAX_PAGE: Final = 1000
 
@@ -120,18 +121,6 @@ def item_view(item: Item, now: datetime) -> dict[str, Any]:
     return {**item.view(), "overdue": is_overdue(item, now)}
 
 
-def owner_of(call: Call) -> int:
-    """Whose board is meant. Raises Refused."""
-    text = call.query.get("owner")
-    if text is None:
-        return call.viewer.uid
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise Refused("bad_request", f"owner={text[:40]!a}: expected a uid")
-    if int(text) != call.viewer.uid and not call.viewer.admin:
-        raise Refused("forbidden", f"the board of uid {text} can be seen by that uid, and with the role admin")
-    return int(text)
-
-
 async def _answer(call: Call, item: Item, *, status: int = 200) -> Response:
     """One item, and what it still waits for."""
     waits_for = await call.services.workshop().board.blockers(owner_of(call), item.id)
@@ -163,7 +152,6 @@ def _label(text: str) -> tuple[str, str]:
     return name, value
 
 
-OWNER: Final = Parameter(name="owner", summary="The uid whose board is meant, for the role admin; one's own.")
 _ITEM: Final = "/v1/workshop/board/items/{id}"
 
 ROUTES: Final = (

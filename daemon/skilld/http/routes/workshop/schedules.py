@@ -14,7 +14,7 @@ from skilld.http.answer import JsonAnswer
 from skilld.http.peer import Permission
 from skilld.http.route import Call, Route
 from skilld.http.routes.sessions import IDEMPOTENCY_KEY, idempotency_key
-from skilld.http.routes.workshop.places import is_new
+from skilld.http.routes.workshop.places import ANYBODY, OWNER, is_new, owner_of, owners_of
 
 __all__ = ["ROUTES"]
 
@@ -43,11 +43,12 @@ def schedules_of(call: Call) -> Schedules:
 
 
 async def listing(call: Call) -> Response:
-    return JsonAnswer({"items": [each.to_json() for each in schedules_of(call).of(call.peer.uid)], "next": None})
+    found = schedules_of(call).of(owners_of(call))
+    return JsonAnswer({"items": [{**each.to_json(), "owner_uid": each.owner_uid} for each in found], "next": None})
 
 
 async def show(call: Call) -> Response:
-    return JsonAnswer(schedules_of(call).get(call.peer.uid, call.params["name"]).to_json())
+    return JsonAnswer(schedules_of(call).get(owner_of(call), call.params["name"]).to_json())
 
 
 async def define(call: Call) -> Response:
@@ -88,8 +89,8 @@ def _route(method: Any, tail: str, handler: Any, summary: str, **more: Any) -> R
 
 
 ROUTES: Final = (
-    _route("GET", "", listing, "One's schedules, and what became of them so far."),
-    _route("GET", "/{name}", show, "One schedule."),
+    _route("GET", "", listing, "One's schedules, and what became of them so far.", parameters=(ANYBODY,)),
+    _route("GET", "/{name}", show, "One schedule.", parameters=(OWNER,)),
     _route(
         "PUT",
         "/{name}",

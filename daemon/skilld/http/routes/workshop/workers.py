@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
@@ -11,7 +11,7 @@ from skill_actors.workshop.board import DEFAULT_LEASE_S
 from skilld.http.answer import JsonAnswer
 from skilld.http.descent import refuse_own
 from skilld.http.route import Call, Parameter, Route
-from skilld.http.routes.workshop.board import OWNER, owner_of
+from skilld.http.routes.workshop.places import OWNER, owner_of
 
 __all__ = ["ROUTES"]
 
@@ -22,7 +22,8 @@ _MAX_DRAIN_S: Final = 3600.0
 class NewWorker(BaseModel):
     """A worker: `count` agents called NAME-1, NAME-2 and so on, which do items of these types, one each at a time.
 
-    The agents are made from `profile` with `settings` over it, and have a conversation anew for each item.
+    The agents are made from `profile` with `settings` over it, and have a conversation anew for each item; with
+    `worktree` also a worktree of their project's repository, merged when the item is done where `merge` says so.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -33,6 +34,8 @@ class NewWorker(BaseModel):
     profile: str | None = None
     settings: dict[str, Any] = {}
     lease_s: float = DEFAULT_LEASE_S
+    worktree: bool = False
+    merge: Literal["on_done"] | None = None
 
 
 async def start(call: Call) -> Response:

@@ -11,7 +11,7 @@ from skill_actors.workshop.workflows.runs import Runs
 from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
 from skilld.http.routes.sessions import IDEMPOTENCY_KEY, idempotency_key
-from skilld.http.routes.workshop.places import is_new
+from skilld.http.routes.workshop.places import ANYBODY, OWNER, is_new, owner_of, owners_of
 
 __all__ = ["ROUTES"]
 
@@ -42,11 +42,11 @@ def runs_of(call: Call) -> Runs:
 
 
 async def listing(call: Call) -> Response:
-    return JsonAnswer({"items": list(await runs_of(call).workflows(call.peer.uid)), "next": None})
+    return JsonAnswer({"items": list(await runs_of(call).workflows(owner_of(call))), "next": None})
 
 
 async def show(call: Call) -> Response:
-    return JsonAnswer(await runs_of(call).workflow_view(call.peer.uid, call.params["name"]))
+    return JsonAnswer(await runs_of(call).workflow_view(owner_of(call), call.params["name"]))
 
 
 async def define(call: Call) -> Response:
@@ -68,18 +68,22 @@ async def begin(call: Call) -> Response:
 
 async def runs(call: Call) -> Response:
     limit = int(call.number("limit", _RUNS, low=1, high=_MAX_RUNS))
-    found = await runs_of(call).runs(call.peer.uid, workflow=call.query.get("workflow"), limit=limit)
+    found = await runs_of(call).runs(owners_of(call), workflow=call.query.get("workflow"), limit=limit)
     return JsonAnswer({"items": list(found), "next": None})
 
 
 async def show_run(call: Call) -> Response:
     wait_s = call.number("wait", 0.0, low=0.0, high=_MAX_WAIT_S)
-    return JsonAnswer((await runs_of(call).wait_ended(call.peer.uid, call.params["id"], wait_s)).view())
+    return JsonAnswer((await runs_of(call).wait_ended(owner_of(call), call.params["id"], wait_s)).view())
 
 
 async def cancel(call: Call) -> Response:
     run = await call.services.workshop().runner.cancel(call.peer.uid, call.params["id"])
     return JsonAnswer(run.view())
+
+
+async def reset(call: Call) -> Response:
+    return JsonAnswer(dict(await call.services.workshop().runner.reset(call.peer.uid, call.params["name"])))
 
 
 ROUTES: Final = (
@@ -89,6 +93,7 @@ ROUTES: Final = (
         handler=listing,
         permission="read",
         summary="One's workflows.",
+        parameters=(OWNER,),
     ),
     Route(
         method="GET",
@@ -96,6 +101,7 @@ ROUTES: Final = (
         handler=show,
         permission="read",
         summary="One workflow, as it was defined.",
+        parameters=(OWNER,),
     ),
     Route(
         method="PUT",
@@ -125,6 +131,13 @@ ROUTES: Final = (
         status=202,
     ),
     Route(
+        method="POST",
+        path="/v1/workshop/workflows/{name}/reset",
+        handler=reset,
+        permission="send",
+        summary="End its runs that go on, and forget those that have ended: how many. The workflow stays.",
+    ),
+    Route(
         method="GET",
         path="/v1/workshop/runs",
         handler=runs,
@@ -133,6 +146,7 @@ ROUTES: Final = (
         parameters=(
             Parameter(name="workflow", summary="Only runs of this one."),
             Parameter(name="limit", summary=f"At most so many, up to {_MAX_RUNS}; {_RUNS} if absent."),
+            ANYBODY,
         ),
     ),
     Route(
@@ -143,6 +157,7 @@ ROUTES: Final = (
         summary="One run, with what became of each stage so far.",
         parameters=(
             Parameter(name="wait", summary=f"Wait up to so many seconds for its end, {_MAX_WAIT_S:g} at most."),
+            OWNER,
         ),
     ),
     Route(

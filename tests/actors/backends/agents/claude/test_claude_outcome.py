@@ -167,3 +167,26 @@ def test_no_message_of_an_odd_form_breaks_a_turn(kind: object, odd: object) -> N
         list(reader.read({"type": kind, "message": odd, "event": odd}))
     assert isinstance(reader.partial, str)
     assert reader.seen.usage.total_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "known"),
+    [
+        ({"status": "rejected", "resetsAt": 100}, 429, True),
+        ({"status": "rejected", "resetsAt": 100}, 401, False),  # another failure
+        ({"status": "allowed_warning", "resetsAt": 100}, 429, False),
+        ({"status": "rejected", "resetsAt": "soon"}, 429, False),
+        ({"status": "rejected", "resetsAt": float("inf")}, 429, False),
+        ("odd", 429, False),
+    ],
+)
+def test_a_limit_that_the_api_has_told_of_says_when_to_come_again(
+    told: Any, status: int, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skill_actors.backends.agents.claude.outcome.time.time", lambda: 40.0)
+    reader = TurnReader("s")
+    list(reader.read({"type": "rate_limit_event", "rate_limit_info": told}))
+    message = {**FINE, "is_error": True, "api_error_status": status, "result": "You've hit your limit"}
+    with pytest.raises(AgentError) as caught:
+        of_result(message, reader, TURN, interrupted=False)
+    assert caught.value.retry_after_s == (60.0 if known else None)

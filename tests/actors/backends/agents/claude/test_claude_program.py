@@ -411,3 +411,23 @@ def test_check_tells_what_is_missing(tmp_path: Path) -> None:
 
     real_claude()
     run(main)
+
+
+@BOTH
+@pytest.mark.parametrize("prompt", ["what is in @{path} ?", "@{path}", 'two lines\n@"{path}" and more'])
+def test_a_path_in_a_message_is_text_and_no_file_that_is_read_unasked(
+    tmp_path: Path, duplex: bool, prompt: str
+) -> None:
+    """A message may come from another agent, from a board or from a web page: it names no file for the program."""
+    secret = tmp_path / "elsewhere" / "secret.txt"
+    secret.parent.mkdir()
+    secret.write_text("the hidden word is quokka\n")
+    said = prompt.format(path=secret)
+
+    async def body(session: AgentSession, api: FakeMessagesApi, _: ClaudeBackend) -> None:
+        await session.send_message(AgentRequest(prompt=said))
+        (sent, *_rest) = questions(api)
+        assert "quokka" not in json.dumps(sent)
+        assert said in conversation(sent)
+
+    play(tmp_path, [says("ok")] * 3, body, duplex=duplex)

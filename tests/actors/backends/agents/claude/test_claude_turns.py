@@ -194,6 +194,7 @@ def test_the_environment_is_what_the_options_say_and_nothing_else(
         env.pop("LC_CTYPE", None)  # of the interpreter that the stand-in runs in
         assert env == {
             "ANTHROPIC_API_KEY": "not-a-key",
+            "CLAUDE_CODE_DISABLE_ATTACHMENTS": "1",
             "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "500",
@@ -203,6 +204,8 @@ def test_the_environment_is_what_the_options_say_and_nothing_else(
             "DISABLE_AUTOUPDATER": "1",
             "HOME": f"{tmp_path}/home",
             "LANG": "C.UTF-8",
+            "MCP_CONNECTION_NONBLOCKING": "0",
+            "MCP_CONNECT_TIMEOUT_MS": "30000",
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "TEAM": "red",
             "TMPDIR": f"{tmp_path}/tmp",

@@ -177,18 +177,21 @@ def test_a_call_is_told_with_its_result_and_counts_as_an_act(tmp_path: Path, war
     play(tmp_path, body, warm=warm)
 
 
-def test_whatever_runs_is_asked_about_in_words_that_policies_know(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unasked", [False, True])
+def test_whatever_runs_is_asked_about_in_words_that_policies_know(tmp_path: Path, unasked: bool) -> None:
     async def body(session: AgentSession, _: CodexBackend) -> None:
         watch = Remembers()
         for prompt in ("run true", "patch new.txt", "tool"):
             await session.send_message(AgentRequest(prompt=prompt), watch)
         assert [question.tool for question in watch.questions] == ["Bash", "Write", "Edit", "mcp__t__echo"]
-        assert watch.questions[0].input == {"command": "true", "cwd": str(tmp_path / "work")}
+        beyond = "codex may run it without the sandbox, also again where the sandbox has stopped it"
+        assert watch.questions[0].input == {"command": "true", "cwd": str(tmp_path / "work"), "sandbox": beyond}
+        assert [question.beyond for question in watch.questions] == ["" if unasked else beyond, "", "", ""]
         assert watch.questions[1].input == {"file_path": "new.txt", "change": "add", "diff": "new"}
         assert watch.questions[3].input == {"x": 1}
         assert [event.content for event in watch.of(ToolEnded)] == ["", "", "echoed"]
 
-    play(tmp_path, body)
+    play(tmp_path, body, unasked=unasked)
 
 
 @pytest.mark.parametrize("prompt", ["run touch made", "patch made", "tool"])

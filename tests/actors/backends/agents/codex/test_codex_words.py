@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from skill_actors.backends.agents.base import AgentSpec, McpServer, Notice, Raw, Said, Spent, ToolBegan, ToolEnded
 from skill_actors.backends.agents.codex.arguments import environment, exec_arguments, server_arguments
+from skill_actors.backends.agents.codex.asking import asked_of
 from skill_actors.backends.agents.codex.configuration import as_toml, configuration, provider
 from skill_actors.backends.agents.codex.items import began, change_tool, ended, spelled
 from skill_actors.backends.agents.codex.options import CodexOptions, SessionChoice
@@ -112,6 +113,8 @@ def test_a_conversation_is_configured_with_what_it_chose() -> None:
         "args": ["-x"],
         "env": {"T": "1"},
         "default_tools_approval_mode": "prompt",
+        "required": True,
+        "startup_timeout_sec": 30,
     }
 
 
@@ -122,6 +125,8 @@ def test_a_remote_server_of_tools_has_its_headers_and_without_questions_its_call
         "url": "https://x/mcp",
         "http_headers": {"Authorization": "Bearer t"},
         "default_tools_approval_mode": "approve",
+        "required": True,
+        "startup_timeout_sec": 30,
     }
 
 
@@ -338,3 +343,36 @@ def test_changes_of_files_are_tools_that_policies_know() -> None:
     assert change_tool({"path": "a", "kind": "add", "diff": "x"})[0] == "Write"
     assert change_tool({"path": "a", "kind": {"type": "delete"}})[0] == "Edit"
     assert change_tool(None) == ("Edit", {"file_path": "", "change": "None", "diff": ""})
+
+
+@pytest.mark.parametrize(
+    ("limits", "until_s"),
+    [
+        ({"primary": {"usedPercent": 100, "resetsAt": 1_800_000_000}, "secondary": None}, 1_800_000_000.0),
+        (
+            {
+                "primary": {"usedPercent": 100, "resetsAt": 1_800_000_000},
+                "secondary": {"usedPercent": 100, "resetsAt": 1_900_000_000},
+            },
+            1_900_000_000.0,
+        ),
+        ({"primary": {"usedPercent": 99, "resetsAt": 1_800_000_000}}, None),
+        ({"primary": {"usedPercent": "100", "resetsAt": 1_800_000_000}}, None),
+        ({"primary": {"usedPercent": 100, "resetsAt": None}, "secondary": [1]}, None),
+    ],
+)
+def test_a_limit_that_is_used_up_is_known_until_it_ends(limits: dict[str, Any], until_s: float | None) -> None:
+    reading = Reading(Meter(None, FREE))
+    assert reading.notification("account/rateLimits/updated", {"rateLimits": limits}) == ()
+    assert reading.limited_until_s == until_s
+
+
+@pytest.mark.parametrize("outside", [True, False])
+@pytest.mark.parametrize("unasked", [True, False])
+def test_whoever_is_asked_about_a_command_is_told_that_it_may_leave_its_sandbox(outside: bool, unasked: bool) -> None:
+    params = {"itemId": "1", "command": "make", "cwd": "/work"}
+    asked = asked_of("item/commandExecution/requestApproval", params, None, leaves=outside, unasked=unasked)
+    assert asked is not None
+    assert ("without the sandbox" in asked.questions[0].input.get("sandbox", "")) == outside
+    assert bool(asked.questions[0].beyond) == (outside and not unasked)
+    assert asked.questions[0].input["command"] == "make"

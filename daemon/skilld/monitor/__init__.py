@@ -1,0 +1,44 @@
+"""Monitoring of other programs: what they use of it, and what the daemon does with what they report.
+
+For programs this is `skilld_monitor` under another name; it needs nothing else of this distribution.
+
+    Listener -> Ingest (who may, how much) -> batch (what the lines mean) -> EventStore -> Questions
+"""
+
+from __future__ import annotations
+
+from skilld_monitor import (
+    Monitoring,
+    Report,
+    SettingsError,
+    Span,
+    TraceContext,
+    disable_monitoring,
+    enable_monitoring,
+    instrument_function,
+    instrument_method,
+    log_error,
+    log_event,
+    log_info,
+    log_warning,
+    monitor_call,
+    monitor_llm_call,
+)
+
+__all__ = [
+    "Monitoring",
+    "Report",
+    "SettingsError",
+    "Span",
+    "TraceContext",
+    "disable_monitoring",
+    "enable_monitoring",
+    "instrument_function",
+    "instrument_method",
+    "log_error",
+    "log_event",
+    "log_info",
+    "log_warning",
+    "monitor_call",
+    "monitor_llm_call",
+]

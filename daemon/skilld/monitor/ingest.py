@@ -1,0 +1,236 @@
+"""The ingest socket: programs report here and can do nothing else.
+
+One task per connection, which reads a line, has it written, acknowledges it, and reads the next: who sends faster than
+is written waits. The kernel says who it is. Who sends what is no batch, a line without an end, or half of one for too
+long, is told so once and closed; what was acknowledged stays.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from skilld.http.peer import Peer, PeerRefused, overflow_uid, read_peer
+from skilld.monitor.batch import BadBatch, Batch, read_batch
+from skilld.monitor.rates import Rate, RateTable
+from skilld.monitor.store import Origin, Written
+
+__all__ = ["Ingest", "IngestLimits"]
+
+_log = logging.getLogger(__name__)
+
+_READ_BYTES: Final = 256 << 10
+_GOODBYE_S: Final = 1.0
+_MOST_WAIT_S: Final = 1.0  # who is over the rate by more is sent away, and keeps what it has
+_COMPLAIN_EVERY_S: Final = 60.0
+_MOST_GOODBYES: Final = 64  # said at once; who comes on top is closed without one
+_MOST_READ: Final = 2  # batches at once: while it is read one takes many times its length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestLimits:
+    """What one user may do.
+
+    Args:
+        connections: open at once, of one user.
+        max_line_bytes: of a batch.
+        line_s: seconds from the first byte of a batch to its last.
+        rate: of events and bytes, of one user.
+
+    """
+
+    connections: int
+    max_line_bytes: int
+    line_s: float
+    rate: Rate
+
+
+class Ingest:
+    """Takes connections until it is cancelled.
+
+    Args:
+        allowed: whether this peer may report.
+        write: keeps a batch; it is acknowledged when this returns. Raises what the store raises.
+        on_written: told of each batch. Must not wait.
+        on_dropped: told why a connection was dropped, one of `drops.DROPS`. Must not wait.
+
+    """
+
+    def __init__(
+        self,
+        limits: IngestLimits,
+        allowed: Callable[[Peer], bool],
+        write: Callable[[Batch, Origin], Awaitable[Written]],
+        *,
+        on_written: Callable[[Batch, Written], None],
+        on_dropped: Callable[[str], None],
+    ) -> None:
+        self._limits = limits
+        self._allowed = allowed
+        self._write = write
+        self._on_written = on_written
+        self._on_dropped = on_dropped
+        self._rates = RateTable(limits.rate)
+        self._open: Counter[int] = Counter()
+        self._goodbyes = 0
+        self._reading = trio.CapacityLimiter(_MOST_READ)
+        self._unknown_uid = overflow_uid()
+        self._complained_at = -_COMPLAIN_EVERY_S
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._open.total()
+
+    async def serve(self, sock: trio.socket.SocketType) -> None:
+        """Accept and serve, for ever."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    accepted, _ = await sock.accept()
+                except ConnectionAbortedError:
+                    continue
+                except OSError as error:  # out of descriptors or memory
+                    self._complain(f"cannot accept a connection: {error.strerror}")
+                    await trio.sleep(0.1)
+                    continue
+                nursery.start_soon(self._meet, trio.SocketStream(accepted))
+
+    async def _meet(self, stream: trio.SocketStream) -> None:
+        async with stream:
+            try:
+                peer = read_peer(stream.socket, self._unknown_uid)
+            except PeerRefused as error:
+                await self._drop(stream, "forbidden", str(error))
+                return
+            if not self._allowed(peer):
+                await self._drop(stream, "forbidden", f"uid {peer.uid} may not report: see [roles.report]")
+                return
+            if self._open[peer.uid] >= self._limits.connections:
+                await self._drop(stream, "crowded", f"your user has {self._limits.connections} connections open")
+                return
+            self._open[peer.uid] += 1
+            try:
+                await self._converse(stream, peer)
+            except trio.BrokenResourceError:
+                return  # it went away
+            except Exception:
+                _log.exception("reports of uid %d: a connection failed; the others go on", peer.uid)
+            finally:
+                self._open[peer.uid] -= 1
+                if not self._open[peer.uid]:
+                    del self._open[peer.uid]
+
+    async def _converse(self, stream: trio.SocketStream, peer: Peer) -> None:
+        lines = _Lines(stream, self._limits.max_line_bytes, self._limits.line_s)
+        while True:
+            try:
+                line = await lines.next()
+            except _LineError as error:
+                await self._drop(stream, error.why, str(error))
+                return
+            if line is None:
+                return
+            try:
+                batch = await trio.to_thread.run_sync(read_batch, line, limiter=self._reading)
+            except BadBatch as error:
+                await self._drop(stream, "bad", str(error))
+                return
+            wait_s = self._rates.take(peer.uid, len(batch.events), len(line), trio.current_time())
+            if wait_s > _MOST_WAIT_S:
+                await self._drop(stream, "overloaded", "your user reports more than it may; try again later")
+                return
+            await trio.sleep(wait_s)
+            if not await self._keep(stream, batch, Origin(peer.uid, peer.pid)):
+                return
+
+    async def _keep(self, stream: trio.SocketStream, batch: Batch, origin: Origin) -> bool:
+        """Write and acknowledge. False if it could not be written: nothing is acknowledged that is not."""
+        try:
+            written = await self._write(batch, origin)
+        except Exception as error:
+            self._complain(f"reports cannot be stored: {type(error).__name__}: {error}")
+            await self._drop(stream, "failed", "they cannot be stored now; try again later", code="overloaded")
+            return False
+        self._on_written(batch, written)
+        await _say(stream, {"ack": batch.number, "stored": written.stored, "refused": batch.refused})
+        return True
+
+    async def _drop(self, stream: trio.SocketStream, why: str, message: str, *, code: str | None = None) -> None:
+        self._on_dropped(why)
+        if self._goodbyes >= _MOST_GOODBYES:
+            return
+        later = why in ("crowded", "overloaded")
+        self._goodbyes += 1
+        with trio.move_on_after(_GOODBYE_S):
+            try:
+                await _say(stream, {"error": {"code": code or ("overloaded" if later else why), "message": message}})
+                await stream.send_eof()
+                while await stream.receive_some(_READ_BYTES):  # closing on unread bytes would take the answer along
+                    pass
+            except trio.BrokenResourceError:
+                return
+            finally:
+                self._goodbyes -= 1
+
+    def _complain(self, message: str) -> None:
+        """Once a minute: a log that fills helps nobody."""
+        if trio.current_time() - self._complained_at >= _COMPLAIN_EVERY_S:
+            self._complained_at = trio.current_time()
+            _log.error("%s", message)
+
+
+async def _say(stream: trio.SocketStream, answer: dict[str, Any]) -> None:
+    await stream.send_all(json.dumps(answer).encode() + b"\n")
+
+
+class _LineError(Exception):
+    """No line comes; `why` is one of `drops.DROPS`."""
+
+    def __init__(self, why: str, message: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class _Lines:
+    """The lines of a connection."""
+
+    def __init__(self, stream: trio.SocketStream, max_bytes: int, line_s: float) -> None:
+        self._stream = stream
+        self._max_bytes = max_bytes
+        self._line_s = line_s
+        self._buffer = bytearray()
+
+    async def next(self) -> bytes | None:
+        """The next line without its end; None if there is none, or only the beginning of one.
+
+        Raises:
+            _LineError: if it is too large, or takes too long.
+
+        """
+        deadline = trio.current_time() + self._line_s if self._buffer else float("inf")
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if searched > self._max_bytes:
+                raise _LineError("too_large", f"a batch is larger than {self._max_bytes} bytes")
+            with trio.move_on_at(deadline) as waiting:
+                received = await self._stream.receive_some(_READ_BYTES)
+            if waiting.cancelled_caught:
+                raise _LineError("slow", f"a batch took longer than {self._line_s:g} s")
+            if not received:
+                return None
+            if not self._buffer:
+                deadline = trio.current_time() + self._line_s
+            self._buffer += received
+        if end > self._max_bytes:
+            raise _LineError("too_large", f"a batch is larger than {self._max_bytes} bytes")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line

@@ -1,0 +1,100 @@
+"""The file of JSON lines that a program asked for: each event as `timestamp`, `level`, `channel`, `agent_id`, `event`,
+`data`, the names and lines that readers of Cylestio Monitor's files know. Written by the sender, as the program's user,
+with a daemon or without.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import datetime
+
+from skilld_monitor.records import Record
+
+__all__ = ["LogFile", "file_for", "lines_of"]
+
+_MODEL_CALLS = ("chat", "text_completion", "embeddings")
+
+
+def file_for(named: str, agent_id: str, began_s: float) -> str:
+    """The file that a program means. In a folder `AGENT_monitoring_YYYYmmdd_HHMMSS.json`, in local time; a name without
+    an ending gets `.json`."""
+    path = os.path.abspath(os.path.expanduser(named))
+    if os.path.isdir(path) or named.endswith(os.sep):
+        safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in agent_id)
+        stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(began_s))
+        return os.path.join(path, f"{safe}_monitoring_{stamp}.json")
+    return path if os.path.splitext(path)[1] else f"{path}.json"
+
+
+class LogFile:
+    """Appends lines to a file; its folders are made when the first line is written.
+
+    Args:
+        full: whether content is in them, and a line for the start of each call.
+
+    """
+
+    def __init__(self, path: str, agent_id: str, *, full: bool) -> None:
+        self.path = path
+        self._agent = agent_id
+        self._full = full
+        self._fd = -1
+
+    def write(self, records: list[Record]) -> None:
+        """Append the lines of these records. Raises OSError."""
+        raw = b"".join(
+            json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+            for record in records
+            for line in lines_of(record, self._agent, full=self._full)
+        )
+        if self._fd < 0:
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        view = memoryview(raw)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def lines_of(record: Record, agent_id: str, *, full: bool) -> list[dict[str, object]]:
+    """The lines of a record: one, but two for a call where the start is wanted as well."""
+    if record.duration_ms is None:
+        return [_line(record, agent_id, record.name, record.data, record.time_us)]
+    data = dict(record.data) if isinstance(record.data, dict) else {}
+    kind = "LLM_call" if data.get("gen_ai.operation.name") in _MODEL_CALLS else "call"
+    ending = {"ok": "finish", "error": "error"}.get(str(record.status), str(record.status))
+    ended_us = record.time_us + int(record.duration_ms * 1000)
+    if kind == "call":
+        data.setdefault("function", record.name)
+    finish = {**data, "duration": round(record.duration_ms / 1000, 6)}
+    if ending == "error":
+        finish["error"] = data.get("error.message") or data.get("error.type")
+    if kind == "LLM_call" and "gen_ai.output.messages" in data:
+        finish["response"] = data["gen_ai.output.messages"]
+    lines = [_line(record, agent_id, f"{kind}_{ending}", finish, ended_us)]
+    if full:
+        start = {"function": record.name} if kind == "call" else {"prompt": data.get("gen_ai.input.messages")}
+        lines.insert(0, _line(record, agent_id, f"{kind}_start", start, record.time_us))
+    return lines
+
+
+def _line(record: Record, agent_id: str, event: str, data: object, time_us: int) -> dict[str, object]:
+    when = datetime.fromtimestamp(time_us / 1_000_000)  # local and naive, as its readers expect
+    found: dict[str, object] = {
+        "timestamp": when.isoformat(),
+        "level": record.level,
+        "channel": record.channel,
+        "agent_id": agent_id,
+        "event": event,
+        "data": data,
+    }
+    if record.place is not None:
+        found["trace_id"], found["span_id"] = record.place.trace, record.place.span
+    return found

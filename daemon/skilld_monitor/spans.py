@@ -1,0 +1,124 @@
+"""Spans: what begins, ends, and may fail in between. One record each, when it has ended."""
+
+from __future__ import annotations
+
+import time
+
+from skilld_monitor.monitoring import active
+from skilld_monitor.records import Record
+from skilld_monitor.trace import Place, child, enter, leave
+from skilld_monitor.values import plain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextvars import Token
+    from types import TracebackType
+
+__all__ = ["Running", "Span", "is_cancellation"]
+
+_CANCELLATIONS = ("CancelledError", "Cancelled", "GeneratorExit")
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether it only says that nobody wants the result any more, in asyncio's, trio's or a generator's words."""
+    return type(error).__name__ in _CANCELLATIONS and not isinstance(error, Exception)
+
+
+class Running:
+    """A span under way. `end` reports it, the first time that it is called.
+
+    Args:
+        data: what is known of it; changed by whoever runs it until it ends.
+
+    """
+
+    __slots__ = ("_began_ns", "_ended", "_wall_us", "channel", "data", "name", "place")
+
+    def __init__(self, name: str, channel: str, data: dict[str, object] | None = None) -> None:
+        self.name = name
+        self.channel = channel
+        self.data: dict[str, object] = {} if data is None else data
+        self.place: Place = child()
+        self._wall_us = time.time_ns() // 1000
+        self._began_ns = time.perf_counter_ns()
+        self._ended = False
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (time.perf_counter_ns() - self._began_ns) / 1_000_000
+
+    def end(self, error: BaseException | None = None, status: str | None = None) -> None:
+        """It has ended; with an error it failed, or was cancelled."""
+        if self._ended:
+            return
+        self._ended = True
+        level = "INFO"
+        if error is not None:
+            status = "cancelled" if is_cancellation(error) else "error"
+            self.data["error.type"] = type(error).__name__
+            if status == "error":
+                level = "ERROR"
+        on = active()
+        if on is not None:
+            on.report(
+                Record(
+                    self.name[:200],
+                    self.data,
+                    channel=self.channel,
+                    level=level,
+                    place=self.place,
+                    time_us=self._wall_us,
+                    duration_ms=self.elapsed_ms,
+                    status=status or "ok",
+                )
+            )
+
+
+class Span:
+    """A part of the program, as a context manager for `with` and `async with`; spans and events inside are its own.
+
+    Args:
+        name: of the span.
+        attributes: anything; more may be put into `attributes` until it ends.
+
+    """
+
+    def __init__(self, name: str, attributes: dict[str, object] | None = None, channel: str = "SYSTEM") -> None:
+        self.name = str(name)
+        self.attributes: dict[str, object] = {**attributes} if isinstance(attributes, dict) else {}
+        self._channel = channel
+        self._running: Running | None = None
+        self._token: Token[Place | None] | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        return None if self._running is None else self._running.place.trace
+
+    @property
+    def span_id(self) -> str | None:
+        return None if self._running is None else self._running.place.span
+
+    def __enter__(self) -> Span:
+        self._running = Running(self.name, self._channel)
+        self._token = enter(self._running.place)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            leave(self._token)
+        if self._running is not None:
+            self._running.data = plain(self.attributes)  # type: ignore[assignment]  # a dict stays a dict
+            on = active()
+            if error is not None and on is not None and "result" in on.settings.capture and not is_cancellation(error):
+                self._running.data["error.message"] = str(plain(error))
+            self._running.end(error)
+
+    async def __aenter__(self) -> Span:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)

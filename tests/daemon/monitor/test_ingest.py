@@ -1,0 +1,257 @@
+"""The ingest socket: what is no batch is told so and dropped, and nobody's connection is another's trouble."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor_kit import LIMITS, Collector, collecting
+from skilld.monitor.batch import MAX_EVENTS, BadBatch, read_batch
+from skilld.monitor.rates import Rate, RateTable
+
+RUN = "0123456789abcdef" * 2
+
+
+def event(seq: Any = 1, **changes: Any) -> dict[str, Any]:
+    return {"seq": seq, "time_us": 1_700_000_000_000_000, "name": "x", "level": "INFO", "data": {"n": seq}, **changes}
+
+
+def batch(*events: Any, **changes: Any) -> dict[str, Any]:
+    return {"batch": 1, "run": RUN, "agent": "shop", "pid": 7, "events": list(events), **changes}
+
+
+class Talk:
+    """A connection, by lines."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(10)
+        self.socket.connect(str(collector.path))
+        self.file = self.socket.makefile("rb")
+
+    def send(self, raw: bytes | dict[str, Any]) -> None:
+        self.socket.sendall(raw if isinstance(raw, bytes) else json.dumps(raw).encode() + b"\n")
+
+    def answer(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.file.readline() or b"{}")
+        return found
+
+    def code(self) -> str:
+        """Of the error that is answered; the connection ends behind it."""
+        code = str(self.answer()["error"]["code"])
+        self.socket.shutdown(socket.SHUT_WR)
+        assert self.file.read() == b""
+        return code
+
+
+@contextmanager
+def talking(collector: Collector) -> Iterator[Talk]:
+    talk = Talk(collector)
+    try:
+        yield talk
+    finally:
+        talk.file.close()
+        talk.socket.close()
+
+
+def test_a_batch_is_acknowledged_when_it_is_stored_and_stamped_by_the_kernel(tmp_path: Path) -> None:
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        talk.send(batch(event(1), event(2, duration_ms=1.5, status="ok", trace="a" * 32, span="b" * 16)))
+        assert talk.answer() == {"ack": 1, "stored": 2, "refused": 0}
+        first, second = collector.events()
+        assert (first["uid"], first["sender_pid"], first["pid"]) == (os.getuid(), os.getpid(), 7)
+        assert (second["duration_ms"], second["trace"], second["time"]) == (
+            1.5,
+            "a" * 32,
+            "2023-11-14T22:13:20.000000Z",
+        )
+
+
+BAD_EVENTS: list[Any] = [
+    None,
+    [],
+    {},
+    event(seq=-1),
+    event(seq=True),
+    event(seq=1.5),
+    event(seq=1 << 70),
+    event(time_us="now"),
+    event(name=""),
+    event(name=7),
+    event(level="LOUD"),
+    event(duration_ms=-1),
+    event(duration_ms=float("nan")),
+    event(duration_ms=True, status="wrong"),
+    event(trace="xyz"),
+    event(span="a" * 33),
+    event(data="x" * (300 << 10)),
+]
+
+
+def test_an_event_that_is_none_is_refused_and_its_neighbours_are_kept(tmp_path: Path) -> None:
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        talk.send(batch(event(1), *BAD_EVENTS, event(2)))
+        assert talk.answer() == {"ack": 1, "stored": 2, "refused": len(BAD_EVENTS)}
+
+
+BAD_LINES = [
+    b"GET / HTTP/1.1\r\n",
+    b"\x00\xff\xfe\n",
+    b"[" * 100_000 + b"\n",
+    b"7\n",
+    b"{}\n",
+    b"\n",
+    json.dumps(batch(event(), run="short!")).encode() + b"\n",
+    json.dumps(batch(event(), batch=-1)).encode() + b"\n",
+    json.dumps(batch(*[0] * (MAX_EVENTS + 1))).encode() + b"\n",
+]
+
+
+@pytest.mark.parametrize("line", BAD_LINES, ids=range(len(BAD_LINES)))
+def test_a_line_that_is_no_batch_ends_the_connection_and_no_other(tmp_path: Path, line: bytes) -> None:
+    with collecting(tmp_path) as collector, talking(collector) as neighbour, talking(collector) as talk:
+        talk.send(line)
+        assert talk.code() == "bad"
+        neighbour.send(batch(event()))
+        assert neighbour.answer()["stored"] == 1
+        assert collector.drops == {"bad": 1}
+
+
+def test_what_has_no_end_or_takes_for_ever_is_dropped_and_counted(tmp_path: Path) -> None:
+    limits = replace(LIMITS, max_line_bytes=10_000, line_s=0.2)
+    with collecting(tmp_path, limits=limits) as collector:
+        with talking(collector) as talk:
+            talk.send(b"x" * 10_001)
+            assert talk.code() == "too_large"
+        with talking(collector) as talk:
+            talk.send(b"{")
+            assert talk.code() == "slow"
+        with talking(collector) as idle:
+            time.sleep(0.5)  # longer than a line may take: but none has begun
+            idle.send(batch(event()))
+            assert idle.answer()["stored"] == 1
+        assert collector.drops == {"too_large": 1, "slow": 1}
+
+
+def test_half_a_batch_and_a_half_closed_connection_leave_nothing_behind(tmp_path: Path) -> None:
+    with collecting(tmp_path) as collector:
+        with talking(collector) as talk:
+            talk.send(json.dumps(batch(event())).encode())
+        with talking(collector) as talk:
+            talk.send(batch(event()))
+            talk.socket.shutdown(socket.SHUT_WR)
+            assert talk.answer()["stored"] == 1
+            assert talk.answer() == {}
+        assert collector.count() == 1
+
+
+def test_who_does_not_read_answers_holds_up_nobody(tmp_path: Path) -> None:
+    with collecting(tmp_path) as collector, talking(collector) as rude, talking(collector) as polite:
+        for number in range(200):
+            rude.send(batch(batch=number))
+        polite.send(batch(event()))
+        assert polite.answer()["stored"] == 1
+
+
+def test_one_user_has_so_many_connections_and_events_and_no_more(tmp_path: Path) -> None:
+    limits = replace(LIMITS, connections=2, rate=Rate(10, 1e9))
+    with collecting(tmp_path, limits=limits) as collector, talking(collector) as one:
+        with talking(collector) as two:
+            two.send(batch())
+            assert two.answer()["ack"] == 1
+            with talking(collector) as three:
+                assert three.code() == "overloaded"
+        one.send(batch(*map(event, range(100))))
+        assert one.answer()["stored"] == 100, "a burst is allowed"
+        one.send(batch(*map(event, range(100, 200))))
+        assert one.code() == "overloaded"
+        assert collector.count() == 100
+
+
+def test_a_run_of_one_user_is_not_that_of_another(tmp_path: Path) -> None:
+    """Numbers are counted per user and run: nobody can make somebody else's events look like repetitions."""
+    from skilld.monitor.store import Origin
+
+    with collecting(tmp_path) as collector:
+        found = read_batch(json.dumps(batch(event())).encode())
+        assert collector.store.write([(found, Origin(1, 1))])[0].stored == 1
+        assert collector.store.write([(found, Origin(2, 1))])[0].stored == 1
+        assert collector.store.write([(found, Origin(1, 9))])[0].duplicates == 1
+
+
+def test_names_are_text_of_one_line_and_cannot_steer_a_terminal() -> None:
+    found = read_batch(json.dumps(batch(event(name="a\x1b[31m\nb", channel="\u202e"), agent="x\x00")).encode())
+    assert (found.events[0].name, found.events[0].channel, found.agent) == ("a?[31m?b", "?", "x?")
+
+
+def test_a_lone_surrogate_is_stored_as_what_a_file_can_hold(tmp_path: Path) -> None:
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        talk.send(json.dumps(batch(event(data={"k\ud800": "\udfff"}))).encode() + b"\n")
+        assert talk.answer()["stored"] == 1
+        assert collector.events()[0]["data"] == {"k?": "?"}
+
+
+def test_a_bucket_fills_up_again_and_never_beyond_its_rim() -> None:
+    table = RateTable(Rate(10, 1000))
+    assert table.take(1, 100, 0, 0.0) == 0
+    assert table.take(1, 5, 0, 0.0) == 0.5
+    assert table.take(2, 5, 0, 0.0) == 0, "another user has another bucket"
+    assert table.take(1, 0, 0, 0.5) == 0
+    assert table.take(1, 100, 0, 1000.0) == 0
+    assert table.take(1, 10, 0, 1000.0) == 1
+    assert table.take(3, 0, 11_000, 0.0) == 1
+
+
+def test_forgetting_users_gives_nobody_more_than_a_full_bucket() -> None:
+    table = RateTable(Rate(10, 1000))
+    table.take(0, 200, 0, 0.0)
+    for uid in range(1, 10_000):
+        table.take(uid, 1, 1, 0.0)
+    assert table.take(0, 0, 0, 0.0) == 10
+
+
+@pytest.mark.parametrize("line", [b"", b"null", b'"x"', b"{]"])
+def test_reading_a_batch_raises_nothing_else(line: bytes) -> None:
+    with pytest.raises(BadBatch):
+        read_batch(line)
+
+
+def failing(_batches: object) -> Any:
+    raise OSError("disk full")
+
+
+def test_what_cannot_be_stored_is_not_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        write: Callable[..., Any] = collector.store.write
+        monkeypatch.setattr(collector.store, "write", failing)
+        talk.send(batch(event()))
+        assert talk.code() == "overloaded", "the client keeps it, and comes again"
+        assert collector.drops == {"failed": 1}
+        monkeypatch.setattr(collector.store, "write", write)
+        with talking(collector) as again:
+            again.send(batch(event()))
+            assert again.answer()["stored"] == 1
+
+
+def test_who_is_sent_away_a_hundred_times_at_once_keeps_nobody_busy(tmp_path: Path) -> None:
+    with collecting(tmp_path, limits=replace(LIMITS, connections=1)) as collector, talking(collector) as one:
+        one.send(batch())
+        assert one.answer()["ack"] == 1
+        crowd = [Talk(collector) for _ in range(100)]
+        answers = [talk.answer() for talk in crowd]
+        for talk in crowd:
+            talk.file.close()
+            talk.socket.close()
+        assert {} in answers, "the last of them get no goodbye"
+        assert collector.drops == {"crowded": 100}
+        one.send(batch(event(), batch=2))
+        assert one.answer()["stored"] == 1

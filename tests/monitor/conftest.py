@@ -1,0 +1,31 @@
+"""Monitoring belongs to the whole process: each test leaves it switched off, and reads no settings of the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import skilld_monitor
+from monitor_kit import Collector, collecting
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.startswith(("SKILLD_", "MONITORING_", "OTEL_")) or name == "ENVIRONMENT":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SKILLD_MONITOR_SPOOL", str(tmp_path / "spool"))
+    monkeypatch.setenv("SKILLD_MONITOR_SOCKET", str(tmp_path / "m" / "monitor.sock"))
+    monkeypatch.chdir(tmp_path)
+    yield
+    skilld_monitor.disable_monitoring()
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[Collector]:
+    with collecting(tmp_path / "m") as made:
+        yield made

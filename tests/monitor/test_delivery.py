@@ -1,0 +1,315 @@
+"""What is reported arrives once: with the daemon there, away, slow, or back again; and at the end of any process."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from monitor_kit import LIMITS, Collector, collecting, run_program
+from skilld_monitor import Monitoring, enable_monitoring, log_event
+from skilld_monitor.delivery import MAX_BATCH_RECORDS, Delivery, DeliveryError, Refusal
+from skilld_monitor.spool import Spool
+
+BURST = 5_000
+HEAD: dict[str, object] = {"run": "a" * 32, "agent": "shop", "pid": 1}
+PROGRAM = """
+import skilld_monitor
+made = skilld_monitor.enable_monitoring("shop")
+for n in range({count}):
+    skilld_monitor.log_event("burst", {{"n": n}})
+{rest}
+"""
+
+
+def record(seq: int, **extra: object) -> bytes:
+    return json.dumps({"seq": seq, "time_us": 1, "name": "x", "level": "INFO", "data": None, **extra}).encode()
+
+
+def numbers(collector: Collector) -> list[int]:
+    """Those of the burst, oldest first."""
+    rows = collector.store.ask(
+        lambda db: list(db.execute("SELECT data ->> 'n' FROM event WHERE name = 'burst' ORDER BY id"))
+    )
+    return [int(number) for (number,) in rows]
+
+
+@contextmanager
+def deaf(path: Path) -> Iterator[socket.socket]:
+    """Somebody who listens and never answers, as a stopped daemon."""
+    path.parent.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        yield listening
+
+
+def test_a_short_program_delivers_all_of_a_burst_at_its_end(tmp_path: Path) -> None:
+    with collecting(tmp_path) as collector:
+        done = run_program(PROGRAM.format(count=BURST, rest=""), tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert numbers(collector) == list(range(BURST))
+    assert list((tmp_path / "spool").glob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        ("raise SystemExit(3)", 3),
+        ("1 / 0", 1),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -15),
+        ("import threading, time; threading.Thread(target=time.sleep, args=(0.1,)).start()", 0),
+    ],
+    ids=["exit", "exception", "SIGTERM", "thread"],
+)
+def test_however_a_program_ends_it_delivers(tmp_path: Path, rest: str, status: int) -> None:
+    with collecting(tmp_path) as collector:
+        assert run_program(PROGRAM.format(count=50, rest=rest), tmp_path).returncode == status
+        assert numbers(collector) == list(range(50))
+
+
+def test_a_program_with_a_handler_of_its_own_for_sigterm_keeps_it(tmp_path: Path) -> None:
+    program = """
+import os, signal, skilld_monitor
+signal.signal(signal.SIGTERM, lambda number, frame: print("mine"))
+skilld_monitor.enable_monitoring("shop")
+os.kill(os.getpid(), signal.SIGTERM)
+skilld_monitor.disable_monitoring()
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+skilld_monitor.enable_monitoring("shop")
+assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+skilld_monitor.disable_monitoring()
+print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+"""
+    assert run_program(program, tmp_path).stdout == "mine\nTrue\n"
+
+
+def test_forked_children_report_under_runs_of_their_own_and_nothing_comes_twice(tmp_path: Path) -> None:
+    rest = """
+import os, sys, multiprocessing
+def child():
+    for n in range(1000, 1010):
+        skilld_monitor.log_event("burst", {"n": n})
+pid = os.fork()
+if pid == 0:
+    child()
+    sys.exit()
+os.waitpid(pid, 0)
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+"""
+    with collecting(tmp_path) as collector:
+        done = run_program(PROGRAM.format(count=100, rest=rest), tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert sorted(numbers(collector)) == sorted([*range(100), *range(1000, 1010), *range(1000, 1010)])
+        assert len({event["run"] for event in collector.events()}) == 3
+
+
+def test_without_a_daemon_all_waits_in_a_private_file_and_the_next_program_brings_it(tmp_path: Path) -> None:
+    done = run_program(PROGRAM.format(count=BURST, rest=""), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    (file,) = (tmp_path / "spool").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    with collecting(tmp_path) as collector:
+        run_program(PROGRAM.format(count=0, rest=""), tmp_path)
+        assert numbers(collector) == list(range(BURST))
+    assert not file.exists()
+
+
+def test_a_daemon_that_does_not_answer_holds_up_no_call_and_the_end_only_so_long(tmp_path: Path) -> None:
+    rest = """
+import time
+began = time.perf_counter()
+skilld_monitor.log_event("burst", {"n": 50})
+assert time.perf_counter() - began < 0.05
+"""
+    with deaf(tmp_path / "monitor.sock"):
+        began_s = time.monotonic()
+        env = {"SKILLD_MONITOR_EXIT_TIMEOUT_S": "1"}
+        done = run_program(PROGRAM.format(count=50, rest=rest), tmp_path, env=env)
+        assert done.returncode == 0, done.stderr
+        assert time.monotonic() - began_s < 10
+    (tmp_path / "monitor.sock").unlink()
+    with collecting(tmp_path) as collector:
+        run_program(PROGRAM.format(count=0, rest=""), tmp_path)
+        assert numbers(collector) == list(range(51))
+
+
+def test_a_daemon_that_comes_back_gets_what_it_missed_in_order(tmp_path: Path) -> None:
+    made = enable_monitoring("shop")
+    log_event("burst", {"n": 0})
+    assert made.flush()
+    assert made.stats().spooled > 0
+    assert "No such file" in made.delivery_problem()
+    with collecting(tmp_path / "m") as collector:
+        log_event("burst", {"n": 1})
+        collector.wait(2, name="burst")
+        assert numbers(collector) == [0, 1]
+    log_event("burst", {"n": 2})
+    with collecting(tmp_path / "m") as collector:
+        log_event("burst", {"n": 3})
+        collector.wait(4, name="burst")
+        assert numbers(collector) == [0, 1, 2, 3]
+        assert made.flush()
+        settle(made)
+    report = made.disable()
+    assert (report.spooled, report.dropped) == (1, 0)  # that it was switched off
+
+
+def settle(made: Monitoring) -> None:
+    """Until it has read that what it sent from the spool is written."""
+    deadline_s = time.monotonic() + 10
+    while made.stats().spooled:
+        assert time.monotonic() < deadline_s, made.stats()
+        time.sleep(0.01)
+
+
+def test_what_of_the_spool_has_arrived_is_sent_and_counted_once(tmp_path: Path) -> None:
+    head: dict[str, object] = {"run": "b" * 32}
+    spool = Spool(str(tmp_path), head, 1 << 20)
+    spool.add([record(n) for n in range(MAX_BATCH_RECORDS + 10)])
+    first, second = spool.batches()
+    assert (len(first), len(second)) == (MAX_BATCH_RECORDS, 10)
+    spool.sent(first)
+    assert list(spool.batches()) == [second]
+    spool.add([record(9999)])
+    assert list(spool.batches()) == [[*second, record(9999)]]
+    spool.clear()
+    spool.add([record(1)])
+    assert list(spool.batches()) == [[record(1)]]
+    spool.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to try")
+def test_a_spool_whose_head_found_no_room_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(str(tmp_path), {"run": "b" * 32}, 1 << 20)
+    write = os.write
+    with monkeypatch.context() as patched, open("/dev/full", "wb", buffering=0) as full:
+        patched.setattr(os, "write", lambda _fd, raw: write(full.fileno(), raw))
+        with pytest.raises(OSError, match="No space"):
+            spool.add([record(1)])
+    assert list(tmp_path.iterdir()) == []
+    assert spool.add([record(1)]) == 1
+    assert list(spool.batches()) == [[record(1)]]
+    spool.close()
+
+
+def test_a_program_that_was_suspended_in_the_middle_of_a_batch_sends_it_again(tmp_path: Path) -> None:
+    path = tmp_path / "m" / "monitor.sock"
+    with deaf(path) as listening:
+        made = enable_monitoring("shop")
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1 << 20)
+            connection.sendall(b'{"error": {"code": "slow", "message": "a batch took longer than 10 s"}}\n')
+        assert made.flush()
+        assert (made.stats().spooled, made.stats().refused) == (1, 0)
+    path.unlink()
+    with collecting(tmp_path / "m") as collector:
+        assert [event["name"] for event in collector.wait(1)] == ["monitoring_enabled"]
+        settle(made)
+
+
+def test_a_batch_that_is_sent_twice_is_kept_once(tmp_path: Path) -> None:
+    with collecting(tmp_path) as collector:
+        for _ in range(2):
+            delivery = Delivery(str(collector.path))
+            assert delivery.send(HEAD, [record(1), record(2)], 5) == 0
+            delivery.close()
+        assert collector.count() == 2
+        assert [written.duplicates for _, written in collector.written] == [0, 2]
+
+
+def test_a_connection_that_the_daemon_ended_is_made_again_within_the_call(tmp_path: Path) -> None:
+    delivery = Delivery(str(tmp_path / "m" / "monitor.sock"))
+    with collecting(tmp_path / "m"):
+        delivery.send(HEAD, [record(1)], 5)
+    with collecting(tmp_path / "m") as collector:
+        delivery.send(HEAD, [record(2)], 5)
+        assert collector.count() == 2
+    with pytest.raises(DeliveryError):
+        delivery.send(HEAD, [record(3)], 5)
+
+
+def test_what_the_daemon_will_never_take_is_counted_and_not_sent_for_ever(tmp_path: Path) -> None:
+    with collecting(tmp_path / "m", limits=replace(LIMITS, max_line_bytes=1000)) as collector:
+        made = enable_monitoring("shop")
+        log_event("x", {"text": "y" * 2000})
+        report = made.disable()
+        assert report.refused >= 1
+        assert (report.refused + report.delivered, report.spooled, report.dropped) == (report.accepted, 0, 0)
+        assert collector.drops["too_large"] >= 1
+
+
+def test_who_may_not_report_is_told_so(tmp_path: Path) -> None:
+    with (
+        collecting(tmp_path, allowed=lambda _peer: False) as collector,
+        pytest.raises(Refusal, match="may not report"),
+    ):
+        Delivery(str(collector.path)).send(HEAD, [record(1)], 5)
+
+
+def test_a_spool_that_is_full_takes_no_more_and_says_how_much_it_did_not(tmp_path: Path) -> None:
+    made = enable_monitoring("shop", max_spool_bytes=2000)
+    for n in range(100):
+        log_event("burst", {"n": n})
+    report = made.disable()
+    assert report.dropped > 50
+    assert report.spooled + report.dropped == report.accepted
+    (file,) = (tmp_path / "spool").iterdir()
+    assert file.stat().st_size <= 2000
+
+
+def test_a_spool_that_cannot_be_written_costs_events_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    made = enable_monitoring("shop", spool_dir=str(tmp_path / "file" / "spool"))
+    log_event("x")
+    report = made.disable()
+    assert report.dropped == report.accepted
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to try")
+def test_a_log_file_on_a_full_disk_costs_no_delivery(tmp_path: Path) -> None:
+    with collecting(tmp_path / "m") as collector:
+        os.symlink("/dev/full", tmp_path / "full.json")
+        made = enable_monitoring("shop", log_file=tmp_path / "full.json")
+        log_event("x")
+        assert made.disable().delivered == 3
+        assert collector.count() == 3
+
+
+def test_a_spawned_pool_of_workers_is_watched_if_its_workers_say_so(tmp_path: Path) -> None:
+    assert "fork" in multiprocessing.get_all_start_methods()
+    with collecting(tmp_path) as collector:
+        program = tmp_path / "pool.py"
+        program.write_text(
+            "import multiprocessing, skilld_monitor\n"
+            "def work(n):\n"
+            "    skilld_monitor.log_event('burst', {'n': n})\n"
+            "def begin():\n"
+            "    skilld_monitor.enable_monitoring('worker')\n"
+            "if __name__ == '__main__':\n"
+            "    with multiprocessing.get_context('spawn').Pool(2, begin) as pool:\n"
+            "        pool.map(work, range(10))\n"
+            "        pool.close()\n"
+            "        pool.join()\n"
+        )
+        env = {
+            **os.environ,
+            "SKILLD_MONITOR_SOCKET": str(collector.path),
+            "SKILLD_MONITOR_SPOOL": str(tmp_path / "spool"),
+        }
+        subprocess.run([sys.executable, str(program)], env=env, check=True, timeout=30)
+        assert sorted(numbers(collector)) == list(range(10))

@@ -1,0 +1,121 @@
+"""The receiving side of monitoring in a thread of its own, and programs that report to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from skilld.http.listener import open_listener
+from skilld.http.peer import Peer
+from skilld.monitor.batch import Batch
+from skilld.monitor.ingest import Ingest, IngestLimits
+from skilld.monitor.keeper import Monitor
+from skilld.monitor.questions import MAX_PAGE, Wanted, find_events
+from skilld.monitor.rates import Rate
+from skilld.monitor.store import EventStore, Written
+
+__all__ = ["LIMITS", "Collector", "collecting", "run_program"]
+
+LIMITS = IngestLimits(connections=8, max_line_bytes=1 << 20, line_s=10.0, rate=Rate(1e6, 1e9))
+JSON = dict[str, Any]
+
+
+class Collector:
+    """What was reported so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "monitor.sock"
+        self.store = EventStore(folder / "events.db")
+        self.drops: Counter[str] = Counter()
+        self.written: list[tuple[Batch, Written]] = []
+
+    def events(self, **wanted: Any) -> list[JSON]:
+        """The oldest first."""
+        return self.store.ask(lambda db: find_events(db, Wanted(uid=None, after=0, limit=MAX_PAGE, **wanted)))
+
+    def count(self) -> int:
+        return int(self.store.ask(lambda db: db.execute("SELECT count(*) FROM event").get))
+
+    def wait(self, least: int, within_s: float = 10.0, **wanted: Any) -> list[JSON]:
+        """The events, as soon as there are so many."""
+        deadline = time.monotonic() + within_s
+        while len(found := self.events(**wanted)) < least:
+            assert time.monotonic() < deadline, f"only {found}"
+            time.sleep(0.01)
+        return found
+
+
+@contextmanager
+def collecting(
+    folder: Path, *, limits: IngestLimits = LIMITS, allowed: Callable[[Peer], bool] = lambda peer: True
+) -> Iterator[Collector]:
+    """The real ingest socket and store, in a thread."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    collector = Collector(folder)
+    started = threading.Event()
+    stop: list[Callable[[], None]] = []
+
+    async def main() -> None:
+        monitor = Monitor(store=collector.store)
+        listener = open_listener(collector.path, {})
+        ingest = Ingest(
+            limits,
+            allowed,
+            monitor.write,
+            on_written=lambda batch, written: collector.written.append((batch, written)),
+            on_dropped=lambda why: collector.drops.update([why]),
+        )
+        token = trio.lowlevel.current_trio_token()
+        try:
+            with trio.CancelScope() as scope:
+                stop.append(lambda: token.run_sync_soon(scope.cancel))
+                started.set()
+                await ingest.serve(trio.socket.from_stdlib_socket(listener.sock))
+        finally:
+            listener.close()
+
+    thread = threading.Thread(target=trio.run, args=(main,))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield collector
+    finally:
+        stop[0]()
+        thread.join(10)
+        collector.store.close()
+
+
+def run_program(
+    text: str,
+    folder: Path,
+    *,
+    python: str = sys.executable,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 30,
+) -> subprocess.CompletedProcess[str]:
+    """A program that is watched, with settings of its own and a spool in the folder; it finds the socket there."""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
+    places = {
+        "HOME": str(folder),
+        "SKILLD_MONITOR_SOCKET": str(folder / "monitor.sock"),
+        "SKILLD_MONITOR_SPOOL": str(folder / "spool"),
+    }
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        env={**kept, **places, **(env or {})},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
