@@ -31,6 +31,7 @@
         workers            have the items of the board done            isolated
         schedules          gives agents their messages when due        isolated
         workflows          moves runs of workflows on                  isolated
+        setup              applies the file that says the workshop        isolated
         monitor            takes what other programs report           isolated
         sweeper            removes values that have expired            isolated
       listener (rest_for_one)

@@ -46,6 +46,8 @@ root                Supervisor       rest_for_one
     workers         WorkersKeeper    permanent isolated
     schedules       PlanKeeper       permanent isolated
     workflows       PlanKeeper       permanent isolated
+    setup           SetupKeeper      permanent isolated
+    monitor         MonitorKeeper    permanent isolated
     sweeper         Sweeper          permanent isolated
   listener          Supervisor       permanent rest_for_one
     socket          Socket           permanent isolated
