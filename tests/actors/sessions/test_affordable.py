@@ -51,13 +51,13 @@ class Judged(ScriptedModel):
         return super().stream(request)
 
 
-async def converse(folder: Path, mode: CompactionMode, *, cache: bool = True, turns: int = TURNS) -> Judged:
+async def converse(folder: Path, mode: CompactionMode, *, cache: bool = True) -> Judged:
     """The conversation; every turn ends well, and each call of a tool has one result."""
     model = Judged(cache=cache)
     defaults = SessionDefaults(compaction=CompactionSettings(compact_at=WINDOW_SHARE, mode=mode))
     async with open_kit(folder, model, defaults=defaults) as kit:
         session = await kit.session()
-        for number in range(turns):
+        for number in range(TURNS):
             turn = await kit.ask(session, f"Question {number} of many. {DOOR}")
             assert turn["status"] == "finished", turn
         called, answered = Counter[str](), Counter[str]()
@@ -68,7 +68,7 @@ async def converse(folder: Path, mode: CompactionMode, *, cache: bool = True, tu
                 answered[event.data["id"]] += 1
         assert called == answered
         assert set(answered.values()) == {1}
-        assert len(answered) == turns * 3 // 2
+        assert len(answered) == TURNS * 3 // 2
     return model
 
 
@@ -78,8 +78,8 @@ def usage_of(model: Judged) -> Usage:
 
 def test_a_cached_conversation_costs_a_fraction_and_reads_nearly_all_of_its_input(tmp_path: Path) -> None:
     async def main() -> None:
-        plain = await converse(tmp_path / "plain", "off", cache=False, turns=TURNS // 2)
-        cached = await converse(tmp_path / "cached", "off", turns=TURNS // 2)
+        plain = await converse(tmp_path / "plain", "off", cache=False)
+        cached = await converse(tmp_path / "cached", "off")
         # The same conversation; only ids differ.
         assert usage_of(plain).prompt_tokens == pytest.approx(usage_of(cached).prompt_tokens, rel=0.01)
         assert usage_of(plain).cache_read_tokens == 0
