@@ -18,12 +18,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import trio
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from skill_actors.errors import Refused
 from skilld.http.body import read_body
 from skilld.http.connection import ClientGone
 from skilld.http.peer import Peer
+from skilld.mcp.exchange import Exchange
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -182,7 +183,7 @@ class _Caller:
         body = await read_body(receive)
         with self.busy():
             manager = await self._managed()
-            exchange = _Exchange(body, receive, send)
+            exchange = Exchange(body, receive, send)
             await manager.handle_request(scope, exchange.receive, exchange.send)
         if exchange.gone:
             raise ClientGone("the client left while it was answered")
@@ -207,25 +208,3 @@ class _Caller:
         async with manager.run():
             task_status.started(manager)
             await trio.sleep_forever()
-
-
-class _Exchange:
-    """A request whose body is there already, and whose client may leave: the library hears of that by `receive`."""
-
-    def __init__(self, body: bytes, receive: Receive, send: Send) -> None:
-        self._body: bytes | None = body
-        self._receive = receive
-        self._send = send
-        self.gone = False
-
-    async def receive(self) -> Message:
-        if self._body is None:
-            return await self._receive()
-        body, self._body = self._body, None
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(self, message: Message) -> None:
-        try:
-            await self._send(message)
-        except ClientGone:
-            self.gone = True
