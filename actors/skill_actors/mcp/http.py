@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import httpx2
 import trio
-from mcp import types
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
 from skill_actors.mcp.errors import ServerFailed
+from skill_actors.mcp.hearing import pass_on
 from skill_actors.mcp.options import ServerOptions
 from skill_actors.mcp.screen import Screen, Signals
 
@@ -89,12 +89,7 @@ async def _screened(heard: Any, session: MemoryObjectSendStream[SessionMessage |
                     screen.count_garbage()
                     continue
                 screen.count()
-                if isinstance(message.message, types.JSONRPCNotification):
-                    signals.changed |= message.message.method == "notifications/tools/list_changed"
-                    continue
-                try:
-                    await session.send(message)
-                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                if not await pass_on(message, session, signals):
                     return
         except ServerFailed as error:
             signals.end(str(error))

@@ -22,6 +22,7 @@ from skill_actors.backends.agents.base import AgentError
 from skill_actors.backends.agents.process import AgentProcess, ProcessLimits, open_process
 from skill_actors.backends.output import clean
 from skill_actors.mcp.errors import ServerFailed
+from skill_actors.mcp.hearing import pass_on
 from skill_actors.mcp.place import ServerPlace
 from skill_actors.mcp.screen import Screen, Signals
 
@@ -91,12 +92,7 @@ async def _read(
                 message = _message(line, screen)
                 if message is None:
                     continue
-                if isinstance(message.message, types.JSONRPCNotification):
-                    signals.changed |= message.message.method == "notifications/tools/list_changed"
-                    continue
-                try:
-                    await session.send(message)
-                except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                if not await pass_on(message, session, signals):
                     return
         except (AgentError, ServerFailed) as error:
             signals.end(str(error))

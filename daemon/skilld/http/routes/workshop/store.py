@@ -13,6 +13,7 @@ from skill_actors.errors import Refused
 from skill_actors.workshop.entries import Entry
 from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
+from skilld.http.routes.workshop.places import owner_of
 
 __all__ = ["ROUTES"]
 
@@ -39,7 +40,7 @@ class PutRequest(BaseModel):
 
 
 async def read(call: Call) -> Response:
-    entry = await call.services.workshop().entries.get(_owner(call), call.params["namespace"], _key(call))
+    entry = await call.services.workshop().entries.get(owner_of(call), call.params["namespace"], _key(call))
     return _answer(entry)
 
 
@@ -59,7 +60,9 @@ async def write(call: Call) -> Response:
 
 async def delete(call: Call) -> Response:
     expected = _expected(call, None)
-    await call.services.workshop().entries.delete(_owner(call), call.params["namespace"], _key(call), expected=expected)
+    await call.services.workshop().entries.delete(
+        owner_of(call), call.params["namespace"], _key(call), expected=expected
+    )
     return Response(status_code=204)
 
 
@@ -68,7 +71,7 @@ async def keys(call: Call) -> Response:
     if limit != int(limit):
         raise Refused("bad_request", f"limit={limit:g}: expected a whole number")
     page = await call.services.workshop().entries.keys(
-        _owner(call),
+        owner_of(call),
         call.params.get("namespace"),
         prefix=call.query.get("prefix", ""),
         after=call.query.get("cursor", ""),
@@ -97,17 +100,6 @@ def _key(call: Call) -> str:
         return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError as error:
         raise Refused("bad_request", f"key: it is not UTF-8 at byte {error.start}") from error
-
-
-def _owner(call: Call) -> int:
-    text = call.query.get("owner")
-    if text is None:
-        return call.viewer.uid
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise Refused("bad_request", f"owner={text[:40]!a}: expected a uid")
-    if int(text) != call.viewer.uid and not call.viewer.admin:
-        raise Refused("forbidden", f"values of uid {text} can be seen by that uid, and with the role admin")
-    return int(text)
 
 
 def _expected(call: Call, stated: int | None) -> int | None:
