@@ -5,7 +5,7 @@ import { h, link, morph } from "./dom.js";
 import { agent, agents, conversation, git } from "./pages_agents.js";
 import { approvals, config, costs, overview, reference } from "./pages_house.js";
 import { board, run, workers, workflows } from "./pages_work.js";
-import { short, wordsOf } from "./text.js";
+import { parameters, short, wordsOf } from "./text.js";
 
 const PAGES = [
   ["overview", "Overview", overview], ["agents", "Agents", agents], ["board", "Board", board],
@@ -164,7 +164,7 @@ const FORMS = {
   "cast": (fields) => [`${WORK}/cast`, { agent: fields.get("agent"), text: fields.get("text") }],
   "deny": (fields) => [`/v1/approvals/${path(fields.get("id"))}`, { decision: "deny", ...(fields.get("reason") ? { reason: fields.get("reason") } : {}) }],
   "item-add": (fields) => [`${WORK}/board/items`, itemOf(fields)],
-  "workflow-run": (fields) => [`${WORK}/workflows/${path(fields.get("workflow"))}/run`, { parameters: parametersOf(fields) }],
+  "workflow-run": (fields) => [`${WORK}/workflows/${path(fields.get("workflow"))}/run`, { parameters: parameters(fields) }],
 };
 
 function itemOf(fields) {
@@ -172,12 +172,6 @@ function itemOf(fields) {
   if (fields.get("id")) item.id = fields.get("id");
   const before = String(fields.get("depends_on") ?? "").split(/[\s,]+/).filter(Boolean);
   return before.length ? { ...item, depends_on: before } : item;
-}
-
-function parametersOf(fields) {
-  const given = {};
-  for (const [name, value] of fields) if (name.startsWith("p:") && value !== "") given[name.slice(2)] = value;
-  return given;
 }
 
 function note(text, bad) {

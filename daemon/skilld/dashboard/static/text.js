@@ -203,7 +203,7 @@ export function patchLines(diff) {
   });
 }
 
-// "name=value" lines as the parameters of a workflow.
+// The fields of a form named "p:NAME" as the parameters of a workflow; one that was left empty has its default.
 export function parameters(fields) {
   const given = {};
   for (const [name, value] of fields) {
