@@ -14,11 +14,20 @@ __all__ = ["NetworkLockedError", "require"]
 # The wheel is tested with what it asks for and little else, so that a dependency it forgot shows. These modules need
 # more; they are run on the sources.
 NEEDS_MORE = {
+    "daemon/monitor/otlp/test_listening.py": "opentelemetry.sdk",
     "e2e/test_day_two.py": "cryptography",
     "e2e/test_file_storage.py": "boto3",
     "e2e/test_hosted.py": "openpyxl",
+    "e2e/test_monitor_patterns.py": "fastapi",
+    "e2e/test_monitor_sinks.py": "opentelemetry.sdk",
     "e2e/test_monitoring_agent.py": "openpyxl",
     "e2e/test_openapi_fuzz.py": "schemathesis",
+    "monitor/contrib/test_asgi.py": "fastapi",
+    "monitor/contrib/test_cylestio_patterns.py": "aspectlib",
+    "monitor/contrib/test_django.py": "django",
+    "monitor/contrib/test_flask.py": "flask",
+    "monitor/contrib/test_functions.py": "aspectlib",
+    "monitor/contrib/test_pattern_page.py": "fastapi",
 }
 collect_ignore = [module for module, needed in NEEDS_MORE.items() if find_spec(needed) is None]
 

@@ -43,9 +43,11 @@ WITHOUT_MODEL: Final = (
     "docs/install.md",
     "docs/monitoring-agent.md",
     "docs/monitoring.md",
+    "docs/monitoring-sinks.md",
     "docs/operate.md",
     "docs/policy.md",
     "docs/secure.md",
+    "docs/security-scanning.md",
     "docs/upgrade.md",
     "docs/workshop-file.md",
     "docs/workshop.md",
@@ -146,6 +148,8 @@ def parsed(arguments: Sequence[str]) -> click.Command:
     context, rest = command.make_context("skillctl", list(arguments)), list(arguments)
     while isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]
+        if not rest and command.invoke_without_command:
+            return command
         name, found, rest = command.resolve_command(context, rest)
         assert found is not None
         command, context = found, found.make_context(name, list(rest), parent=context)

@@ -19,12 +19,13 @@ from skilld.http.listener import open_listener
 from skilld.http.peer import Peer
 from skilld.monitor.batch import Batch
 from skilld.monitor.ingest import Ingest, IngestLimits
-from skilld.monitor.keeper import Monitor
+from skilld.monitor.monitor import Monitor
 from skilld.monitor.questions import MAX_PAGE, Wanted, find_events
 from skilld.monitor.rates import Rate
 from skilld.monitor.store import EventStore, Written
+from skilld_monitor import Monitoring
 
-__all__ = ["LIMITS", "Collector", "collecting", "run_program"]
+__all__ = ["LIMITS", "Collector", "collecting", "events", "named", "run_program"]
 
 LIMITS = IngestLimits(connections=8, max_line_bytes=1 << 20, line_s=10.0, rate=Rate(1e6, 1e9))
 JSON = dict[str, Any]
@@ -101,6 +102,7 @@ def run_program(
     *,
     python: str = sys.executable,
     env: Mapping[str, str] | None = None,
+    given: str | None = None,
     timeout_s: float = 30,
 ) -> subprocess.CompletedProcess[str]:
     """A program that is watched, with settings of its own and a spool in the folder; it finds the socket there."""
@@ -111,11 +113,24 @@ def run_program(
         "SKILLD_MONITOR_SPOOL": str(folder / "spool"),
     }
     return subprocess.run(
-        [sys.executable, "-c", text],
+        [python, "-c", text],
         env={**kept, **places, **(env or {})},
         cwd=folder,
+        input=given,
         capture_output=True,
         text=True,
         timeout=timeout_s,
         check=False,
     )
+
+
+def events(made: Monitoring, collector: Collector) -> list[JSON]:
+    """What the program reported so far, without what monitoring said of itself; the oldest first."""
+    assert made.flush()
+    return [event for event in collector.events() if not event["name"].startswith("monitoring_")]
+
+
+def named(found: list[JSON], name: str) -> JSON:
+    """The one of this name."""
+    (event,) = [event for event in found if event["name"] == name]
+    return event

@@ -106,11 +106,11 @@ async def open_tree(
 
     Args:
         model: answers instead of the configured one.
-        overrides: configuration by key, such as skills_paths for skills.paths.
+        overrides: configuration by key, such as skills_paths for skills.paths, or as it is written.
 
     """
     environ = environ or {}
-    flags = {name.replace("_", ".", 1): value for name, value in overrides.items()}
+    flags = {name if "." in name else name.replace("_", ".", 1): value for name, value in overrides.items()}
     flags |= {"daemon.socket": folder / "s.sock", "daemon.state_dir": folder / "state"}
     config = load_config(None, environ, flags)
     models = ModelChoice(config.model, environ) if model is None else _Fixed(config.model, model)

@@ -247,6 +247,7 @@ def _metrics(parts: Parts) -> Metrics:
         tools=["view", "bash_tool", "create_file", "str_replace", HAND_OVER],
         backends=[*parts.executors, *parts.agents, NATIVE, HAND_OVER, SOURCES],
         tool_servers=list(parts.config.mcp.servers),
+        max_reported_names=parts.config.monitor.max_metric_models,
     )
     metrics.attach(parts.bus, _sources(parts))
     return metrics

@@ -139,6 +139,7 @@ def surroundings(parts: Parts) -> Surroundings:
         bridge=lambda record: bridge_of(record, parts.config.daemon.socket.absolute()),
         ledger=parts.ledger.get(),
         approvals=parts.desk.get(),
+        screen=parts.session_screen if parts.config.monitor.enabled else None,
         tool_sources=(parts.tool_servers, WorkshopSources(parts.mcp_desk.get)),
     )
 

@@ -41,6 +41,8 @@ from skilld.http.services import Readiness, Viewer
 from skilld.live_tree import describe_tree
 from skilld.mcp.inside_desk import McpDesk
 from skilld.metrics import Metrics
+from skilld.monitor.alerts.keeper import alerts_of
+from skilld.monitor.inspection.children import rules_of
 from skilld.monitor.keeper import monitor_of
 from skilld.natives import native_facts
 from skilld.parts import Parts
@@ -135,6 +137,9 @@ class Socket(TrioActor):
             audit_reads=parts.config.audit.reads,
             workshop=lambda: workshop_of(parts),
             monitor=lambda: monitor_of(parts),
+            alerts=lambda: alerts_of(parts),
+            monitor_rules=lambda: rules_of(parts),
+            monitor_sinks=lambda: parts.sinks,
             agent_owner=lambda session: _agent_owner(parts, session),
             mcp=lambda: self._mcp,
             tool_servers=parts.tool_servers.facts,

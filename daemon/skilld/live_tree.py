@@ -2,7 +2,7 @@
 
 Of dynamic supervisors the busiest children are shown and the others counted. Whoever is no admin sees of
 actors made on demand the own conversations only (a worker may be named after somebody's), and of reports on such
-actors no message, since it may quote a conversation.
+actors no message, since it may quote a conversation, and no name that a program gave itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from skilld.http.services import Viewer
 __all__ = ["CONVERSATIONS", "OwnerOf", "describe_tree", "memory_bytes"]
 
 CONVERSATIONS: Final = "root/sessions"
+_SOURCES: Final = "root/extras/sources"  # its children have the names that programs of users gave themselves
 _MAX_MESSAGE_CHARS: Final = 500
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -91,7 +92,7 @@ def _report(report: Report, admin: bool, of_fixed_child: bool) -> dict[str, Any]
         "time": datetime.fromtimestamp(report.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "event": report.event.value,
         "supervisor": report.supervisor,
-        "child": report.child,
+        "child": report.child if admin or report.supervisor != _SOURCES else "",
         "class": report.actor_class or None,
         "kind": kind,
         "message": message[:_MAX_MESSAGE_CHARS],

@@ -17,8 +17,11 @@ from prometheus_client.process_collector import ProcessCollector
 from skill_actors.runtime.report import Report
 from skill_actors.telemetry import Bus, Handler, Measurements, Metadata
 from skilld.gen_ai_metrics import GenAiMetrics
+from skilld.late_metrics import LateMetrics
 from skilld.ledger_metrics import LedgerMetrics
+from skilld.monitor.alerts.counters import AlertMetrics
 from skilld.monitor_metrics import MonitorMetrics
+from skilld.monitor_sink_metrics import MonitorSinkMetrics
 from skilld.supervision import ActorCollector, ActorSnapshot, SupervisionCounters
 from skilld.workshop_metrics import WorkshopMetrics
 
@@ -93,6 +96,8 @@ class Metrics:
         tools: likewise.
         backends: likewise.
         tool_servers: likewise; those of the configuration. Their ends are on the page if there are any.
+        max_reported_names: of models, of tools and so on, that other programs' reports may make labels of. What they
+            report is on the page once something was reported.
 
     """
 
@@ -104,6 +109,7 @@ class Metrics:
         tools: Collection[str],
         backends: Collection[str],
         tool_servers: Collection[str] = (),
+        max_reported_names: int = 50,
     ) -> None:
         self._tool_servers = frozenset(tool_servers)
         self._models = frozenset(models)
@@ -116,10 +122,13 @@ class Metrics:
         self._supervision = SupervisionCounters(self.registry)
         self._actors = ActorCollector()
         self.registry.register(self._actors)
-        self._gen_ai = GenAiMetrics(self.registry)
+        self._gen_ai = GenAiMetrics(self.registry, max_reported_names)
         self._ledger = LedgerMetrics(self.registry, self._models)
         self._workshop = WorkshopMetrics(self.registry)
-        self._monitor = MonitorMetrics(self.registry)
+        self.monitoring = LateMetrics(self.registry)
+        self._monitor = MonitorMetrics(self.monitoring.registry, self._gen_ai)
+        self._monitor_sinks = MonitorSinkMetrics(self.monitoring.registry)
+        self._alerts = AlertMetrics(self.monitoring.registry)
         self._make_counters()
         self._make_histograms()
         self._on: Final[Mapping[str, Callable[[Measurements, Metadata], None]]] = {
@@ -145,7 +154,7 @@ class Metrics:
             "worker.end": self._on_worker,
             **self._ledger.handlers,
             **self._workshop.handlers,
-            **self._monitor.handlers,
+            **self.monitoring.of({**self._monitor.handlers, **self._monitor_sinks.handlers, **self._alerts.handlers}),
         }
         Gauge("skilld_build_info", "The daemon's version.", ["version"], registry=self.registry).labels(version).set(1)
 

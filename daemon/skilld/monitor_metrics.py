@@ -1,18 +1,27 @@
-"""What other programs report, as metrics: how many events came to which end, and why connections were dropped."""
+"""What other programs report, as metrics: how many events came to which end, what was found in them, what they cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, cast
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from skill_actors.telemetry import Measurements, Metadata
+from skilld.gen_ai_metrics import GenAiMetrics
+from skilld.monitor.batch import MonitorEvent
 from skilld.monitor.drops import DROPS
+from skilld.monitor.inspected import Found
+from skilld.monitor.prices import COST
+from skilld.monitor.usage import call_use
 
 __all__ = ["MonitorMetrics"]
 
-_OUTCOMES: Final = ("stored", "duplicate", "refused")
+_OUTCOMES: Final = ("stored", "duplicate", "refused", "quarantined")
+_CATEGORIES: Final = ("sensitive_data", "dangerous_commands", "prompt_manipulation")
+_SEVERITIES: Final = ("low", "medium", "high")
+_BLOCKED: Final = "BlockedError"
+_LAG_BUCKETS: Final = (0.1, 1.0, 10.0, 100.0)
 
 
 class MonitorMetrics:
@@ -21,13 +30,31 @@ class MonitorMetrics:
     `handlers` has who is told of which event of the bus.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, gen_ai: GenAiMetrics) -> None:
+        self._gen_ai = gen_ai
         self._events = Counter(
             "skilld_monitor_events", "Events that programs reported.", ["outcome"], registry=registry
         )
         self._batches = Counter("skilld_monitor_batches", "Batches that were acknowledged.", registry=registry)
         self._drops = Counter(
             "skilld_monitor_drops", "Connections of programs that were closed on them.", ["reason"], registry=registry
+        )
+        self._findings = Counter(
+            "skilld_monitor_findings", "What was found in events.", ["category", "severity"], registry=registry
+        )
+        self._blocks = Counter("skilld_monitor_blocks", "Calls that programs were kept from.", registry=registry)
+        self._cost = Counter(
+            "skilld_monitor_cost_usd", "Cost of reported calls with a known price, US dollars.", registry=registry
+        )
+        self._unpriced = Counter(
+            "skilld_monitor_calls_unpriced", "Reported calls whose cost is unknown.", registry=registry
+        )
+        self._waiting = Gauge("skilld_monitor_waiting_batches", "Batches that wait for the file.", registry=registry)
+        self._lag = Histogram(
+            "skilld_monitor_lag_seconds",
+            "From the end of a batch's last event to its acknowledgement, by both clocks.",
+            buckets=_LAG_BUCKETS,
+            registry=registry,
         )
         for outcome in _OUTCOMES:
             self._events.labels(outcome)
@@ -36,6 +63,8 @@ class MonitorMetrics:
         self.handlers: Final[Mapping[str, Callable[[Measurements, Metadata], None]]] = {
             "monitor.batch": self._on_batch,
             "monitor.dropped": self._on_dropped,
+            "monitor.spans": self._on_spans,
+            "monitor.stored": self._on_stored,
         }
 
     def _on_batch(self, facts: Measurements, _meta: Metadata) -> None:
@@ -45,3 +74,27 @@ class MonitorMetrics:
 
     def _on_dropped(self, _facts: Measurements, meta: Metadata) -> None:
         self._drops.labels(str(meta["reason"])).inc()
+
+    def _on_stored(self, facts: Measurements, meta: Metadata) -> None:
+        """Of what came twice only the first counts."""
+        self._waiting.set(facts.get("waiting", 0))
+        self._lag.observe(facts.get("lag", 0.0))
+        for found in cast("Sequence[Found]", meta["findings"]):
+            category, severity = found.finding.category, found.finding.severity
+            if category in _CATEGORIES and severity in _SEVERITIES:
+                self._findings.labels(category, severity).inc()
+
+    def _on_spans(self, _facts: Measurements, meta: Metadata) -> None:
+        for span in cast("Sequence[MonitorEvent]", meta["spans"]):
+            self._gen_ai.reported(span)
+            if type(span.data) is not dict:
+                continue
+            if span.status == "error" and span.data.get("error.type") == _BLOCKED:
+                self._blocks.inc()
+            if call_use(span) is None:
+                continue
+            cost = span.data.get(COST)
+            if cost is None:
+                self._unpriced.inc()
+            else:
+                self._cost.inc(cost)

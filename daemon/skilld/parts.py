@@ -40,6 +40,10 @@ from skilld.file_storage import StoredFiles
 from skilld.hooks import Hooks
 from skilld.hosted import HostedServices
 from skilld.model_choice import ModelChoice
+from skilld.monitor.inspection.book import RuleBook
+from skilld.monitor.inspection.screen import SessionScreen, Stopped
+from skilld.monitor.inspection.sessions import SessionNews
+from skilld.monitor.sinks.status import SinkStatus
 from skilld.natives import Natives, native_loader
 from skilld.notify import Notifier
 from skilld.private_folders import private_folders
@@ -57,7 +61,9 @@ if TYPE_CHECKING:
     from skill_actors.sessions.manager import SessionManager
     from skilld.http import HttpServer
     from skilld.mcp.inside_desk import McpDesk
-    from skilld.monitor.keeper import Monitor
+    from skilld.monitor.alerts.alerts import Alerts
+    from skilld.monitor.monitor import Monitor
+    from skilld.monitor.sources import SourcesRef
     from skilld.workshop import Workshop
 
 __all__ = ["NotStarted", "Parts", "Slot"]
@@ -74,6 +80,7 @@ class Parts:
         reread: reads the configuration again, and raises ConfigError if the daemon would not start with it.
         read_again: set, and replaced, whenever that was done.
         defaults: what sessions go by that say nothing else; changed by a reload, as `config` is.
+        sinks: how each place is doing that reported events go to, by its name.
         app: what the socket serves, for who asks from inside.
         programs: which process is the launcher of which agent's program.
         disk_use: bytes of the state directory by kind, as they were measured last; None before.
@@ -118,7 +125,13 @@ class Parts:
     desk: Slot[ApprovalDesk] = field(default_factory=lambda: Slot("the desk of approvals"))
     sessions: Slot[SessionManager] = field(default_factory=lambda: Slot("the session manager"))
     workshop: Slot[Workshop] = field(default_factory=lambda: Slot("the workshop"))
+    sources: Slot[SourcesRef] = field(default_factory=lambda: Slot("the programs that report"))
     monitor: Slot[Monitor] = field(default_factory=lambda: Slot("monitoring"))
+    alerts: Slot[Alerts] = field(default_factory=lambda: Slot("alerts"))
+    rule_book: RuleBook = field(init=False)
+    sinks: dict[str, SinkStatus] = field(default_factory=dict)
+    session_news: SessionNews = field(default_factory=SessionNews)
+    session_screen: SessionScreen = field(init=False)
     file_sync: Slot[BackgroundSync] = field(default_factory=lambda: Slot("the storage of files"))
     stored_files: StoredFiles = field(init=False)
     app: Slot[ASGIApp] = field(default_factory=lambda: Slot("the interface"))
@@ -141,6 +154,8 @@ class Parts:
             configured=self.config.files.is_kept_elsewhere,
         )
         self.defaults = session_defaults(self.config)
+        self.rule_book = RuleBook(lambda: self.config.monitor.scan.rules_dir)
+        self.session_screen = SessionScreen(self.rule_book, lambda: self.config.monitor, self._note_stopped)
         self.tool_servers = ConfiguredServers(
             lambda: self.config,
             self.environ,
@@ -179,3 +194,12 @@ class Parts:
         if not self.ready.is_set():
             return Stage.STARTING
         return Stage.REBUILDING if self.server.peek() is None else Stage.SERVING
+
+    def _note_stopped(self, stopped: Stopped) -> None:
+        """Something was found before it was said or done in a conversation; what it was stands nowhere."""
+        rules = sorted({finding.rule for finding in stopped.findings})
+        facts = {"action": stopped.action, "dry_run": stopped.dry_run}
+        whose = {"uid": stopped.uid, "session": stopped.session, "what_in": stopped.what, "rules": rules}
+        self.audit.add("monitor.stopped", {**whose, **facts})
+        self.bus.emit("monitor.stopped", {"count": 1}, {"session": stopped.session, **facts})
+        self.session_news.note_stopped(stopped)

@@ -28,8 +28,9 @@ __all__ = ["APPLIED", "Difference", "HangupListener", "compare", "merged", "relo
 
 _log = logging.getLogger(__name__)
 
-# Changed by a reload. Those of a turn hold for turns that begin afterwards, [policy] for the next call of a tool,
-# [budget] for the next call of a model or a tool, the room of a workspace for the next call or upload.
+# Changed by a reload. [monitor.policy] and [monitor.scan] hold for what is reported afterwards. Those of a turn hold
+# for turns that begin afterwards, [policy] for the next call of a tool, [budget] for the next call of a model or a
+# tool, the room of a workspace for the next call or upload.
 APPLIED: Final = frozenset(
     {
         "budget.agent",
@@ -54,6 +55,19 @@ APPLIED: Final = frozenset(
         "model.compact_at",
         "model.context_management",
         "model.max_tokens",
+        "monitor.alerts.dedup_s",
+        "monitor.alerts.keep_days",
+        "monitor.alerts.max_alerts",
+        "monitor.alerts.min_severity",
+        "monitor.alerts.per_minute",
+        "monitor.policy.dry_run",
+        "monitor.policy.fail",
+        "monitor.policy.mode",
+        "monitor.policy.overrides",
+        "monitor.scan.batch_timeout_s",
+        "monitor.scan.enabled",
+        "monitor.scan.rules_dir",
+        "monitor.scan.sessions",
         "policy.approval_timeout_s",
         "policy.ask",
         "policy.deny",

@@ -32,7 +32,14 @@
         schedules          gives agents their messages when due        isolated
         workflows          moves runs of workflows on                  isolated
         setup              applies the file that says the workshop        isolated
+        monitor-rules      reads the rules by which things are found    isolated
+        sources            one for each program that reports          isolated; its children temporary
         monitor            takes what other programs report           isolated
+        otlp               takes spans of OpenTelemetry, where it may   isolated
+        monitor-event-log, ...  take events elsewhere, where configured isolated
+        monitor-alerts     keeps alerts of what was found               isolated
+        monitor-sessions   looks into conversations, behind the journal isolated
+        alert-exec, ...    tell programs and receivers of alerts        isolated
         sweeper            removes values that have expired            isolated
       listener (rest_for_one)
         socket             the HTTP API                                 isolated, required

@@ -21,7 +21,12 @@ from skill_actors.workshop.workflows.runner import Runner
 from skill_actors.workshop.workflows.runs import Runs
 from skilld.agent_bridge import check_tools
 from skilld.board import board_children, open_board, open_workers
+from skilld.monitor.alerts.keeper import alert_children
+from skilld.monitor.inspection.children import inspection_children
+from skilld.monitor.inspection.sessions import session_children
 from skilld.monitor.keeper import monitor_children
+from skilld.monitor.otlp.listening import otlp_children
+from skilld.monitor.sinks.children import sink_children
 from skilld.plans import plan_children
 from skilld.workshop_setup import setup_children
 
@@ -145,7 +150,12 @@ def extras(parts: Parts) -> Supervisor:
             *board_children(parts),
             *plan_children(parts),
             *setup_children(parts),
+            *inspection_children(parts),
             *monitor_children(parts),
+            *otlp_children(parts),
+            *sink_children(parts),
+            *alert_children(parts),
+            *session_children(parts),
             ChildSpec(id="sweeper", factory=lambda: _sweeper(parts.workshop.get()), isolated=True),
         ]
     )

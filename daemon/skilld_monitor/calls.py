@@ -6,7 +6,10 @@ What the function does is untouched: its result, its exceptions, what is sent in
 from __future__ import annotations
 
 import functools
+from time import perf_counter_ns
+from types import CoroutineType
 
+from skilld_monitor.frame import Frame, stepped
 from skilld_monitor.monitoring import active
 from skilld_monitor.spans import Running, is_cancellation
 from skilld_monitor.trace import enter, leave
@@ -14,10 +17,19 @@ from skilld_monitor.values import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
     from typing import Any
 
-__all__ = ["instrument_function", "instrument_method", "monitor_call", "monitor_llm_call"]
+__all__ = [
+    "Opener",
+    "instrument_function",
+    "instrument_method",
+    "like",
+    "monitor_call",
+    "monitor_llm_call",
+    "said_of",
+    "wrapped",
+]
 
 _IS_GENERATOR = 0x20  # flags of code, as in `inspect`, whose import takes longer than all of ours
 _IS_COROUTINE = 0x80 | 0x100
@@ -35,12 +47,31 @@ def monitor_call(func: Any = None, channel: str = "GENERIC", name: str | None = 
     """
     if func is None:
         return functools.partial(monitor_call, channel=channel, name=name)
-    code = getattr(func, "__code__", None) or getattr(getattr(func, "__func__", None), "__code__", None)
-    flags = getattr(code, "co_flags", 0)
-    facts = {"function.name": getattr(func, "__qualname__", type(func).__name__)}
-    if getattr(func, "__module__", None):
-        facts["function.module"] = str(func.__module__)
-    opener = _Opener(name or str(facts["function.name"]).rpartition(".")[2], channel, facts)
+    facts = {"function.name": said_of(func, "__qualname__") or type(func).__name__}
+    module = said_of(func, "__module__")
+    if module:
+        facts["function.module"] = module
+    called = str(plain(name)) if name is not None else ""
+    return wrapped(func, Opener(called or facts["function.name"].rpartition(".")[2], str(plain(channel)), facts))
+
+
+def said_of(func: object, attribute: str) -> str:
+    """What a function says of itself; "" if it says nothing, or cannot be asked, as a proxy of something to come."""
+    try:
+        return str(getattr(func, attribute, None) or "")
+    except Exception:
+        return ""
+
+
+def wrapped(func: Callable[..., Any], opener: Opener, called: Callable[..., Any] | None = None) -> Any:
+    """The function, whatever kind it is, with each of its calls in a span of the opener's.
+
+    Args:
+        called: is called in its place, and calls it.
+
+    """
+    flags = _flags(func)
+    func = func if called is None else called
     if flags & _IS_ASYNC_GENERATOR:
         return _wrap_async_generator(func, opener)
     if flags & _IS_COROUTINE:
@@ -50,6 +81,31 @@ def monitor_call(func: Any = None, channel: str = "GENERIC", name: str | None = 
     return _wrap_plain(func, opener)
 
 
+def _flags(func: Any) -> int:
+    """Those of its code, or of that which it calls; 0 for what has none, or cannot be asked."""
+    try:
+        while type(func) is functools.partial:
+            func = func.func
+        code = getattr(func, "__code__", None) or getattr(getattr(func, "__func__", None), "__code__", None)
+        if code is None and not isinstance(func, type):
+            code = getattr(type(func).__call__, "__code__", None)
+        return int(getattr(code, "co_flags", 0))
+    except Exception:  # of somebody's class
+        return 0
+
+
+def like(func: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `functools.wraps`, also of what cannot be asked for its name."""
+
+    def adopt(wrapper: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return functools.update_wrapper(wrapper, func)
+        except Exception:  # of somebody's class
+            return wrapper
+
+    return adopt
+
+
 def monitor_llm_call(func: Callable[..., Any] | None = None, channel: str = "LLM") -> Any:
     """As `monitor_call`, on the channel LLM."""
     return monitor_call(func, channel)
@@ -57,7 +113,7 @@ def monitor_llm_call(func: Callable[..., Any] | None = None, channel: str = "LLM
 
 def instrument_function(func: Callable[..., Any], name_prefix: str = "function") -> Any:
     """The function, reporting its calls as spans named `PREFIX.NAME`."""
-    return monitor_call(func, "SYSTEM", f"{name_prefix}.{getattr(func, '__name__', type(func).__name__)}")
+    return monitor_call(func, "SYSTEM", f"{plain(name_prefix)}.{said_of(func, '__name__') or type(func).__name__}")
 
 
 def instrument_method(name_prefix: str = "method") -> Callable[[Callable[..., Any]], Any]:
@@ -65,7 +121,7 @@ def instrument_method(name_prefix: str = "method") -> Callable[[Callable[..., An
     return functools.partial(instrument_function, name_prefix=name_prefix)
 
 
-class _Opener:
+class Opener:
     """Begins the spans of one function."""
 
     def __init__(self, name: str, channel: str, facts: dict[str, str]) -> None:
@@ -74,11 +130,13 @@ class _Opener:
         self._facts = facts
 
     def open(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Running:
+        entered_ns = perf_counter_ns()
         running = Running(self._name, self._channel, dict(self._facts))
         on = active()
         if on is not None and "arguments" in on.settings.capture:
             running.data["args"] = plain(args)
             running.data["kwargs"] = plain(kwargs)
+        running.begin(entered_ns)
         return running
 
     def close(self, running: Running, result: object) -> None:
@@ -95,8 +153,8 @@ def _fail(running: Running, error: BaseException) -> None:
     running.end(error)
 
 
-def _wrap_plain(func: Callable[..., Any], opener: _Opener) -> Callable[..., Any]:
-    @functools.wraps(func)
+def _wrap_plain(func: Callable[..., Any], opener: Opener) -> Callable[..., Any]:
+    @like(func)
     def monitored(*args: Any, **kwargs: Any) -> Any:
         if active() is None:
             return func(*args, **kwargs)
@@ -109,40 +167,46 @@ def _wrap_plain(func: Callable[..., Any], opener: _Opener) -> Callable[..., Any]
             raise
         finally:
             leave(token)
+        if type(result) is CoroutineType:  # of a decorator that is no coroutine function itself
+            return _awaited(lambda: result, running, opener)
         opener.close(running, result)
         return result
 
     return monitored
 
 
-def _wrap_coroutine(func: Callable[..., Any], opener: _Opener) -> Callable[..., Any]:
-    @functools.wraps(func)
+async def _awaited(begun: Callable[[], Coroutine[Any, Any, Any]], running: Running, opener: Opener) -> Any:
+    """What the coroutine gives; the span ends then."""
+    token = enter(running.place)
+    try:
+        result = await begun()
+    except BaseException as error:
+        _fail(running, error)
+        raise
+    finally:
+        leave(token)
+    opener.close(running, result)
+    return result
+
+
+def _wrap_coroutine(func: Callable[..., Any], opener: Opener) -> Callable[..., Any]:
+    @like(func)
     async def monitored(*args: Any, **kwargs: Any) -> Any:
         if active() is None:
             return await func(*args, **kwargs)
-        running = opener.open(args, kwargs)
-        token = enter(running.place)
-        try:
-            result = await func(*args, **kwargs)
-        except BaseException as error:
-            _fail(running, error)
-            raise
-        finally:
-            leave(token)
-        opener.close(running, result)
-        return result
+        return await _awaited(lambda: func(*args, **kwargs), opener.open(args, kwargs), opener)
 
     return monitored
 
 
-def _wrap_generator(func: Callable[..., Any], opener: _Opener) -> Callable[..., Any]:
-    @functools.wraps(func)
+def _wrap_generator(func: Callable[..., Any], opener: Opener) -> Callable[..., Any]:
+    @like(func)
     def monitored(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         if active() is None:
             return (yield from func(*args, **kwargs))
         running = opener.open(args, kwargs)
         try:
-            result = yield from func(*args, **kwargs)
+            result = yield from stepped(func(*args, **kwargs), Frame(running.place))
         except BaseException as error:
             _fail(running, error)
             raise
@@ -152,24 +216,27 @@ def _wrap_generator(func: Callable[..., Any], opener: _Opener) -> Callable[..., 
     return monitored
 
 
-def _wrap_async_generator(func: Callable[..., Any], opener: _Opener) -> Callable[..., Any]:
-    @functools.wraps(func)
+def _wrap_async_generator(func: Callable[..., Any], opener: Opener) -> Callable[..., Any]:
+    @like(func)
     async def monitored(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        inner = func(*args, **kwargs)
         running = opener.open(args, kwargs)
+        frame = Frame(running.place)
         try:
+            inner = func(*args, **kwargs)
             sent: Any = None
             thrown: BaseException | None = None
             while True:
                 try:
-                    item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
+                    with frame:
+                        item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
                 except StopAsyncIteration:
                     break
                 sent = thrown = None
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    await inner.aclose()
+                    with frame:
+                        await inner.aclose()
                     raise
                 except BaseException as error:
                     thrown = error

@@ -1,13 +1,13 @@
 """The ends of a process, and its forks: whatever is queued is delivered, and a child begins anew.
 
-Python calls `atexit` functions at an ordinary end. A process that ends by SIGTERM calls nothing, so a handler is put
-there if the program has none of its own; it delivers, and ends the process by the signal as before. Children of
+Python calls `atexit` functions at an ordinary end; ours is registered when the package is imported. A process that ends
+by SIGTERM, or by SIGHUP when its terminal is closed, calls nothing, so a handler is put there if the program has none
+of its own and does not ignore them; it delivers, and ends the process by the signal as before. Children of
 `multiprocessing` skip `atexit` too, and have a list of their own.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
@@ -15,15 +15,17 @@ import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from skilld_monitor.monitoring import Monitoring
 
-__all__ = ["forget", "remember"]
+__all__ = ["deliver", "forget", "remember"]
 
 _remembered: list[Monitoring] = []
 _is_registered = False
 _children: list[_Child] = []
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def remember(made: Monitoring) -> None:
@@ -32,28 +34,34 @@ def remember(made: Monitoring) -> None:
     _remembered.append(made)
     if not _is_registered:
         _is_registered = True
-        atexit.register(_deliver)
         os.register_at_fork(after_in_child=_after_fork)  # cannot be taken back; does nothing while none is remembered
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _on_sigterm)
+    _exchange(signal.SIG_DFL, _on_signal)
 
 
 def forget(made: Monitoring) -> None:
-    """It has been delivered; SIGTERM does what it did before."""
+    """It has been delivered; signals do what they did before."""
     if made in _remembered:
         _remembered.remove(made)
-    is_main = threading.current_thread() is threading.main_thread()
-    if not _remembered and is_main and signal.getsignal(signal.SIGTERM) is _on_sigterm:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if not _remembered:
+        _exchange(_on_signal, signal.SIG_DFL)
 
 
-def _deliver() -> None:
+def _exchange(found: object, wanted: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
+    """Handle the signals that end a process this way, where they are handled that way; only the main thread may."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            if signal.getsignal(number) == found:
+                signal.signal(number, wanted)
+
+
+def deliver() -> None:
+    """All that waits, of whatever is switched on: the process is about to end."""
     for made in list(_remembered):
         made.deliver_all()
 
 
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    _deliver()
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    deliver()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
@@ -75,4 +83,4 @@ class _Child:
     def expect_end(self) -> None:
         from multiprocessing.util import Finalize
 
-        Finalize(None, _deliver, exitpriority=0)
+        Finalize(None, deliver, exitpriority=0)

@@ -1,6 +1,8 @@
 """The file of JSON lines that a program asked for: each event as `timestamp`, `level`, `channel`, `agent_id`, `event`,
-`data`, the names and lines that readers of Cylestio Monitor's files know. Written by the sender, as the program's user,
-with a daemon or without.
+`data`, the names and lines that readers of Cylestio Monitor's files know; or as those of its generation B, see
+`skilld_monitor.envelope`. Written by the sender, as the program's user, with a daemon or without.
+
+Secrets are masked in it by the built-in rules, whatever the daemon's are: the file is often shown around.
 """
 
 from __future__ import annotations
@@ -10,10 +12,13 @@ import os
 import time
 from datetime import datetime
 
+from skilld_monitor.envelope import envelopes
 from skilld_monitor.records import Record
 
-__all__ = ["LogFile", "file_for", "lines_of"]
+__all__ = ["LogFile", "file_for", "lines_of", "masked"]
 
+_SLICE = 16
+_SAID = ("agent_id", "channel", "event", "name", "data", "attributes", "session_id", "user_id", "tags")
 _MODEL_CALLS = ("chat", "text_completion", "embeddings")
 
 
@@ -33,28 +38,53 @@ class LogFile:
 
     Args:
         full: whether content is in them, and a line for the start of each call.
+        log_format: `A` or `B`, whose lines they are; those of B always have the start.
 
     """
 
-    def __init__(self, path: str, agent_id: str, *, full: bool) -> None:
+    def __init__(self, path: str, agent_id: str, *, full: bool, log_format: str = "A") -> None:
         self.path = path
         self._agent = agent_id
         self._full = full
+        self._format = log_format
         self._fd = -1
 
     def write(self, records: list[Record]) -> None:
         """Append the lines of these records. Raises OSError."""
-        raw = b"".join(
-            json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-            for record in records
-            for line in lines_of(record, self._agent, full=self._full)
-        )
+        raw = bytearray()
+        for index, record in enumerate(records, 1):
+            for line in masked(self._lines(record)):
+                raw += json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+            if index % _SLICE == 0:
+                time.sleep(0)  # the program's threads wait for the interpreter meanwhile
         if self._fd < 0:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         view = memoryview(raw)
         while view:
             view = view[os.write(self._fd, view) :]
+
+    def _lines(self, record: Record) -> list[dict[str, object]]:
+        agent = record.agent or self._agent
+        if self._format == "A":
+            return lines_of(record, agent, full=self._full)
+        place = record.place
+        return envelopes(
+            name=record.name,
+            level=record.level,
+            channel=record.channel,
+            agent=agent,
+            time_us=record.time_us,
+            data=record.data,
+            trace=None if place is None else place.trace,
+            span=None if place is None else place.span or None,
+            parent=None if place is None else place.parent,
+            duration_ms=record.duration_ms,
+            status=record.status,
+            session=record.session,
+            user=record.user,
+            tags=record.tags,
+        )
 
     def close(self) -> None:
         """Close the file. May be called twice."""
@@ -85,6 +115,21 @@ def lines_of(record: Record, agent_id: str, *, full: bool) -> list[dict[str, obj
     return lines
 
 
+def masked(lines: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The lines, with what the built-in rules find made unreadable; what could not be looked at is left out."""
+    from skilld_monitor.scanning import builtin
+
+    rules = builtin()
+    for line in lines:
+        for key in _SAID:
+            if line.get(key):
+                try:
+                    line[key], _findings = rules.mask(line[key])
+                except Exception as error:
+                    line[key] = f"<not looked at: {type(error).__name__}>"
+    return lines
+
+
 def _line(record: Record, agent_id: str, event: str, data: object, time_us: int) -> dict[str, object]:
     when = datetime.fromtimestamp(time_us / 1_000_000)  # local and naive, as its readers expect
     found: dict[str, object] = {
@@ -96,5 +141,10 @@ def _line(record: Record, agent_id: str, event: str, data: object, time_us: int)
         "data": data,
     }
     if record.place is not None:
-        found["trace_id"], found["span_id"] = record.place.trace, record.place.span
+        found["trace_id"], found["span_id"] = record.place.trace, record.place.span or None
+        if record.place.parent is not None:
+            found["parent_span_id"] = record.place.parent
+    for key, value in (("session_id", record.session), ("user_id", record.user), ("tags", list(record.tags))):
+        if value:
+            found[key] = value
     return found

@@ -8,11 +8,17 @@ import threading
 import time
 
 from skilld_monitor import exits
+from skilld_monitor.channels import Sieve
+from skilld_monitor.context import Who
+from skilld_monitor.diagnostics import Diagnostics, advice_on
+from skilld_monitor.health import EVERY_US, Costs, health_of
 from skilld_monitor.outbox import Outbox
 from skilld_monitor.patching import Patches
-from skilld_monitor.records import LEVELS, Record, event
+from skilld_monitor.policy.holder import holder_for
+from skilld_monitor.records import Record
 from skilld_monitor.sender import Sender
-from skilld_monitor.settings import Settings, SettingsError, resolve, usable
+from skilld_monitor.settings import Settings, SettingsError, replaced_variables, usable
+from skilld_monitor.values import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,17 +36,28 @@ _active: Monitoring | None = None
 
 
 class Report:
-    """What became of a run's records; `complete` says whether all were delivered or wait in the spool file."""
+    """What became of a run's records; `complete` says whether all were delivered or wait in the spool file.
+    `sampled_out` were left out on purpose, and are in none of the other numbers."""
 
-    __slots__ = ("accepted", "complete", "delivered", "dropped", "refused", "spooled")
+    __slots__ = ("accepted", "complete", "delivered", "dropped", "refused", "sampled_out", "spooled")
 
-    def __init__(self, accepted: int, delivered: int, spooled: int, refused: int, dropped: int, complete: bool) -> None:
+    def __init__(
+        self,
+        accepted: int,
+        delivered: int,
+        spooled: int,
+        refused: int,
+        dropped: int,
+        complete: bool,
+        sampled_out: int = 0,
+    ) -> None:
         self.accepted = accepted
         self.delivered = delivered
         self.spooled = spooled
         self.refused = refused
         self.dropped = dropped
         self.complete = complete
+        self.sampled_out = sampled_out
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={getattr(self, name)!r}" for name in sorted(self.__slots__))
@@ -48,20 +65,28 @@ class Report:
 
 
 class Monitoring:
-    """Monitoring of this process as it is switched on now. A context manager that switches it off."""
+    """Monitoring of this process as it is switched on now. A context manager that switches it off.
+
+    `costs` is how much of the program's time watching took, `advice` what would be better done otherwise.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.min_level = LEVELS[settings.debug_level]
         self.patches = Patches()
-        self.problem = ""
+        self.advice = advice_on(settings.agent_id)
+        self._problem = ""
+        self._diagnostics = Diagnostics(settings.diagnostics, settings.diagnostics_level)
         self._log_path = _log_path(settings)
+        self.policy = holder_for(settings)
         self._begin()
 
     def _begin(self) -> None:
         """A run: a queue and a sender of its own. A forked child has another than its parent."""
         settings = self.settings
         self.run = os.urandom(16).hex()
+        self.costs = Costs()
+        self._sieve = Sieve(settings.debug_level, settings.channels)
+        self._health_due_us = time.time_ns() // 1000 + EVERY_US
         self._pid = os.getpid()
         self._outbox = Outbox(settings.max_queued, _MAX_QUEUED_BYTES)
         head: dict[str, object] = {
@@ -78,6 +103,7 @@ class Monitoring:
             spool_dir=settings.spool_dir,
             max_spool_bytes=settings.max_spool_bytes,
             log_file=self._open_log(),
+            policy=self.policy,
         )
 
     def _open_log(self) -> LogFile | None:
@@ -85,7 +111,19 @@ class Monitoring:
             return None
         from skilld_monitor.log_file import LogFile  # it brings what takes a third of all our imports
 
-        return LogFile(self._log_path, self.settings.agent_id, full=self.settings.full_events)
+        settings = self.settings
+        return LogFile(self._log_path, settings.agent_id, full=settings.full_events, log_format=settings.log_format)
+
+    @property
+    def problem(self) -> str:
+        """What could not be done as it was asked for, the last of it; "" while all could."""
+        return self._problem
+
+    @problem.setter
+    def problem(self, text: str) -> None:
+        self._problem = text
+        if text:
+            self._diagnostics.say("WARNING", text)
 
     @property
     def log_path(self) -> str | None:
@@ -94,8 +132,33 @@ class Monitoring:
 
     def report(self, record: Record) -> None:
         """Queue a record. Waits for nothing, and never raises."""
-        if LEVELS[record.level] >= self.min_level and self._outbox.put(record):
+        if self._sieve.keeps(record) and self._outbox.put(record):
             self._sender.start()
+        if record.time_us > self._health_due_us:
+            self._report_health()
+
+    def tell(self, name: str, data: dict[str, object], channel: str = "SYSTEM", level: str = "INFO") -> None:
+        """Queue an event about monitoring itself: nobody's, in no trace, and left out by no share of them."""
+        record = Record(name, plain(data), channel=channel, level=level, who=Who())
+        if self._sieve.keeps(record, whatever_share=True) and self._outbox.put(record):
+            self._sender.start()
+
+    def _report_health(self) -> None:
+        now_us = time.time_ns() // 1000
+        if now_us < self._health_due_us:
+            return  # the program dates its events into the future
+        self._health_due_us = now_us + EVERY_US
+        stats = self.stats()
+        level = "WARNING" if stats.dropped or stats.refused else "INFO"
+        self.tell("monitoring_health", health_of(stats, len(self._outbox), self.costs), "META", level)
+        if self._sender.problem:
+            self._diagnostics.say("WARNING", f"records wait in the spool file: {self._sender.problem}")
+        self._check_log()
+
+    def _check_log(self) -> None:
+        failed = self._sender.counts["file_failed"]
+        if failed:
+            self.problem = f"{failed} events could not be written to {self.log_path}"
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Wait until all that is queued now is delivered or in the spool file; whether it is."""
@@ -115,20 +178,41 @@ class Monitoring:
         """Why records wait in the spool file; "" while they need not."""
         return self._sender.problem
 
+    def ask_policy(self) -> None:
+        """Have the daemon asked for its policy now; `policy` has it when it came. Waits for nothing."""
+        self._sender.ask_policy()
+
     def disable(self, timeout_s: float = 2.0) -> Report:
         """Restore all that was patched, deliver what is queued, and stop. May be called twice."""
         global _active
         with _switching:
             if _active is self:
-                self.report(event("monitoring_disabled", {}, "SYSTEM", "INFO"))
-                self.patches.restore()
+                health = health_of(self.stats(), len(self._outbox), self.costs)
+                self.tell("monitoring_disabled", health)
+                left = self.patches.restore()
+                if left:
+                    self.problem = left
                 exits.forget(self)
                 _active = None
-        return self._stats(self._sender.close(timeout_s))
+        report = self._stats(self._sender.close(timeout_s))
+        self._check_log()
+        self._diagnostics.say("INFO" if report.complete else "WARNING", f"monitoring is switched off: {report!r}")
+        return report
+
+    def tell_settings(self) -> None:
+        """Say what it goes by, where diagnostics are wanted."""
+        settings = self.settings
+        self._diagnostics.say("INFO", f"monitoring is on for {settings.agent_id!r}, run {self.run}, {settings.socket}")
+        self._diagnostics.say("DEBUG", f"log file {self.log_path or 'none'}, capture {sorted(settings.capture)}")
+        if self.advice:
+            self._diagnostics.say("WARNING", self.advice)
 
     def deliver_all(self) -> None:
         """At the end of the process."""
         if self._pid == os.getpid():
+            if self._outbox.dropped:
+                self._health_due_us = 0
+                self._report_health()
             self._sender.close(self.settings.exit_timeout_s)
 
     def after_fork(self) -> None:
@@ -148,6 +232,7 @@ class Monitoring:
             refused=counts["refused"],
             dropped=self._outbox.dropped + lost,
             complete=complete,
+            sampled_out=self._sieve.sampled_out,
         )
 
     def __enter__(self) -> Monitoring:
@@ -170,6 +255,7 @@ def enable_monitoring(
     llm_method_path: str = "messages.create",
     log_file: str | os.PathLike[str] | None = None,
     debug_level: str | None = None,
+    config: object = None,
     **settings: object,
 ) -> Monitoring:
     """Report what this process does to the daemon on this machine, until it ends or `disable_monitoring` is called.
@@ -184,6 +270,7 @@ def enable_monitoring(
         llm_method_path: the method of it, from the client on, with dots.
         log_file: a file or folder for the events as lines of JSON, beside what the daemon gets.
         debug_level: events below it are not reported; INFO.
+        config: settings as generation B of Cylestio Monitor had them, see `skilld_monitor.aliases.read_config`.
         settings: by name, see `skilld_monitor.settings.Settings`.
 
     Raises:
@@ -194,21 +281,26 @@ def enable_monitoring(
     global _active
     arguments: dict[str, object] = {
         "agent_id": agent_id,
-        "log_file": os.fspath(log_file) if isinstance(log_file, os.PathLike) else log_file,
+        "log_file": _named(log_file),
         "debug_level": debug_level,
         **settings,
     }
-    found, problem = _settings(arguments)
+    found, problem = _settings(*_with_config(arguments, config))
     with _switching:
         made = _active
         if made is None or not made.settings.same_as(found):
             if made is not None:
                 made.disable()
-            made = _active = Monitoring(found)
+            made = Monitoring(found)
             made.problem = problem
-            exits.remember(made)
+            _bring_what_is_called_anywhere()
+            exits.remember(made)  # before anybody reports: a child forked in between would report as its parent
+            _active = made
             _watch_known(made)
-            made.report(event("monitoring_enabled", _about(made), "SYSTEM", "INFO"))
+            made.tell("monitoring_enabled", _about(made))
+            made.tell_settings()
+        elif problem:
+            made.problem = problem
         if llm_client is not None:
             _watch_client(made, llm_client, llm_method_path)
         return made
@@ -220,20 +312,43 @@ def disable_monitoring(timeout_s: float = 2.0) -> Report | None:
     return None if made is None else made.disable(timeout_s)
 
 
-def _settings(arguments: dict[str, object]) -> tuple[Settings, str]:
-    """The settings in force; with what is wrong in them, those that remain without it."""
-    env, uid = os.environ, os.geteuid()
+def _named(path: object) -> object:
+    """A path as text; whatever else was handed over as it is, for the settings to judge."""
     try:
-        return resolve(arguments, env, folder=os.getcwd(), uid=uid), ""
-    except Exception:
-        strict = str(arguments.get("strict", env.get("SKILLD_MONITOR_STRICT", ""))).lower()
-        if strict in ("true", "1", "yes", "on"):
-            raise
-        try:
-            folder: str | None = os.getcwd()
-        except OSError:
-            folder = None
-        return usable(arguments, env, folder=folder, uid=uid)
+        return os.fspath(path) if isinstance(path, os.PathLike) else path
+    except Exception:  # of somebody's class
+        return path
+
+
+def _with_config(arguments: dict[str, object], config: object) -> tuple[dict[str, object], str]:
+    """The arguments with those that came in a dictionary, where they are not given themselves; and what was said."""
+    if config is None:
+        return arguments, ""
+    from skilld_monitor.aliases import read_config
+
+    found, notes = read_config(config)
+    return {**found, **{name: value for name, value in arguments.items() if value is not None}}, notes
+
+
+def _settings(arguments: dict[str, object], notes: str) -> tuple[Settings, str]:
+    """The settings in force, and what is to be said of them, before the notes that there are already.
+
+    Raises:
+        SettingsError: if one is wrong, with `strict`.
+
+    """
+    try:
+        folder: str | None = os.getcwd()
+    except OSError:
+        folder = None
+    found, problem = usable(arguments, os.environ, folder=folder, uid=os.geteuid())
+    if problem and found.strict:
+        raise SettingsError(problem)
+    return found, _joined(problem, notes, replaced_variables(os.environ))
+
+
+def _joined(*texts: str) -> str:
+    return "; ".join(filter(None, texts))
 
 
 def _log_path(settings: Settings) -> str | None:
@@ -250,7 +365,30 @@ def _log_path(settings: Settings) -> str | None:
 def _about(made: Monitoring) -> dict[str, object]:
     from skilld_monitor import __version__
 
-    return {"client": __version__, "python": sys.version.split()[0], "environment": made.settings.environment}
+    found: dict[str, object] = {
+        "client": __version__,
+        "python": sys.version.split()[0],
+        "environment": made.settings.environment,
+    }
+    if made.advice:
+        found["advice"] = made.advice
+    return found
+
+
+def _bring_what_is_called_anywhere() -> None:
+    """A signal handler must not find its name half imported, nor a destructor at the end that nothing is any more."""
+    import skilld_monitor
+
+    for name in (
+        "Span",
+        "disable_monitoring",
+        "enable_monitoring",
+        "log_error",
+        "log_event",
+        "log_info",
+        "log_warning",
+    ):
+        getattr(skilld_monitor, name)
 
 
 def _watch_known(made: Monitoring) -> None:
@@ -265,6 +403,7 @@ def _watch_client(made: Monitoring, client: object, path: str) -> None:
     try:
         watch_client(made, client, path)
     except Exception as error:  # it may have slots, or refuse to be asked
+        problem = f"llm_method_path {plain(path)!r}: {plain(error)}"
         if made.settings.strict:
-            raise SettingsError(f"llm_method_path {path!r}: {error}") from error
-        made.problem = f"llm_method_path {path!r}: {error}"
+            raise SettingsError(problem) from error
+        made.problem = problem

@@ -43,18 +43,26 @@ class Patches:
         """Call this too when all is put back."""
         self._undo.append(undo)
 
-    def restore(self) -> None:
-        """Put everything back, the last first.
+    def restore(self) -> str:
+        """Put everything back, the last first; what could not be put back and why, "" for nothing.
 
         What somebody else has replaced since is left to them: theirs calls ours, which does nothing any more.
         """
+        problems: list[str] = []
         while self._made:
             owner, name, before, made = self._made.pop()
-            if vars(owner).get(name, _MISSING) is not made:
-                continue
-            if before is _MISSING:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, before)
+            try:
+                if vars(owner).get(name, _MISSING) is not made:
+                    continue
+                if before is _MISSING:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, before)
+            except Exception as error:  # an owner that refuses now; the others are put back all the same
+                problems.append(f"{name} cannot be put back: {type(error).__name__}")
         while self._undo:
-            self._undo.pop()()
+            try:
+                self._undo.pop()()
+            except Exception as error:  # such as at the end of a program, when there are no modules any more
+                problems.append(f"{type(error).__name__}: {error}")
+        return "; ".join(problems)

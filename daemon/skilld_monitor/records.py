@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from skilld_monitor.context import Who, current_who
 from skilld_monitor.trace import Place, current
 from skilld_monitor.values import plain
 
@@ -31,11 +32,16 @@ class Record:
         time_us: when it happened, or when the span began; microseconds since 1970.
         duration_ms: of a span; None for an event.
         status: of a span: ok, error or cancelled.
-        data: plain values only.
+        data: plain values only. What the context adds (`skilld_monitor.context.facts`) is put in.
+        who: whose it is; what holds here otherwise. It gives `session`, `user`, `tags` and `agent`.
 
+    `masked` are the ids of rules by which something in it was made unreadable before it left the program.
     """
 
-    __slots__ = ("channel", "data", "duration_ms", "level", "name", "place", "seq", "size", "status", "time_us")
+    __slots__ = (
+        *("agent", "channel", "data", "duration_ms", "level", "masked", "name", "place", "seq", "session", "size"),
+        *("status", "tags", "time_us", "user"),
+    )
 
     def __init__(
         self,
@@ -48,11 +54,18 @@ class Record:
         time_us: int = 0,
         duration_ms: float | None = None,
         status: str | None = None,
+        who: Who | None = None,
     ) -> None:
+        who = current_who() if who is None else who
         self.seq = 0
         self.size = 0  # in the queue, bytes of memory, roughly
         self.name = name
-        self.data = data
+        self.data = data if who.facts is None or not isinstance(data, dict) else {**who.facts, **data}
+        self.session = who.session
+        self.user = who.user
+        self.tags = who.tags
+        self.agent = who.agent
+        self.masked: tuple[str, ...] = ()
         self.channel = channel
         self.level = level
         self.place = place
@@ -77,12 +90,20 @@ class Record:
         }
         if self.place is not None:
             found["trace"] = self.place.trace
-            found["span"] = self.place.span
+            if self.place.span:
+                found["span"] = self.place.span
             if self.place.parent is not None:
                 found["parent"] = self.place.parent
         if self.duration_ms is not None:
             found["duration_ms"] = round(self.duration_ms, 3)
             found["status"] = self.status
+        for name, value in (("session", self.session), ("user", self.user), ("agent", self.agent)):
+            if value is not None:
+                found[name] = value
+        if self.tags:
+            found["tags"] = self.tags
+        if self.masked:
+            found["masked"] = self.masked
         found["data"] = data
         # A lone surrogate is text in Python and in no file: it becomes a question mark.
         return _encode(found).encode("utf-8", "replace")

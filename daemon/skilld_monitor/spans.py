@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from skilld_monitor.context import Who, current_who
 from skilld_monitor.monitoring import active
 from skilld_monitor.records import Record
 from skilld_monitor.trace import Place, child, enter, leave
@@ -11,6 +12,7 @@ from skilld_monitor.values import plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextvars import Token
     from types import TracebackType
 
@@ -29,35 +31,51 @@ class Running:
 
     Args:
         data: what is known of it; changed by whoever runs it until it ends.
+        place: where it is in its trace; below the span that is open here otherwise.
 
+    `cost_ns` is what watching it has taken so far; see `begin`.
     """
 
-    __slots__ = ("_began_ns", "_ended", "_wall_us", "channel", "data", "name", "place")
+    __slots__ = ("_began_ns", "_ended", "_wall_us", "channel", "cost_ns", "data", "name", "place", "who")
 
-    def __init__(self, name: str, channel: str, data: dict[str, object] | None = None) -> None:
+    def __init__(
+        self, name: str, channel: str, data: dict[str, object] | None = None, place: Place | None = None
+    ) -> None:
+        entered_ns = time.perf_counter_ns()
         self.name = name
         self.channel = channel
         self.data: dict[str, object] = {} if data is None else data
-        self.place: Place = child()
+        self.place: Place = child() if place is None else place
+        self.who: Who = current_who()  # of where it begins: its end may be anywhere, such as where it is collected
         self._wall_us = time.time_ns() // 1000
-        self._began_ns = time.perf_counter_ns()
         self._ended = False
+        self.begin(entered_ns)
+
+    def begin(self, entered_ns: int) -> None:
+        """It begins now; what was done since then, by `perf_counter_ns`, was watching and not the call."""
+        self._began_ns = time.perf_counter_ns()
+        self.cost_ns = self._began_ns - entered_ns
 
     @property
     def elapsed_ms(self) -> float:
         return (time.perf_counter_ns() - self._began_ns) / 1_000_000
 
+    def learn(self, facts: Mapping[str, object]) -> None:
+        """Add what is not known of it yet; once it has ended, nothing any more."""
+        if not self._ended:
+            for name, value in facts.items():
+                self.data.setdefault(name, value)
+
     def end(self, error: BaseException | None = None, status: str | None = None) -> None:
-        """It has ended; with an error it failed, or was cancelled."""
+        """It has ended; with an error it failed, or was cancelled. An `error.type` that is known already is kept."""
         if self._ended:
             return
         self._ended = True
-        level = "INFO"
+        ending_ns = time.perf_counter_ns()
         if error is not None:
             status = "cancelled" if is_cancellation(error) else "error"
-            self.data["error.type"] = type(error).__name__
-            if status == "error":
-                level = "ERROR"
+            self.data.setdefault("error.type", type(error).__name__)
+        level = "ERROR" if status == "error" else "INFO"
         on = active()
         if on is not None:
             on.report(
@@ -68,10 +86,12 @@ class Running:
                     level=level,
                     place=self.place,
                     time_us=self._wall_us,
-                    duration_ms=self.elapsed_ms,
+                    duration_ms=(ending_ns - self._began_ns) / 1_000_000,
                     status=status or "ok",
+                    who=self.who,
                 )
             )
+            on.costs.add(self.cost_ns + time.perf_counter_ns() - ending_ns)
 
 
 class Span:
@@ -84,7 +104,7 @@ class Span:
     """
 
     def __init__(self, name: str, attributes: dict[str, object] | None = None, channel: str = "SYSTEM") -> None:
-        self.name = str(name)
+        self.name = str(plain(name))
         self.attributes: dict[str, object] = {**attributes} if isinstance(attributes, dict) else {}
         self._channel = channel
         self._running: Running | None = None
@@ -107,8 +127,9 @@ class Span:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._token is not None:
-            leave(self._token)
+            leave(self._token, None if self._running is None else self._running.place)
         if self._running is not None:
+            self._running.who = self._running.who.or_else(current_who())  # a request learns whose it is while it runs
             self._running.data = plain(self.attributes)  # type: ignore[assignment]  # a dict stays a dict
             on = active()
             if error is not None and on is not None and "result" in on.settings.capture and not is_cancellation(error):

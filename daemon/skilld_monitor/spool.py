@@ -46,7 +46,7 @@ class Spool:
         return self._size
 
     def add(self, records: list[bytes]) -> int:
-        """Keep the records; how many of them. Raises OSError if the disk does not take them."""
+        """Keep the first of the records, as far as there is room; how many. Raises OSError if the disk takes none."""
         if self._fd < 0:
             self._open()
         room = self._max_bytes - self._size
@@ -60,9 +60,19 @@ class Spool:
         try:
             self._write(b"".join(record + b"\n" for record in records[:kept]))
         except OSError:
-            os.ftruncate(self._fd, before)  # no half of a record
-            self._size = before
-            raise
+            kept = self._keep_whole(before, records)
+            if not kept:
+                raise
+        return kept
+
+    def _keep_whole(self, before: int, records: list[bytes]) -> int:
+        """Cut off the half of a record; how many are whole behind the first so many bytes."""
+        end, kept = before, 0
+        while end + len(records[kept]) < self._size:
+            end += len(records[kept]) + 1
+            kept += 1
+        os.ftruncate(self._fd, end)
+        self._size = end
         return kept
 
     def batches(self) -> Iterator[list[bytes]]:
@@ -152,7 +162,7 @@ def left_behind(folder: str, own: str) -> Iterator[tuple[str, int, dict[str, obj
                 head = json.loads(file.readline())
             if os.path.exists(path) and isinstance(head, dict):
                 yield path, fd, head
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         finally:
             os.close(fd)

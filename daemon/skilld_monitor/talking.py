@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-__all__ = ["log_error", "log_event", "log_info", "log_warning"]
+__all__ = ["log_error", "log_event", "log_info", "log_warning", "time_us_of"]
 
+_LAST_S = 253_402_300_800  # the year 10,000
 _EXTRAS = ("event_category", "model", "performance", "security")
 
 
@@ -28,6 +29,7 @@ def log_event(
     span_id: str | None = None,
     trace_id: str | None = None,
     parent_span_id: str | None = None,
+    timestamp: object = None,
     **more: object,
 ) -> dict[str, object]:
     """Report an event; what was reported. Does nothing while monitoring is off.
@@ -45,6 +47,7 @@ def log_event(
         span_id: the span that it belongs to; otherwise the one that is open here.
         trace_id: that span's trace.
         parent_span_id: that span's parent.
+        timestamp: when it happened, a datetime (local unless it has a zone), ISO 8601, or seconds since 1970; now.
         more: `event_category`, `model`, `performance` and `security` go into the data; others are ignored.
 
     """
@@ -55,6 +58,7 @@ def log_event(
             channel,
             level,
             (span_id, trace_id, parent_span_id),
+            time_us_of(timestamp),
             more,
         )
     except Exception as error:  # of what was handed over: its text, its truth, its length may be anything
@@ -72,6 +76,7 @@ def _log(
     channel: str | None,
     level: str,
     ids: tuple[object, object, object],
+    time_us: int,
     more: dict[str, object],
 ) -> dict[str, object]:
     called = str(name)
@@ -84,7 +89,9 @@ def _log(
         content = {**(content if isinstance(content, dict) else {} if content is None else {"data": content}), **extras}
     on = active()
     if on is not None:
-        on.report(event(called, content, channel or "SYSTEM", level, place))
+        record = event(called, content, channel or "SYSTEM", level, place)
+        record.time_us = time_us or record.time_us
+        on.report(record)
     kept = {} if content is None else content
     shown = {"name": called, "attributes": kept, "level": level_of(level), "channel": channel or "SYSTEM"}
     if place is not None:
@@ -116,9 +123,29 @@ def _at(level: str, name: str, attributes: Mapping[str, object] | None, more: di
     return log_event(name, attributes, level=level, **given)
 
 
+def time_us_of(value: object) -> int:
+    """A time that a program names, in microseconds since 1970; 0 for none, or none that a calendar has."""
+    if value is None:
+        return 0
+    try:
+        if hasattr(value, "timestamp"):
+            seconds = float(value.timestamp())
+        elif isinstance(value, str):
+            from datetime import datetime
+
+            seconds = datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp()
+        else:
+            seconds = float(str(value))
+        return int(seconds * 1_000_000) if 0 < seconds < _LAST_S else 0
+    except Exception:  # of somebody's class; the event counts more than its time
+        return 0
+
+
 def _place(span_id: object, trace_id: object, parent_span_id: object) -> tuple[Place | None, dict[str, str]]:
     """The span that is meant; and those ids that are none for us, to go with the data."""
     here = current()
+    if span_id is None and trace_id is None and parent_span_id is None:
+        return here, {}
     given = {"span_id": span_id, "trace_id": trace_id, "parent_span_id": parent_span_id}
     known = {name: found for name, value in given.items() if (found := _hex_id(value)) is not None}
     foreign = {name: str(value)[:200] for name, value in given.items() if value is not None and name not in known}

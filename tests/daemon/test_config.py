@@ -65,6 +65,10 @@ def test_the_shipped_file_names_the_defaults() -> None:
     chosen_by_the_start |= {"model.price_file", "model.socket"}
     chosen_by_the_start |= {"files.folder", "files.credentials_file", "files.artifact_ca_file"}
     chosen_by_the_start |= {"hooks.token_file", "hooks.ca_file", "monitor.socket"}
+    chosen_by_the_start |= {"monitor.scan.rules_dir", "monitor.alerts.secret_file", "monitor.alerts.ca_file"}
+    chosen_by_the_start |= {"monitor.event_log.folder", "monitor.otlp.socket", "monitor.otlp.token_file"}
+    chosen_by_the_start |= {"monitor.otlp.uid", "monitor.export.otlp.ca_file", "monitor.export.telemetry.ca_file"}
+    chosen_by_the_start |= {"monitor.export.telemetry.token_file"}
     chosen_by_the_start |= {"workshop.setup", "workshop.setup_owner"}  # none, if nothing is said
     chosen_by_the_start |= {"backends.claude_cli.api_key_file", "backends.claude_cli.socket"}
     chosen_by_the_start |= {"backends.codex_cli.api_key_file", "backends.codex_cli.folder"}

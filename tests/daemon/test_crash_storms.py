@@ -27,6 +27,7 @@ LEAVES = [
         f"root/extras/{name}"
         for name in ("workshop", "agents", "board", "workers", "schedules", "workflows", "setup", "monitor", "sweeper")
     ),
+    *(f"root/extras/monitor-{name}" for name in ("rules", "alerts", "sessions")),
     *("root/listener/socket", "root/listener/gate"),
 ]
 

@@ -17,6 +17,7 @@ from skill_actors.workshop.setup_file.definition import read_file
 from skill_actors.workshop.setup_file.reading import read_setup
 from skill_actors.workshop.workflows.definition import read_workflow
 from skilld.config import load_config
+from skilld.monitor.inspection.rule_files import layered, read_rule_file
 
 PAGES = page_names()
 FIGURES = ("docs/benchmarks.md", "docs/design/")  # figures as programs printed them, and diagrams
@@ -60,6 +61,8 @@ def test_every_configuration_that_a_page_shows_is_taken(page: str, tmp_path: Pat
             assert load_prices(file).has("our-model"), block
         elif "stage" in keys:
             assert read_workflow(tomllib.loads(block.text)).stage, block
+        elif "rule" in keys:
+            assert layered([read_rule_file(file)]).rules, block
         elif keys & SETUP:
             copyfile(ROOT / "examples/workflows/release.toml", tmp_path / "release.toml")
             assert read_file(read_setup(file).data).agents, block

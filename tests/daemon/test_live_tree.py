@@ -126,6 +126,18 @@ def test_the_busiest_conversations_come_first_and_the_rest_is_a_count() -> None:
     run(main)
 
 
+def test_what_a_program_of_another_user_calls_itself_is_in_no_report() -> None:
+    reports = [report("root/extras/sources", "7/payroll")]
+
+    async def main() -> None:
+        async with open_system(SPECS) as system:
+            (mine,) = describe_tree(system, reports, Viewer(uid=5), owned, 20)["reports"]
+            (whole,) = describe_tree(system, reports, ADMIN, owned, 20)["reports"]
+            assert (mine["child"], whole["child"]) == ("", "7/payroll")
+
+    run_virtual(main)
+
+
 def test_conversations_of_others_are_only_counted() -> None:
     async def main() -> None:
         async with open_system(SPECS) as system:

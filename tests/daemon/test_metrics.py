@@ -88,9 +88,10 @@ def test_tokens_are_counted_by_kind_and_known_model() -> None:
     page = text(metrics)
     assert 'skilld_tokens_total{kind="input",model="claude-x"} 5.0' in page
     assert 'skilld_tokens_total{kind="cache_read",model="claude-x"} 7.0' in page
-    about = 'gen_ai_operation_name="chat",gen_ai_provider_name="anthropic",gen_ai_request_model="claude-x"'
+    about = 'gen_ai_operation_name="chat",gen_ai_provider_name="anthropic",gen_ai_request_model="claude-x",'
+    about += 'gen_ai_response_model="claude-x"'
     assert f'gen_ai_client_token_usage_sum{{{about},gen_ai_token_type="input"}} 12.0' in page
-    assert f"gen_ai_client_operation_duration_seconds_count{{{about}}} " in page
+    assert f'gen_ai_client_operation_duration_seconds_count{{error_type="",{about}}} ' in page
 
 
 def test_approvals_are_counted_by_what_became_of_them() -> None:
@@ -140,6 +141,16 @@ def test_no_label_grows_with_use() -> None:
     kinds = sum(map(len, EVENT_NAMES.values())) + 1  # and one for all that users publish
     assert len(workshop) == 2 * kinds, "of each its count, and when it was made"
     assert page.count("\n") - len(workshop) < 500
+
+
+def test_reports_of_other_programs_are_on_the_page_once_there_are_any_and_then_from_zero() -> None:
+    bus, metrics = made()
+    assert "skilld_monitor_" not in text(metrics)
+    bus.emit("monitor.dropped", {}, {"reason": "slow"})
+    page = text(metrics)
+    assert 'skilld_monitor_drops_total{reason="slow"} 1.0' in page
+    assert 'skilld_monitor_events_total{outcome="refused"} 0.0' in page
+    assert 'skilld_monitor_alerts_total{severity="high"} 0.0' in page
 
 
 def test_each_kind_of_event_of_the_workshop_is_counted_from_zero_and_answers_take_their_time() -> None:

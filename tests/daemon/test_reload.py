@@ -84,7 +84,8 @@ def test_every_key_that_is_applied_is_taken_over(tmp_path: Path, key: str) -> No
     for section in sections:
         place = getattr(place, section)
     kinds: dict[type, Any] = {bool: True, int: 77_777, float: 77.0, str: "json", tuple: ("77",), dict: {"usd": 77.0}}
-    kinds[type(None)] = 77
+    kinds |= {type(None): 77, type(Path()): Path("/77")}
+    kinds[bool] = not getattr(place, name)
     other = kinds[type(getattr(place, name))]
     changed = place.model_copy(update={name: other})
     for depth in range(len(sections), 0, -1):

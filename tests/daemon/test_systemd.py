@@ -107,6 +107,7 @@ def test_what_the_daemon_relies_on_is_set() -> None:
     assert (unit["WatchdogSec"], unit["NotifyAccess"], unit["LimitCORE"]) == ("30", "main", "0")
     assert "WatchdogSignal" not in unit, "SIGABRT, the default, makes faulthandler write the stacks"
     assert (unit["StateDirectory"], unit["RuntimeDirectory"]) == ("skilld", "skilld")
+    assert (unit["LogsDirectory"], unit["LogsDirectoryMode"]) == ("skilld", "0700"), "the event log may be there"
     assert unit["RuntimeDirectoryPreserve"] == "yes", "else a stop removes the file of the socket unit"
     assert "PrivateUsers" not in unit, "inside a user namespace every peer looks like the overflow user"
     assert "ProtectControlGroups" not in unit, "it makes Delegate= useless"
@@ -116,7 +117,8 @@ def test_what_the_daemon_relies_on_is_set() -> None:
 
 def test_a_users_unit_has_nothing_that_only_root_can_have() -> None:
     unit = settings("user/skilld.service")
-    forbidden = {"User", "Group", "StateDirectory", "RuntimeDirectory", "ProtectSystem", "PrivateTmp", "LoadCredential"}
+    forbidden = {"User", "Group", "StateDirectory", "RuntimeDirectory", "LogsDirectory", "ProtectSystem", "PrivateTmp"}
+    forbidden |= {"LoadCredential"}
     assert forbidden.isdisjoint(unit)
     for name in ("Type", "Restart", "RestartPreventExitStatus", "WatchdogSec", "LimitCORE", "KillMode"):
         assert unit[name] == settings()[name], name

@@ -66,6 +66,73 @@ def test_a_burst_and_an_immediate_end_lose_nothing_and_are_found_again(daemon: D
     assert f'skilld_monitor_events_total{{outcome="stored"}} {BURST + 1}.0' in metrics
 
 
+CALLS = """
+import skilld_monitor
+from skilld_monitor import Span, context
+used = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "claude-sonnet-5-5",
+        "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 500}
+with skilld_monitor.enable_monitoring("shop"):
+    with context.session("conv-1"), context.user("u-1"), context.tags("beta"):
+        with Span("request"):
+            with Span("chat claude-sonnet-5-5", used):
+                skilld_monitor.log_event("cache.miss", {"key": "k"}, "ORDERS")
+"""
+
+
+def test_a_request_is_found_as_a_tree_with_what_it_used_and_cost(daemon: Daemon) -> None:
+    done = run_program(CALLS, daemon.folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    (event,) = json.loads(daemon.skillctl("monitor", "query", "--name", "cache.miss", "--json").stdout)["items"]
+    assert (event["session"], event["user"], event["tags"]) == ("conv-1", "u-1", ["beta"])
+    lines = daemon.skillctl("monitor", "trace", event["trace"][:12]).stdout.splitlines()
+    assert lines[0].startswith(f"{event['trace']} of shop, ")
+    assert lines[0].endswith("2 spans, 1 events, 0 errors, 1000 tokens in and 500 out, $0.007000")
+    assert lines[1].startswith("request ")
+    assert lines[2].startswith("└─ chat claude-sonnet-5-5 ")
+    assert lines[2].endswith(" ok 1000 in 500 out $0.007")
+    assert lines[3] == '   └─ · INFO ORDERS cache.miss {"key": "k"}'
+    by_event = json.loads(daemon.skillctl("monitor", "trace", str(event["id"]), "--json").stdout)
+    assert (by_event["trace"], by_event["summary"]["spans"], by_event["more"]) == (event["trace"], 2, 0)
+    stats = json.loads(daemon.skillctl("monitor", "stats", "--session", "conv-1", "--json").stdout)
+    assert (stats["events"], stats["cost_usd"], stats["unpriced"]) == (3, 0.007, 0)
+    assert "claude-sonnet-5-5" in daemon.skillctl("monitor", "stats").stdout
+    (session,) = json.loads(daemon.skillctl("monitor", "sessions", "--json").stdout)["items"]
+    assert (session["session"], session["user"], session["calls"]) == ("conv-1", "u-1", 1)
+    shown = daemon.skillctl("monitor", "sessions").stdout.splitlines()[1].split()
+    assert shown[:-1] == ["conv-1", "shop", "u-1", "3", "1", "0", "1000", "500", "$0.0070"]
+    sources = json.loads(daemon.skillctl("monitor", "sources", "--json").stdout)["items"]
+    assert [(one["agent"], one["stored"] > 3, one["waiting"]) for one in sources] == [("shop", True, 0)]
+    assert daemon.skillctl("monitor", "sources", "--quarantine").stdout == ""
+    metrics = daemon.skillctl("metrics").stdout
+    assert "skilld_monitor_cost_usd_total 0.007" in metrics
+    assert 'gen_ai_token_type="input"} 1000.0' in metrics
+    refused = daemon.skillctl("monitor", "trace", "ffff")
+    assert (refused.returncode, "no trace or event ffff" in refused.stderr) == (1, True)
+    nothing = daemon.skillctl("monitor", "query", "--hours", "1", "--days", "1")
+    assert nothing.returncode == 2
+    recent = json.loads(daemon.skillctl("monitor", "query", "--hours", "1", "--tag", "beta", "--json").stdout)["items"]
+    assert len(recent) == 3
+    assert daemon.skillctl("monitor", "cleanup", "1").stdout == "0 events removed\n"
+    assert "and has" in daemon.skillctl("monitor", "cleanup", "0", "--optimize").stdout
+    assert stored(daemon) == 0
+    with daemon.http() as http:
+        facts = http.get("/v1/monitor/store").json()
+    assert (facts["events"], facts["path"].endswith("/monitor/events.db")) == (0, True)
+
+
+def test_a_file_that_is_damaged_while_the_daemon_runs_ends_no_report(daemon: Daemon) -> None:
+    report(daemon, 10)
+    path = next(daemon.folder.rglob("monitor/events.db"))
+    with path.open("r+b") as file:
+        file.write(os.urandom(path.stat().st_size))
+    for ending in ("-wal", "-shm"):
+        with path.with_name(path.name + ending).open("r+b") as file:
+            file.write(os.urandom(64))
+    report(daemon, 20)
+    assert stored(daemon) >= 20
+    assert daemon.skillctl("health").returncode == 0
+
+
 def test_what_comes_is_followed(daemon: Daemon) -> None:
     report(daemon, 1)
     command = [*program("skillctl"), "--socket", str(daemon.socket), "monitor", "tail", "-f", "-n", "1", "--json"]
@@ -211,7 +278,7 @@ def test_another_user_may_report_once_the_role_says_so_and_sees_nothing_of_it(tm
     with running(tmp_path):
         assert "Permission denied" in as_guest()
     with running(tmp_path, config="[roles.report]\nuids = [65533]\n") as daemon:
-        assert json.loads(as_guest()) == {"ack": 1, "stored": 0, "refused": 0}
+        assert json.loads(as_guest()).items() >= {"ack": 1, "stored": 0, "refused": 0}.items()
         control = [*nobody, "curl", "-s", "--unix-socket", str(daemon.socket), "http://skilld/v1/monitor/stats"]
         assert subprocess.run(control, capture_output=True, timeout=30, cwd="/", check=False).returncode != 0
     with running(tmp_path, config="[roles.report]\nuids = [65532]\n"):

@@ -47,7 +47,11 @@ root                Supervisor       rest_for_one
     schedules       PlanKeeper       permanent isolated
     workflows       PlanKeeper       permanent isolated
     setup           SetupKeeper      permanent isolated
+    monitor-rules   RuleKeeper       permanent isolated
+    sources         Sources          permanent isolated dynamic
     monitor         MonitorKeeper    permanent isolated
+    monitor-alerts  AlertKeeper      permanent isolated
+    monitor-sessions SessionFollower  permanent isolated
     sweeper         Sweeper          permanent isolated
   listener          Supervisor       permanent rest_for_one
     socket          Socket           permanent isolated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import socket
 import stat
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 
 from monitor_kit import LIMITS, Collector, collecting, run_program
 from skilld_monitor import Monitoring, enable_monitoring, log_event
-from skilld_monitor.delivery import MAX_BATCH_RECORDS, Delivery, DeliveryError, Refusal
+from skilld_monitor.delivery import MAX_BATCH_RECORDS, Closed, Delivery, DeliveryError, Refusal
 from skilld_monitor.spool import Spool
 
 BURST = 5_000
@@ -69,9 +70,10 @@ def test_a_short_program_delivers_all_of_a_burst_at_its_end(tmp_path: Path) -> N
         ("raise SystemExit(3)", 3),
         ("1 / 0", 1),
         ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -15),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGHUP)", -1),
         ("import threading, time; threading.Thread(target=time.sleep, args=(0.1,)).start()", 0),
     ],
-    ids=["exit", "exception", "SIGTERM", "thread"],
+    ids=["exit", "exception", "SIGTERM", "SIGHUP", "thread"],
 )
 def test_however_a_program_ends_it_delivers(tmp_path: Path, rest: str, status: int) -> None:
     with collecting(tmp_path) as collector:
@@ -147,12 +149,31 @@ assert time.perf_counter() - began < 0.05
         assert numbers(collector) == list(range(51))
 
 
+def test_a_program_whose_threads_are_all_busy_does_not_hold_up_delivery(tmp_path: Path) -> None:
+    rest = """
+import threading
+over = []
+def work():
+    while not over:
+        sum(range(1_000))
+for _ in range(8):
+    threading.Thread(target=work).start()
+for n in range(10_000):
+    skilld_monitor.log_event("burst", {"n": n})
+print(made.flush(12))
+over.append(True)
+"""
+    with collecting(tmp_path) as collector:
+        assert run_program(PROGRAM.format(count=0, rest=rest), tmp_path).stdout == "True\n"
+        assert numbers(collector) == list(range(10_000))
+
+
 def test_a_daemon_that_comes_back_gets_what_it_missed_in_order(tmp_path: Path) -> None:
     made = enable_monitoring("shop")
     log_event("burst", {"n": 0})
     assert made.flush()
     assert made.stats().spooled > 0
-    assert "No such file" in made.delivery_problem()
+    assert f"{tmp_path / 'm/monitor.sock'}: [Errno 2] No such file" in made.delivery_problem()
     with collecting(tmp_path / "m") as collector:
         log_event("burst", {"n": 1})
         collector.wait(2, name="burst")
@@ -206,6 +227,29 @@ def test_a_spool_whose_head_found_no_room_is_begun_anew(tmp_path: Path, monkeypa
     spool.close()
 
 
+@pytest.mark.parametrize(("room", "kept"), [(0, 0), (-1, 0), (1, 1), (7, 1)])
+def test_of_a_batch_a_full_disk_keeps_what_fits(tmp_path: Path, room: int, kept: int) -> None:
+    """`room` is for how many bytes more than the second record there is place; 0 for none at all."""
+    spool = Spool(str(tmp_path), {"run": "b" * 32}, 1 << 20)
+    assert spool.add([record(1)]) == 1
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room += len(record(2)) if room else 0
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(spool) + room, old[1]))
+    try:
+        if kept:
+            assert spool.add([record(2), record(3), record(4)]) == kept
+        else:
+            with pytest.raises(OSError, match="too large"):
+                spool.add([record(2), record(3), record(4)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert spool.add([record(5)]) == 1
+    whole = [record(1), *[record(2)][:kept], record(5)]
+    assert list(spool.batches()) == [whole]
+    assert len(spool) == sum(path.stat().st_size for path in tmp_path.iterdir())
+    spool.close()
+
+
 def test_a_program_that_was_suspended_in_the_middle_of_a_batch_sends_it_again(tmp_path: Path) -> None:
     path = tmp_path / "m" / "monitor.sock"
     with deaf(path) as listening:
@@ -241,6 +285,34 @@ def test_a_connection_that_the_daemon_ended_is_made_again_within_the_call(tmp_pa
         assert collector.count() == 2
     with pytest.raises(DeliveryError):
         delivery.send(HEAD, [record(3)], 5)
+
+
+def test_a_batch_follows_before_the_one_before_is_acknowledged(tmp_path: Path) -> None:
+    with collecting(tmp_path) as collector:
+        delivery = Delivery(str(collector.path))
+        with pytest.raises(Closed):
+            delivery.begin(HEAD, [record(1)], 5)
+        delivery.send(HEAD, [record(1)], 5)
+        delivery.begin(HEAD, [record(2), b"7"], 5)
+        delivery.begin(HEAD, [record(3), record(4)], 5)
+        assert [delivery.finish(5), delivery.finish(5)] == [1, 0]
+        with pytest.raises(Closed):
+            delivery.finish(5)
+        assert (collector.count(), delivery.connected) == (4, False)
+
+
+def test_what_was_refused_behind_others_takes_none_of_them_along(tmp_path: Path) -> None:
+    """Three batches, of which the second is too large for this daemon; the third is on its way by then."""
+    with collecting(tmp_path / "m", limits=replace(LIMITS, max_line_bytes=300 << 10)) as collector:
+        made = enable_monitoring("shop")
+        assert made.flush()
+        for n in range(3 * MAX_BATCH_RECORDS):
+            log_event("burst", {"n": n, "text": "y" * (200 if n // MAX_BATCH_RECORDS == 1 else 1)})
+        report = made.disable()
+        assert collector.drops["too_large"] >= 1
+        assert (report.refused + report.delivered, report.spooled, report.dropped) == (report.accepted, 0, 0)
+        assert {0, MAX_BATCH_RECORDS - 1000, 3 * MAX_BATCH_RECORDS - 1} <= set(numbers(collector))
+        assert len(numbers(collector)) == collector.count() - 2 == report.delivered - 2, "beside its own two"
 
 
 def test_what_the_daemon_will_never_take_is_counted_and_not_sent_for_ever(tmp_path: Path) -> None:

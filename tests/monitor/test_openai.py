@@ -5,127 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx2
+import openai
 import pytest
 
 from monitor_kit import Collector
-from skilld_monitor import Monitoring, disable_monitoring, enable_monitoring
-
-openai: Any = pytest.importorskip("openai", reason="OpenAI's SDK is not installed: the client needs none")
-
-MODEL = "gpt-5-mini"
-CHAT_USAGE = {
-    "prompt_tokens": 30,
-    "completion_tokens": 7,
-    "total_tokens": 37,
-    "prompt_tokens_details": {"cached_tokens": 20},
-    "completion_tokens_details": {"reasoning_tokens": 3},
-}
-MESSAGE = {"role": "assistant", "content": "an answer", "refusal": None}
-CHAT = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1,
-    "model": MODEL,
-    "choices": [{"index": 0, "finish_reason": "stop", "logprobs": None, "message": MESSAGE}],
-    "usage": CHAT_USAGE,
-}
-RESPONSE = {
-    "id": "resp_1",
-    "object": "response",
-    "created_at": 1,
-    "status": "completed",
-    "model": MODEL,
-    "output": [
-        {
-            "id": "msg_1",
-            "type": "message",
-            "role": "assistant",
-            "status": "completed",
-            "content": [{"type": "output_text", "text": "an answer", "annotations": []}],
-        }
-    ],
-    "parallel_tool_calls": True,
-    "tool_choice": "auto",
-    "tools": [],
-    "usage": {
-        "input_tokens": 30,
-        "input_tokens_details": {"cached_tokens": 20},
-        "output_tokens": 7,
-        "output_tokens_details": {"reasoning_tokens": 3},
-        "total_tokens": 37,
-    },
-}
-EMBEDDINGS = {
-    "object": "list",
-    "model": "text-embedding-3-small",
-    "data": [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}],
-    "usage": {"prompt_tokens": 4, "total_tokens": 4},
-}
-
-
-def chunk(**changes: Any) -> dict[str, Any]:
-    base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL, "choices": []}
-    return {**base, **changes}
-
-
-def choice(text: str | None, reason: str | None = None) -> list[dict[str, Any]]:
-    return [{"index": 0, "delta": {} if text is None else {"content": text}, "finish_reason": reason}]
-
-
-PIECES = {
-    "/v1/chat/completions": [
-        chunk(choices=choice("an ")),
-        chunk(choices=choice("answer")),
-        chunk(choices=choice(None, "stop")),
-        chunk(usage=CHAT_USAGE),
-    ],
-    "/v1/responses": [
-        {"type": "response.created", "sequence_number": 0, "response": {**RESPONSE, "status": "queued", "usage": None}},
-        {"type": "response.completed", "sequence_number": 1, "response": RESPONSE},
-    ],
-}
-WHOLE = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSE, "/v1/embeddings": EMBEDDINGS}
-
-
-class Api(BaseHTTPRequestHandler):
-    """Answers as OpenAI's API does; to the model `broken` with status 400."""
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if asked["model"] == "broken":
-            return self.reply(400, "application/json", json.dumps({"error": {"message": "no"}}).encode())
-        if asked.get("stream"):
-            events = [
-                *(f"event: {piece.get('type', 'x')}\ndata: {json.dumps(piece)}" for piece in PIECES[self.path]),
-                "data: [DONE]",
-            ]
-            return self.reply(200, "text/event-stream", "".join(event + "\n\n" for event in events).encode())
-        return self.reply(200, "application/json", json.dumps(WHOLE[self.path]).encode())
-
-    def reply(self, status: int, kind: str, raw: bytes) -> None:
-        self.send_response(status)
-        self.send_header("content-type", kind)
-        self.send_header("content-length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nobody reads it."""
+from openai_kit import CHAT, EMBEDDINGS, MODEL, RESPONSE, TOOL_CALL, serving_openai
+from skilld_monitor import Monitoring, Span, TraceContext, disable_monitoring, enable_monitoring
+from skilld_monitor.policy import BlockedError
 
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
-        thread.join(10)
+    with serving_openai() as url:
+        yield url
 
 
 @pytest.fixture
@@ -173,7 +70,7 @@ def test_a_chat_completion_is_one_span(made: Monitoring, collector: Collector, c
 @pytest.mark.parametrize("method", ["create", "parse"])
 def test_a_response_is_one_span(made: Monitoring, collector: Collector, client: Any, method: str) -> None:
     assert getattr(client.responses, method)(**ASK_RESPONSES).output_text == "an answer"
-    check_whole(the_span(made, collector), "resp_1")
+    check_whole(the_span(made, collector), "resp_1", reasons=["completed"])
 
 
 def test_embeddings_are_one_span(made: Monitoring, collector: Collector, client: Any) -> None:
@@ -199,7 +96,7 @@ def test_a_streamed_chat_completion_ends_its_span_with_its_last_piece(
 def test_a_streamed_response_is_one_span(made: Monitoring, collector: Collector, client: Any) -> None:
     kinds = [event.type for event in client.responses.create(**ASK_RESPONSES, stream=True)]
     assert kinds == ["response.created", "response.completed"]
-    check_whole(the_span(made, collector), "resp_1")
+    check_whole(the_span(made, collector), "resp_1", reasons=["completed"])
 
 
 def test_the_helper_for_streams_is_one_span(made: Monitoring, collector: Collector, client: Any) -> None:
@@ -262,7 +159,7 @@ def test_content_is_reported_on_request(collector: Collector, client: Any) -> No
     chat, streamed, response = (span["data"] for span in collector.events(channel="LLM"))
     assert chat["gen_ai.input.messages"] == ASK["messages"]
     assert chat["gen_ai.output.messages"] == [{"content": "an answer", "tool_calls": []}]
-    assert streamed["gen_ai.output.messages"] == [{"type": "text", "text": "an answer"}]
+    assert streamed["gen_ai.output.messages"] == chat["gen_ai.output.messages"]
     assert (response["gen_ai.system_instructions"], response["gen_ai.output.messages"]) == ("secret", "an answer")
 
 
@@ -273,3 +170,140 @@ def test_switched_off_the_classes_are_what_they_were() -> None:
     assert vars(Completions)["create"] is not before
     disable_monitoring()
     assert vars(Completions)["create"] is before
+
+
+def test_a_completion_of_old_is_one_span(made: Monitoring, collector: Collector, client: Any) -> None:
+    assert client.completions.create(model=MODEL, prompt="secret").choices[0].text == "an answer"
+    span = the_span(made, collector)
+    assert (span["name"], span["data"]["gen_ai.usage.output_tokens"]) == (f"text_completion {MODEL}", 2)
+
+
+def test_the_helper_for_streams_of_responses_is_one_span(made: Monitoring, collector: Collector, client: Any) -> None:
+    with client.responses.stream(**ASK_RESPONSES) as stream:
+        assert stream.get_final_response().output_text == "an answer"
+    check_whole(the_span(made, collector), "resp_1", reasons=["completed"])
+
+
+def test_a_helper_that_is_left_early_is_closed(made: Monitoring, collector: Collector, client: Any) -> None:
+    with client.chat.completions.stream(**ASK) as stream:
+        next(stream)
+    assert the_span(made, collector)["status"] == "closed"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_calls_of_tools_are_part_of_what_was_said(collector: Collector, client: Any, streamed: bool) -> None:
+    made = enable_monitoring("shop", capture="output")
+    ask = {**ASK, "model": "tools"}
+    if streamed:
+        list(client.chat.completions.create(**ask, stream=True))
+    else:
+        client.chat.completions.create(**ask)
+    data = the_span(made, collector)["data"]
+    assert data["gen_ai.output.messages"] == [{"content": None, "tool_calls": [TOOL_CALL]}]
+    assert data["gen_ai.response.finish_reasons"] == ["tool_calls"]
+
+
+def test_raw_responses_have_the_tokens_that_were_read(made: Monitoring, collector: Collector, base_url: str) -> None:
+    with openai.OpenAI(base_url=base_url, api_key="k", max_retries=0) as client:
+        raw = client.chat.completions.with_raw_response.create(**ASK, stream=True)
+        assert len(list(raw.parse())) == 4
+        with client.chat.completions.with_streaming_response.create(**ASK) as response:
+            assert response.parse().id == "chatcmpl-1"
+        with client.responses.with_streaming_response.create(**ASK_RESPONSES):
+            pass
+    assert made.flush()
+    *whole, unread = collector.events(channel="LLM")
+    assert len(whole) == 2
+    for span in whole:
+        check_whole(span, "chatcmpl-1", reasons=["stop"])
+    assert (unread["status"], unread["data"]["http.response.status_code"]) == ("closed", 200)
+
+
+def test_azure_is_named_by_its_class_and_others_by_their_address(
+    made: Monitoring, collector: Collector, base_url: str
+) -> None:
+    def answer(_request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json=CHAT)
+
+    azure = openai.AzureOpenAI(azure_endpoint=base_url.removesuffix("/v1"), api_key="k", api_version="2024-10-21")
+    with azure:
+        azure.with_options(timeout=9).chat.completions.create(**{**ASK, "model": "mine"})
+    for address in ("https://mine.openai.azure.com/openai/v1", "https://api.groq.com/openai/v1", "https://notgroq.com"):
+        http = httpx2.Client(transport=httpx2.MockTransport(answer))
+        with openai.OpenAI(base_url=address, api_key="k", http_client=http) as client:
+            client.chat.completions.create(**ASK)
+    assert made.flush()
+    found = [span["data"] for span in collector.events(channel="LLM")]
+    names = [data["gen_ai.provider.name"] for data in found]
+    assert names == ["azure.ai.openai", "azure.ai.openai", "groq", "openai"]
+    assert [data["server.address"] for data in found[1:]] == ["mine.openai.azure.com", "api.groq.com", "notgroq.com"]
+
+
+def test_fifty_calls_leave_no_span_open(made: Monitoring, collector: Collector, client: Any) -> None:
+    with Span("request"):
+        for _ in range(25):
+            client.chat.completions.create(**ASK)
+            list(client.chat.completions.create(**ASK, stream=True))
+    assert TraceContext.get_current_context()["span_id"] is None
+    assert made.flush()
+    found, (request,) = collector.events(channel="LLM"), collector.events(name="request")
+    assert len({span["span"] for span in found}) == len(found) == 50
+    assert {span["parent"] for span in found} == {request["span"]}
+
+
+def test_a_cancelled_call_ends_as_cancelled(made: Monitoring, collector: Collector) -> None:
+    async def main() -> None:
+        reached = asyncio.Event()
+
+        async def answer(_request: httpx2.Request) -> httpx2.Response:
+            reached.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+        async with openai.AsyncOpenAI(api_key="k", max_retries=0, http_client=http) as client:
+            task = asyncio.create_task(client.chat.completions.create(**ASK))
+            await reached.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    span = the_span(made, collector)
+    assert (span["status"], span["level"]) == ("cancelled", "INFO")
+
+
+@pytest.mark.parametrize("mode", ["block", "redact"])
+def test_a_policy_holds_for_each_way_to_call(collector: Collector, tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "policy.json"
+    rule = {"id": "codename", "category": "sensitive_data", "severity": "high", "kind": "pattern", "match": "secret"}
+    path.write_text(json.dumps({"version": "1", "mode": mode, "rules": [{**rule, "confidence": 1.0, "mask": "full"}]}))
+    path.chmod(0o600)
+    sent: list[bytes] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        sent.append(request.content)
+        known = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSE, "/v1/embeddings": EMBEDDINGS}
+        return httpx2.Response(200, json=known[request.url.path])
+
+    made = enable_monitoring("shop", policy_file=str(path))
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    with openai.OpenAI(api_key="k", http_client=http) as client:
+        calls: list[Callable[[], object]] = [
+            lambda: client.chat.completions.create(**ASK),
+            lambda: client.chat.completions.parse(**ASK),
+            lambda: client.responses.create(**ASK_RESPONSES),
+            lambda: client.embeddings.create(model="m", input="a secret"),
+        ]
+        for call in calls:
+            if mode == "redact":
+                call()
+            else:
+                with pytest.raises(BlockedError):
+                    call()
+    assert len(sent) == (4 if mode == "redact" else 0)
+    assert b"secret" not in b"".join(sent)
+    assert made.flush()
+    wanted = "ok" if mode == "redact" else "error"
+    found = [span for span in collector.events(channel="LLM") if span["duration_ms"] is not None]
+    assert [span["status"] for span in found] == [wanted] * 4

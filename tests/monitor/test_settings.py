@@ -16,14 +16,17 @@ import skilld.monitor
 import skilld_monitor
 from skilld_monitor import SettingsError, enable_monitoring, log_event, monitor_call
 from skilld_monitor.log_file import file_for
-from skilld_monitor.settings import CONTENT_FIELDS, Settings, resolve
+from skilld_monitor.settings import CONTENT_FIELDS, Settings, usable
 
 UID = os.geteuid()
 
 
 def settings(tmp_path: Path, env: dict[str, str] | None = None, **arguments: Any) -> Settings:
     home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
-    return resolve(arguments, {**home, **(env or {})}, folder=str(tmp_path), uid=UID)
+    found, problem = usable(arguments, {**home, **(env or {})}, folder=str(tmp_path), uid=UID)
+    if problem:
+        raise SettingsError(problem)
+    return found
 
 
 def test_arguments_win_over_the_environment_over_the_project_over_the_user(tmp_path: Path) -> None:
@@ -54,8 +57,12 @@ def test_arguments_win_over_the_environment_over_the_project_over_the_user(tmp_p
         ({"MONITORING_DEBUG_LEVEL": "warn"}, "debug_level", "WARNING"),
         ({"ENVIRONMENT": "production"}, "environment", "production"),
         ({"SKILLD_MONITOR_SOCKET": "/s"}, "socket", "/s"),
+        ({"SKILLD_SOCKET": "/run/mine/skilld.sock"}, "socket", "/run/mine/monitor.sock"),
+        ({"SKILLD_SOCKET": "/run/mine/skilld.sock", "SKILLD_MONITOR_SOCKET": "/s"}, "socket", "/s"),
         ({"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "SPAN_ONLY"}, "capture", frozenset(CONTENT_FIELDS)),
         ({"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "NO_CONTENT"}, "capture", frozenset()),
+        ({"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "spam_only"}, "capture", frozenset()),
+        ({"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "off"}, "capture", frozenset()),
         ({"SKILLD_MONITOR_FULL_EVENTS": "1"}, "capture", frozenset(CONTENT_FIELDS)),
     ],
 )
@@ -86,6 +93,25 @@ def test_a_file_that_others_could_have_written_is_not_read(tmp_path: Path) -> No
 def test_what_is_wrong_is_named(tmp_path: Path, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(said)):
         settings(tmp_path, **arguments)
+
+
+def test_where_it_stands_is_named_too(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^SKILLD_MONITOR_MAX_QUEUED: max_queued is 'many'; expected a number"):
+        settings(tmp_path, {"SKILLD_MONITOR_MAX_QUEUED": "many"})
+    (tmp_path / "skilld-monitor.ini").write_text("[monitor]\ndebug_level = LOUD\n")
+    with pytest.raises(SettingsError, match=r"skilld-monitor\.ini: debug_level is 'LOUD'; there are DEBUG, INFO"):
+        settings(tmp_path)
+
+
+def test_a_file_may_ask_for_errors_too(tmp_path: Path) -> None:
+    (tmp_path / "skilld-monitor.ini").write_text("[monitor]\nstrict = true\n")
+    with pytest.raises(SettingsError, match="LOUD"):
+        enable_monitoring("order-desk", debug_level="LOUD")
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "skilld-monitor.ini", 0o600)
+    assert settings(tmp_path).agent_id == "unnamed"
 
 
 @pytest.mark.parametrize("text", ["no section", "[monitor]\nunknown = 1\n", "[monitor]\nagent_id = \xff\n"])

@@ -72,6 +72,7 @@ class NewMessage:
         compact: the turn makes the conversation shorter, and the text may be empty.
         pinned: the message stays whole when the conversation is made shorter.
         note: stands below the text for the model, and makes no other message of it under the same key.
+        known_as: the digest of what was said, where the text is another by now.
         most_waiting: refused if so many messages wait behind the turn that runs, where fewer may than in others.
 
     """
@@ -86,6 +87,7 @@ class NewMessage:
     pinned: bool = False
     note: str = ""
     most_waiting: int | None = None
+    known_as: str | None = None
 
     @property
     def text_and_note(self) -> str:
@@ -105,6 +107,8 @@ class NewMessage:
     @cached_property
     def digest(self) -> str:
         """Tells a retry from other content under the same key; messages that ask for nothing have one of old."""
+        if self.known_as is not None:
+            return self.known_as
         content: list[Any] = [self.text, [[name, hashlib.sha256(raw).hexdigest()] for name, raw in self.files]]
         if self.schema is not None:
             content.append(self.schema)
@@ -138,8 +142,8 @@ class Intake:
 
         Raises:
             Refused: bad_request, not_found, idempotency_conflict, overloaded, no_entry_command, too_large, draining,
-                storage_full, internal (the session crashed too often), backend_unavailable (no such model). Nothing
-                was stored then.
+                storage_full, policy_denied, internal (the session crashed too often), backend_unavailable (no such
+                model). Nothing was stored then.
 
         """
         self.check_key(message)
@@ -164,11 +168,19 @@ class Intake:
 
     async def take(self, live: LiveSession, message: NewMessage) -> Accepted:
         """Take a message whose key is new, for whoever takes in messages of the session now. Raises as `submit`."""
+        message = await self.screened(live, message)
         options = await self._check_message(live, message)
         self.check_session(live)
         self._check_queue(live, message.most_waiting)
         with self._room.place(live.log.record.owner_uid):
             return await self._queue(live, message, options)
+
+    async def screened(self, live: LiveSession, message: NewMessage) -> NewMessage:
+        """The message as it may be said. Raises Refused("policy_denied"); it is stored nowhere then."""
+        if self._env.screen is None:
+            return message
+        text = await self._env.screen.message(live.log.record.owner_uid, live.id, message.text)
+        return message if text == message.text else replace(message, text=text, known_as=message.digest)
 
     def check_text(self, text: str, files: Sequence[tuple[str, bytes]]) -> None:
         """Raise Refused unless this can be said: bad_request, too_large."""

@@ -85,6 +85,7 @@ class Steering:
         turn = live.turn
         if turn is None or not turn.open or (message.files and not turn.takes_files):
             return None
+        message = await self._intake.screened(live, message)
         self._intake.check_text(message.text, message.files)
         if not message.text.strip() and not message.files:
             raise Refused("bad_request", "text: the message is empty")

@@ -22,6 +22,7 @@ from skill_actors.sessions.hosted import Hosted
 from skill_actors.sessions.ledger import Ledger
 from skill_actors.sessions.ledger.agents import DEFAULT_TURN_TOKENS, DEFAULT_TURN_USD
 from skill_actors.sessions.policy import RuleSet
+from skill_actors.sessions.screening import Screen
 from skill_actors.sessions.slots import TurnSlots
 from skill_actors.skills.base import Skill, SkillSnapshot
 from skill_actors.skills.projects import Projects
@@ -131,6 +132,7 @@ class Surroundings:
         approvals: asks people about calls; None: a call that needs an approval is denied.
         bridge: what the programs of agents are given besides their own tools.
         tool_sources: open the sources of further tools, for the sessions that have some.
+        screen: looks into messages and calls of tools before they are taken in or run; None: nobody does.
         resting: before which time of trio's clock no turn of a session may begin; for whoever lets one rest.
 
     """
@@ -160,4 +162,5 @@ class Surroundings:
     artifacts: ArtifactLimits = field(default_factory=ArtifactLimits)
     bridge: BridgeOf = lambda _record: NO_BRIDGE
     tool_sources: Sequence[ToolSources] = ()
+    screen: Screen | None = None
     resting: dict[str, float] = field(default_factory=dict)

@@ -314,6 +314,7 @@ class Toolbox:
             approval_timeout_s=self._env.defaults.approval_timeout_s,
             schemas={str(tool["name"]): tool.get("input_schema", {}) for tool in self._tools},
             asked=asked,
+            screen=self._env.screen,
         )
 
     async def _open_for(self, calls: Sequence[ToolCall], timeout_s: float) -> None:

@@ -27,6 +27,7 @@ from skill_actors.sessions.approvals.binding import SECRET_MISSING, Binding
 from skill_actors.sessions.consent import Cleared, Consent, Withheld
 from skill_actors.sessions.grants import Granted
 from skill_actors.sessions.log import Draft, SessionLog
+from skill_actors.sessions.screening import Blocked, Screen
 from skill_actors.sessions.session_files import SessionFiles
 from skill_actors.sessions.site import Site
 from skill_actors.sessions.sources import SourceRoom
@@ -85,6 +86,7 @@ class ToolRun:
         schemas: of the inputs, by the name that the model was offered a tool under.
         asked: ids of calls that somebody was asked about before a restart: that answer holds, though the policy may
             want none by now.
+        screen: looks into calls before anything else is decided about them; None: nobody does.
 
     """
 
@@ -110,6 +112,7 @@ class ToolRun:
         resting: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
         schemas: Mapping[str, Mapping[str, Any]] | None = None,
         asked: Collection[str] = (),
+        screen: Screen | None = None,
     ) -> None:
         self._log = log
         self._turn = turn
@@ -127,6 +130,7 @@ class ToolRun:
         self._files = files
         self._desk = approvals
         self._asked = asked
+        self._screen = screen
         self.denied: set[str] = set()  # ids of calls that were not permitted, and have not run
         self._consent = None
         if approvals is not None:
@@ -142,7 +146,8 @@ class ToolRun:
         had never been looked at. It was not begun, so it can be taken up again.
         """
         site, routed = self._locate(call)
-        cleared = await self._clear(call, routed, site)
+        screened = await self._screened(routed)
+        cleared = screened if isinstance(screened, Withheld) else await self._clear(call, screened, site)
         if isinstance(cleared, Withheld):
             self.denied.add(call.id)
             result = ToolResult(content=cleared.reason, outcome="error")
@@ -154,6 +159,20 @@ class ToolRun:
         if self._skills.answers(cleared.call, site.further):
             return await self._load_skill(call, cleared, site)
         return await self._execute(call, cleared, site)
+
+    async def _screened(self, routed: ToolCall) -> ToolCall | Withheld:
+        """The call as it may be made, as far as what is in it is concerned."""
+        if self._screen is None:
+            return routed
+        record = self._log.record
+        given = await self._screen.call(record.owner_uid, record.id, routed.name, routed.input)
+        if isinstance(given, Blocked):
+            return Withheld(given.reason)
+        if given is routed.input:
+            return routed
+        if routed.argv is not None:  # its words are what runs, and were made of the message
+            return Withheld("Not run: the command names what must not be passed on.")
+        return replace(routed, input=given)
 
     async def _clear(self, call: ToolCall, routed: ToolCall, site: Site) -> Cleared | Withheld:
         """What may run of the call, if anything."""

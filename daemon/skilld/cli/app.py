@@ -54,7 +54,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "mcp": "mcp",
     "mcp-servers": "mcp_servers",
     "metrics": "status",
-    "monitor": "monitor",
+    "monitor": "monitor.group",
     "pause": "steer",
     "policy": "policy",
     "rename": "lineage",

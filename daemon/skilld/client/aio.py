@@ -12,6 +12,7 @@ import trio
 
 from skilld.client import wire
 from skilld.client.agent_calls import AsyncAgentCalls
+from skilld.client.alert_calls import AsyncAlertCalls
 from skilld.client.board_calls import AsyncBoardCalls
 from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, SkilldError
 from skilld.client.events import Cursor, Event, SseDecoder
@@ -30,7 +31,13 @@ T = TypeVar("T")
 
 
 class AsyncClient(
-    AsyncAgentCalls, AsyncBoardCalls, AsyncMonitorCalls, AsyncPlanCalls, AsyncSetupCalls, AsyncSharedCalls
+    AsyncAgentCalls,
+    AsyncAlertCalls,
+    AsyncBoardCalls,
+    AsyncMonitorCalls,
+    AsyncPlanCalls,
+    AsyncSetupCalls,
+    AsyncSharedCalls,
 ):
     """Speaks to a daemon over its Unix socket, from trio tasks. Use it as an async context manager.
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from skilld import paths
 from skilld.client import wire
 from skilld.client.agent_calls import AgentCalls
+from skilld.client.alert_calls import AlertCalls
 from skilld.client.approval_calls import ApprovalCalls
 from skilld.client.board_calls import BoardCalls
 from skilld.client.errors import ConnectionLost, DaemonUnreachable, ProtocolError, RequestTimeout, SkilldError
@@ -39,7 +40,7 @@ def socket_path(socket: str | os.PathLike[str] | None) -> str:
     return os.fspath(paths.find_socket(flag, os.environ, os.getuid()))
 
 
-class Client(ApprovalCalls, AgentCalls, BoardCalls, MonitorCalls, PlanCalls, SetupCalls, SharedCalls):
+class Client(AlertCalls, ApprovalCalls, AgentCalls, BoardCalls, MonitorCalls, PlanCalls, SetupCalls, SharedCalls):
     """Speaks to a daemon over its Unix socket. Use it as a context manager, or call `close`.
 
     Every method raises SkilldError, or one of its kinds, when the daemon cannot be reached, refuses or fails.

@@ -13,6 +13,7 @@ from skilld.config.files import FilesConfig
 from skilld.config.hooks import HooksConfig, origin_of
 from skilld.config.loading import find_and_load, load_config
 from skilld.config.monitor import MonitorConfig
+from skilld.config.monitor_scan import AlertsConfig, MonitorPolicyConfig, PolicyOverride, ScanConfig
 from skilld.config.origins import Loaded, Origin
 from skilld.config.policy import PolicyConfig
 from skilld.config.roles import RoleConfig, RolesConfig, SenderConfig
@@ -30,6 +31,7 @@ from skilld.config.skills import SecretConfig, SkillsConfig
 from skilld.config.whole import Config, config_keys, value_of
 
 __all__ = [
+    "AlertsConfig",
     "AnthropicConfig",
     "AuditConfig",
     "BackendsConfig",
@@ -46,12 +48,15 @@ __all__ = [
     "MetricsConfig",
     "ModelConfig",
     "MonitorConfig",
+    "MonitorPolicyConfig",
     "NativeConfig",
     "Origin",
     "PolicyConfig",
+    "PolicyOverride",
     "RetentionConfig",
     "RoleConfig",
     "RolesConfig",
+    "ScanConfig",
     "SecretConfig",
     "SenderConfig",
     "SkillsConfig",

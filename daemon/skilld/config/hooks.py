@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from skilld.config.section import FilePath, Section
 from skilld.loopback import is_local_host
 
-__all__ = ["HOOK_EVENTS", "HookEvent", "HooksConfig", "origin_of"]
+__all__ = ["HOOK_EVENTS", "HookEvent", "HooksConfig", "checked_receiver", "checked_url", "origin_of"]
 
 HookEvent = Literal[
     "approval.needed",
@@ -51,16 +51,11 @@ class HooksConfig(Section):
     @field_validator("url")
     @classmethod
     def _is_safe(cls, value: str) -> str:
-        if not value:
-            return value
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or not value.isprintable() or " " in value:
-            raise ValueError("must be a URL such as https://hooks.example.com/skilld")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("must have no user and password; a token belongs into hooks.token_file")
-        if parts.scheme == "http" and not is_local_host(parts.netloc):
-            raise ValueError("must be https, but for this host itself")
-        return value
+        return checked_receiver(
+            value,
+            example="https://hooks.example.com/skilld",
+            instead="a token belongs into hooks.token_file",
+        )
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
@@ -71,3 +66,32 @@ def origin_of(url: str) -> str:
     """The URL without its path and query, since whoever knows those of some services may speak for their owner."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}/***" if url else ""
+
+
+def checked_url(value: str, *, example: str, instead: str) -> str:
+    """The URL of a receiver over HTTP.
+
+    Args:
+        example: one that is well formed.
+        instead: where what a receiver knows us by belongs.
+
+    Raises:
+        ValueError: if it is none, or has a user or a password in it.
+
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not value.isprintable() or " " in value:
+        raise ValueError(f"must be a URL such as {example}")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"must have no user and password; {instead}")
+    return value
+
+
+def checked_receiver(value: str, *, example: str, instead: str) -> str:
+    """As `checked_url`, and https unless it is this host's; "" for none."""
+    if not value:
+        return value
+    parts = urlsplit(checked_url(value, example=example, instead=instead))
+    if parts.scheme == "http" and not is_local_host(parts.netloc):
+        raise ValueError("must be https, but for this host itself")
+    return value

@@ -25,16 +25,21 @@ def refuse_unsafe(config: Config, layers: Sequence[Layer], otherwise: str, uid: 
 
 
 def refuse_bad_hook(config: Config) -> None:
-    """Raise ConfigError if the program of `hooks.exec` is none, or everybody can change it. Blocks."""
-    for program in map(Path, config.hooks.exec[:1]):
-        try:
-            mode = program.stat().st_mode
-        except OSError as error:
-            raise ConfigError(f"hooks.exec: {program}: {error.strerror}") from error
-        if not (stat.S_ISREG(mode) and os.access(program, os.X_OK)):
-            raise ConfigError(f"hooks.exec: {program} is no program: chmod +x it, or name another")
-        if mode & stat.S_IWOTH:
-            raise ConfigError(f"hooks.exec: {program} can be written by everybody: chmod o-w it")
+    """Raise ConfigError if a program that is to be told of events is none, or everybody can change it. Blocks."""
+    for key, argv in (("hooks.exec", config.hooks.exec), ("monitor.alerts.exec", config.monitor.alerts.exec)):
+        for program in map(Path, argv[:1]):
+            _refuse_bad_program(key, program)
+
+
+def _refuse_bad_program(key: str, program: Path) -> None:
+    try:
+        mode = program.stat().st_mode
+    except OSError as error:
+        raise ConfigError(f"{key}: {program}: {error.strerror}") from error
+    if not (stat.S_ISREG(mode) and os.access(program, os.X_OK)):
+        raise ConfigError(f"{key}: {program} is no program: chmod +x it, or name another")
+    if mode & stat.S_IWOTH:
+        raise ConfigError(f"{key}: {program} can be written by everybody: chmod o-w it")
 
 
 def _unsafe(config: Config, layers: Sequence[Layer], uid: int) -> Iterator[tuple[str, str]]:

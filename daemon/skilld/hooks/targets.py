@@ -14,7 +14,7 @@ from skilld.hooks.notice import BUS_EVENTS, notice_of
 from skilld.hooks.program import Program
 from skilld.hooks.queue import NoticeQueue
 from skilld.hooks.sender import LAST_S, HookSender
-from skilld.hooks.webhook import Webhook
+from skilld.hooks.webhook import Webhook, bearer
 
 if TYPE_CHECKING:
     from skilld.config import HooksConfig
@@ -65,7 +65,7 @@ class Hooks:
         return Program(self._config.exec, self._config.timeout_s, self._workers)
 
     def _webhook(self) -> Webhook:
-        return Webhook(self._config, self._version)
+        return Webhook(self._config, self._version, bearer(self._config.token_file), key="hooks.token_file")
 
     def _queue(self, target: str) -> NoticeQueue:
         def tell_of_a_drop() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -16,21 +18,40 @@ from skilld.hooks.sender import HookFailed
 if TYPE_CHECKING:
     import httpx
 
-    from skilld.config import HooksConfig
-
-__all__ = ["Webhook"]
+__all__ = ["Receiver", "Webhook", "bearer"]
 
 _AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
-class Webhook:
-    """Posts notices. The answer is its status; its body is not read, and a redirect is not followed."""
+class Receiver(Protocol):
+    """The section of the configuration that names a receiver."""
 
-    def __init__(self, config: HooksConfig, version: str) -> None:
-        self._url = config.url
-        self._timeout_s = config.timeout_s
-        self._ca_file = config.ca_file
-        self._token = None if config.token_file is None else KeyFile(config.token_file, what="token")
+    @property
+    def url(self) -> str: ...
+    @property
+    def timeout_s(self) -> float: ...
+    @property
+    def ca_file(self) -> Path | None: ...
+
+
+class Webhook:
+    """Posts notices. The answer is its status; its body is not read, and a redirect is not followed.
+
+    Args:
+        version: of the daemon, for receivers.
+        proof: the headers by which a receiver knows that it is this daemon. Blocks; raises CredentialError.
+        key: of the configuration, which names the file of the credential.
+
+    """
+
+    def __init__(
+        self, receiver: Receiver, version: str, proof: Callable[[Notice], Mapping[str, str]], *, key: str
+    ) -> None:
+        self._url = receiver.url
+        self._timeout_s = receiver.timeout_s
+        self._ca_file = receiver.ca_file
+        self._proof = proof
+        self._key = key
         self._agent = f"skilld/{version}"
 
     async def __call__(self, notice: Notice) -> None:
@@ -42,9 +63,9 @@ class Webhook:
 
     async def _post(self, notice: Notice) -> None:
         try:
-            headers, client = await trio.to_thread.run_sync(self._prepare, abandon_on_cancel=True)
+            headers, client = await trio.to_thread.run_sync(self._prepare, notice, abandon_on_cancel=True)
         except CredentialError as error:
-            raise HookFailed(f"hooks.token_file: {error}", retry=True) from error
+            raise HookFailed(f"{self._key}: {error}", retry=True) from error
         except (OSError, ValueError) as error:  # of the certificates; of a proxy in the environment
             raise HookFailed(f"the client cannot be made: {error}", retry=True) from error
         import httpx  # imported by the thread above, where it holds nobody up
@@ -56,8 +77,8 @@ class Webhook:
             except httpx.TransportError as error:
                 raise HookFailed(f"{type(error).__name__}: {_reason(error)}", retry=True) from error
 
-    def _prepare(self) -> tuple[dict[str, str], httpx.AsyncClient]:
-        """The headers with the token of now, and a client for one request. Blocks.
+    def _prepare(self, notice: Notice) -> tuple[dict[str, str], httpx.AsyncClient]:
+        """The headers with the proof of now, and a client for one request. Blocks.
 
         Raises:
             CredentialError: there is no token.
@@ -66,13 +87,19 @@ class Webhook:
         """
         import httpx
 
-        headers = {"content-type": "application/json", "user-agent": self._agent}
-        if self._token is not None:
-            headers["authorization"] = f"Bearer {self._token()}"
+        headers = {"content-type": "application/json", "user-agent": self._agent, **self._proof(notice)}
         if not self._url.startswith("https:"):  # this host itself: no certificates, and no proxy that gets the token
             return headers, httpx.AsyncClient(verify=False, trust_env=False, timeout=None)
         trusted = True if self._ca_file is None else ssl.create_default_context(cafile=self._ca_file)
         return headers, httpx.AsyncClient(verify=trusted, timeout=None)
+
+
+def bearer(token_file: Path | None) -> Callable[[Notice], Mapping[str, str]]:
+    """The token of the file as it is at each notice; no header without a file."""
+    if token_file is None:
+        return lambda _notice: {}
+    token = KeyFile(token_file, what="token")
+    return lambda _notice: {"authorization": f"Bearer {token()}"}
 
 
 def _reason(error: BaseException) -> str:

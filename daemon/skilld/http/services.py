@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from skill_actors.sessions.intake import Mode
     from skill_actors.store.ledger import UsageBy
     from skilld.http.peer import Peer
-    from skilld.monitor.keeper import Monitor
+    from skilld.monitor.alerts.alerts import Alerts
+    from skilld.monitor.monitor import Monitor
+    from skilld.monitor.sinks.status import SinkStatus
     from skilld.workshop import Workshop
 
 __all__ = [
@@ -228,6 +230,14 @@ def _no_monitor() -> Monitor:
     raise Refused("not_found", "there is no monitoring here")
 
 
+def _no_alerts() -> Alerts:
+    raise Refused("not_found", "there is no monitoring here")
+
+
+def _no_rules() -> Mapping[str, Any]:
+    raise Refused("not_found", "there is no monitoring here")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The daemon as the socket sees it.
@@ -249,6 +259,9 @@ class Services:
         audit_reads: whether requests that only read are told to it too.
         workshop: the workshop as it is now. Raises Refused while there is none.
         monitor: what programs reported, likewise.
+        alerts: what was found in that, likewise.
+        monitor_rules: JSON-ready: the rules by which it was found, likewise.
+        monitor_sinks: how each place is doing that reported events go to, by name.
         mcp: the workshop over MCP. Raises Refused while there is none.
         tool_servers: JSON-ready facts of the tool servers that a viewer may have, for GET /v1/mcp/servers.
         agent_owner: the uid of the owner of an agent's conversation. Raises Refused where there is none such.
@@ -278,6 +291,9 @@ class Services:
     audit_reads: bool = False
     workshop: Callable[[], Workshop] = _no_workshop
     monitor: Callable[[], Monitor] = _no_monitor
+    alerts: Callable[[], Alerts] = _no_alerts
+    monitor_rules: Callable[[], Mapping[str, Any]] = _no_rules
+    monitor_sinks: Callable[[], Mapping[str, SinkStatus]] = dict
     agent_owner: Callable[[str], Awaitable[int]] = _no_agents
     mcp: Callable[[], McpServer] = _no_mcp
     tool_servers: Callable[[Viewer], Awaitable[Sequence[Mapping[str, Any]]]] = _no_tool_servers

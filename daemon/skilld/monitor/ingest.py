@@ -10,22 +10,24 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
 
 from skilld.http.peer import Peer, PeerRefused, overflow_uid, read_peer
-from skilld.monitor.batch import BadBatch, Batch, read_batch
+from skilld.monitor.batch import BadBatch, Batch, Hello, read_line
+from skilld.monitor.inspected import NO_POLICY, Origin
 from skilld.monitor.rates import Rate, RateTable
-from skilld.monitor.store import Origin, Written
+from skilld.monitor.store import Written
 
 __all__ = ["Ingest", "IngestLimits"]
 
 _log = logging.getLogger(__name__)
 
 _READ_BYTES: Final = 256 << 10
+_ANSWER_S: Final = 10.0  # a goodbye fits into the socket: only a host that is far too busy takes so long
 _GOODBYE_S: Final = 1.0
 _MOST_WAIT_S: Final = 1.0  # who is over the rate by more is sent away, and keeps what it has
 _COMPLAIN_EVERY_S: Final = 60.0
@@ -57,6 +59,8 @@ class Ingest:
     Args:
         allowed: whether this peer may report.
         write: keeps a batch; it is acknowledged when this returns. Raises what the store raises.
+        rates: what each user has left, where there are other ways to report; None: what is reported here counts alone.
+        policy_for: what a program of this user and name has to look at itself. Must not wait.
         on_written: told of each batch. Must not wait.
         on_dropped: told why a connection was dropped, one of `drops.DROPS`. Must not wait.
 
@@ -68,15 +72,18 @@ class Ingest:
         allowed: Callable[[Peer], bool],
         write: Callable[[Batch, Origin], Awaitable[Written]],
         *,
+        rates: RateTable | None = None,
+        policy_for: Callable[[int, str], Mapping[str, Any]] = lambda _uid, _agent: NO_POLICY,
         on_written: Callable[[Batch, Written], None],
         on_dropped: Callable[[str], None],
     ) -> None:
         self._limits = limits
         self._allowed = allowed
         self._write = write
+        self._policy_for = policy_for
         self._on_written = on_written
         self._on_dropped = on_dropped
-        self._rates = RateTable(limits.rate)
+        self._rates = rates or RateTable(limits.rate)
         self._open: Counter[int] = Counter()
         self._goodbyes = 0
         self._reading = trio.CapacityLimiter(_MOST_READ)
@@ -122,6 +129,7 @@ class Ingest:
                 return  # it went away
             except Exception:
                 _log.exception("reports of uid %d: a connection failed; the others go on", peer.uid)
+                await self._drop(stream, "failed", "something failed here; try again later", code="overloaded")
             finally:
                 self._open[peer.uid] -= 1
                 if not self._open[peer.uid]:
@@ -137,18 +145,30 @@ class Ingest:
                 return
             if line is None:
                 return
+            if not await self._allow(stream, peer, 0, len(line)):
+                return
             try:
-                batch = await trio.to_thread.run_sync(read_batch, line, limiter=self._reading)
+                batch = await trio.to_thread.run_sync(read_line, line, limiter=self._reading)
             except BadBatch as error:
                 await self._drop(stream, "bad", str(error))
                 return
-            wait_s = self._rates.take(peer.uid, len(batch.events), len(line), trio.current_time())
-            if wait_s > _MOST_WAIT_S:
-                await self._drop(stream, "overloaded", "your user reports more than it may; try again later")
+            if isinstance(batch, Hello):
+                policy = self._policy_for(peer.uid, batch.agent)
+                await _say(stream, {"policy": None if policy["version"] == batch.policy else policy})
+                continue
+            if not await self._allow(stream, peer, len(batch.events) + batch.refused, 0):
                 return
-            await trio.sleep(wait_s)
             if not await self._keep(stream, batch, Origin(peer.uid, peer.pid)):
                 return
+
+    async def _allow(self, stream: trio.SocketStream, peer: Peer, events: int, size: int) -> bool:
+        """Wait until the user may report so much; False if that is not soon, and the connection is dropped."""
+        wait_s = self._rates.take(peer.uid, events, size, trio.current_time())
+        if wait_s > _MOST_WAIT_S:
+            await self._drop(stream, "overloaded", "your user reports more than it may; try again later")
+            return False
+        await trio.sleep(wait_s)
+        return True
 
     async def _keep(self, stream: trio.SocketStream, batch: Batch, origin: Origin) -> bool:
         """Write and acknowledge. False if it could not be written: nothing is acknowledged that is not."""
@@ -159,7 +179,9 @@ class Ingest:
             await self._drop(stream, "failed", "they cannot be stored now; try again later", code="overloaded")
             return False
         self._on_written(batch, written)
-        await _say(stream, {"ack": batch.number, "stored": written.stored, "refused": batch.refused})
+        version = self._policy_for(origin.uid, batch.agent)["version"]
+        refused = batch.refused + written.quarantined
+        await _say(stream, {"ack": batch.number, "stored": written.stored, "refused": refused, "policy": version})
         return True
 
     async def _drop(self, stream: trio.SocketStream, why: str, message: str, *, code: str | None = None) -> None:
@@ -168,10 +190,11 @@ class Ingest:
             return
         later = why in ("crowded", "overloaded")
         self._goodbyes += 1
-        with trio.move_on_after(_GOODBYE_S):
+        with trio.move_on_after(_ANSWER_S) as leaving:
             try:
                 await _say(stream, {"error": {"code": code or ("overloaded" if later else why), "message": message}})
                 await stream.send_eof()
+                leaving.deadline = trio.current_time() + _GOODBYE_S
                 while await stream.receive_some(_READ_BYTES):  # closing on unread bytes would take the answer along
                     pass
             except trio.BrokenResourceError:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+import time
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw
@@ -18,102 +18,25 @@ from skilld.http.listener import Listener, ListenerError, open_listener
 from skilld.http.peer import Peer
 from skilld.monitor.batch import Batch
 from skilld.monitor.ingest import Ingest, IngestLimits
-from skilld.monitor.questions import Wanted, find_events, totals
-from skilld.monitor.rates import Rate
-from skilld.monitor.store import EventStore, Origin, Written
+from skilld.monitor.inspected import Inspected, Inspection, Origin
+from skilld.monitor.inspection.inspector import Inspector, with_names
+from skilld.monitor.monitor import Monitor
+from skilld.monitor.rates import Rate, RateTable
+from skilld.monitor.sources import Sources
+from skilld.monitor.store import EventStore, Written
 
 if TYPE_CHECKING:
-    from skilld.http.services import Viewer
     from skilld.parts import Parts
 
-__all__ = ["Monitor", "MonitorKeeper", "monitor_children", "monitor_of"]
+__all__ = ["Monitor", "MonitorKeeper", "monitor_children", "monitor_of", "open_inspection", "report"]
 
 _log = logging.getLogger(__name__)
 
 _PRUNE_EVERY_S: Final = 60.0
 _PRUNE_PAUSE_S: Final = 0.05  # between chunks: who reports wants the file too
 _LINE_S: Final = 10.0
-_MOST_TOGETHER: Final = 16  # batches in one transaction
-
-
-@dataclass(kw_only=True, eq=False)
-class _Pending:
-    """A batch that waits for the file, and what became of it."""
-
-    batch: Batch
-    origin: Origin
-    outcome: Written | Exception | None = None
-
-
-@dataclass(kw_only=True)
-class Monitor:
-    """What is reported on this host, as the socket offers it.
-
-    Args:
-        writing: one transaction at a time.
-        asking: one question at a time, so that slow ones take one thread of the daemon's and not all.
-        arrived: replaced, and the old one set, whenever something was stored.
-
-    """
-
-    store: EventStore
-    writing: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
-    asking: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
-    arrived: trio.Event = field(default_factory=trio.Event)
-    _waiting: list[_Pending] = field(default_factory=list)
-    _turn: trio.Lock = field(default_factory=trio.Lock)
-
-    async def write(self, batch: Batch, origin: Origin) -> Written:
-        """Keep a batch, together with those that wait for the file as well. Raises what the store raises."""
-        pending = _Pending(batch=batch, origin=origin)
-        self._waiting.append(pending)
-        while pending.outcome is None:
-            async with self._turn:
-                if pending.outcome is None:
-                    await self._write_waiting()
-        if isinstance(pending.outcome, Exception):
-            raise pending.outcome
-        return pending.outcome
-
-    async def _write_waiting(self) -> None:
-        group = self._waiting[:_MOST_TOGETHER]
-        del self._waiting[:_MOST_TOGETHER]
-        batches = [(pending.batch, pending.origin) for pending in group]
-        with trio.CancelScope(shield=True):  # others wait for it: who is cancelled here sees to theirs first
-            try:
-                found: Sequence[Written | Exception] = await trio.to_thread.run_sync(
-                    self.store.write, batches, limiter=self.writing
-                )
-            except Exception as error:  # each of them is told
-                found = [error] * len(group)
-        for pending, outcome in zip(group, found, strict=True):
-            pending.outcome = outcome
-        if any(isinstance(outcome, Written) and outcome.stored for outcome in found):
-            self.arrived.set()
-            self.arrived = trio.Event()
-
-    async def events(self, wanted: Wanted, wait_s: float = 0.0) -> list[dict[str, Any]]:
-        """A page of events; with `wait_s`, of the first that come, if there are none yet."""
-        deadline = trio.current_time() + wait_s
-        while True:
-            arrived = self.arrived
-            newest = await trio.to_thread.run_sync(self.store.newest_id, limiter=self.asking)
-            found = await trio.to_thread.run_sync(
-                self.store.ask, partial(find_events, wanted=wanted), limiter=self.asking
-            )
-            if found or not wait_s:
-                return found
-            wanted = replace(wanted, after=max(newest, wanted.after or 0))  # what did not fit need not be read again
-            with trio.move_on_at(deadline) as waiting:
-                await arrived.wait()
-            if waiting.cancelled_caught:
-                return []
-
-    async def totals(self, viewer: Viewer) -> dict[str, Any]:
-        """What is stored adds up to, as far as this viewer may see it."""
-        uid = None if viewer.admin else viewer.uid
-        found = await trio.to_thread.run_sync(self.store.ask, partial(totals, uid=uid), limiter=self.asking)
-        return dict(found)
+_START_S: Final = 10.0  # that reports wait for the rest of the daemon, which may be in trouble
+_OBSERVED_TOGETHER: Final = 100
 
 
 class MonitorKeeper(TrioActor):
@@ -125,16 +48,32 @@ class MonitorKeeper(TrioActor):
 
     async def setup(self) -> None:
         parts, config = self._parts, self._parts.config.monitor
-        store = await trio.to_thread.run_sync(EventStore, parts.config.daemon.state_dir / "monitor" / "events.db")
-        try:
+        with contextlib.ExitStack() as undo:  # what was opened is closed if what follows fails: this is tried again
+            store = await trio.to_thread.run_sync(EventStore, parts.config.daemon.state_dir / "monitor" / "events.db")
+            undo.callback(store.close)
             path = config.socket or parts.config.daemon.socket.with_name("monitor.sock")
-            listener = open_listener(path, {}, shared=self._others)
-        except ListenerError as error:
-            store.close()
-            _log.warning("programs cannot report: %s; see monitor.socket", error)
-            raise
-        monitor = Monitor(store=store)
-        ingest = Ingest(
+            try:
+                listener = open_listener(path, {}, shared=self._others)
+            except ListenerError as error:
+                _log.warning("programs cannot report: %s; see monitor.socket", error)
+                raise
+            undo.callback(listener.close)
+            monitor = Monitor(
+                store=store,
+                inspection=open_inspection(parts),
+                prices=lambda: parts.prices,
+                on_stored=self._observe,
+                sources=self._sources,
+                rates=RateTable(Rate(config.events_per_s, config.bytes_per_s)),
+            )
+            self.spawn(self._serve, monitor, listener, self._ingest(monitor))
+            undo.pop_all()
+        parts.monitor.put(monitor)
+        _log.info("programs report at %s", path)
+
+    def _ingest(self, monitor: Monitor) -> Ingest:
+        parts, config = self._parts, self._parts.config.monitor
+        return Ingest(
             IngestLimits(
                 connections=parts.config.limits.connections_per_peer,
                 max_line_bytes=config.max_batch_bytes,
@@ -142,25 +81,32 @@ class MonitorKeeper(TrioActor):
                 rate=Rate(config.events_per_s, config.bytes_per_s),
             ),
             self._may_report,
-            monitor.write,
+            self._report,
+            rates=monitor.rates,
+            policy_for=monitor.inspection.policy_for,
             on_written=self._count,
             on_dropped=lambda why: parts.bus.emit("monitor.dropped", {}, {"reason": why}),
         )
-        parts.monitor.put(monitor)
-        self.spawn(self._serve, monitor, listener, ingest)
-        _log.info("programs report at %s", path)
 
     async def _serve(self, monitor: Monitor, listener: Listener, ingest: Ingest) -> None:
         """Here rather than in `setup` and `teardown`, since what is killed comes by here too."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(ingest.serve, trio.socket.from_stdlib_socket(listener.sock))
+                nursery.start_soon(self._listen, listener, ingest)
                 nursery.start_soon(self._prune, monitor)
         finally:
             self._parts.monitor.clear()
+            monitor.arrived.set()  # who follows it looks for the next one
             listener.close()
             with trio.CancelScope(shield=True):  # a file is not closed under who writes it
                 await trio.to_thread.run_sync(monitor.store.close)
+
+    async def _listen(self, listener: Listener, ingest: Ingest) -> None:
+        """Who connects while the daemon starts waits until it is ready: what rules cost is none of its start."""
+        with trio.move_on_after(_START_S):
+            await self._parts.ready.wait()
+        await self._parts.rule_book.wait()
+        await ingest.serve(trio.socket.from_stdlib_socket(listener.sock))
 
     @property
     def _others(self) -> bool:
@@ -171,9 +117,39 @@ class MonitorKeeper(TrioActor):
         role, own = self._parts.config.roles.report, os.getuid()
         return peer.uid in (0, own, *role.uids) or not peer.groups.isdisjoint(role.gids)
 
+    async def _report(self, batch: Batch, origin: Origin) -> Written:
+        """Have a batch kept by its source."""
+        return await report(self._parts, batch, origin)
+
+    def _sources(self, uid: int | None) -> list[dict[str, Any]]:
+        sources = self._parts.sources.peek()
+        return [] if sources is None else sources.facts(uid)
+
     def _count(self, batch: Batch, written: Written) -> None:
-        counted = {"stored": written.stored, "duplicate": written.duplicates, "refused": batch.refused}
+        counted = {
+            "stored": written.stored,
+            "duplicate": written.duplicates,
+            "refused": batch.refused,
+            "quarantined": written.quarantined,
+        }
         self._parts.bus.emit("monitor.batch", counted, {})
+
+    async def _observe(self, inspected: Inspected, written: Written) -> None:
+        """Tell metrics what was stored, a few spans at a time: there may be thousands in a batch."""
+        bus, sources = self._parts.bus, self._parts.sources.peek()
+        kept, findings = written.kept, inspected.findings
+        new = [event for index, event in enumerate(inspected.batch.events) if kept is None or index in kept]
+        found = [one for one in findings if kept is None or one.index in kept]
+        newest_us = max((event.time_us + (event.duration_us or 0) for event in new), default=0)
+        facts = {
+            "waiting": 0 if sources is None else sources.waiting(),
+            "lag": max(0.0, time.time() - newest_us / 1e6),
+        }
+        bus.emit("monitor.stored", facts, {"findings": found})
+        spans = [event for event in new if event.duration_us is not None]
+        for start in range(0, len(spans), _OBSERVED_TOGETHER):
+            bus.emit("monitor.spans", {}, {"spans": spans[start : start + _OBSERVED_TOGETHER]})
+            await trio.lowlevel.checkpoint()
 
     async def _prune(self, monitor: Monitor) -> None:
         while True:
@@ -187,11 +163,37 @@ class MonitorKeeper(TrioActor):
             await trio.sleep(_PRUNE_PAUSE_S if removed else _PRUNE_EVERY_S)
 
 
+def open_inspection(parts: Parts) -> Inspection:
+    """Who looks into what programs report, and says what they have to look at themselves."""
+    return Inspector(parts.rule_book, lambda: parts.config.monitor)
+
+
 def monitor_children(parts: Parts) -> list[ChildSpec]:
-    """The actor of monitoring, where it is switched on."""
+    """The actors of monitoring, where it is switched on."""
     if not parts.config.monitor.enabled:
         return []
-    return [ChildSpec(id="monitor", factory=lambda: MonitorKeeper(parts), isolated=True)]
+    return [
+        ChildSpec(id="sources", factory=lambda: _sources(parts), isolated=True),
+        ChildSpec(id="monitor", factory=lambda: MonitorKeeper(parts), isolated=True),
+    ]
+
+
+async def report(parts: Parts, batch: Batch, origin: Origin) -> Written:
+    """Have a batch kept by its source, whose name has no secret in it: it is shown, and stands in logs.
+
+    Raises as `SourcesRef.write`.
+    """
+    await parts.rule_book.wait()
+    if parts.config.monitor.scan.enabled:
+        batch = with_names(parts.rule_book.rules, batch)
+    return await parts.sources.get().write(batch, origin)
+
+
+def _sources(parts: Parts) -> Sources:
+    def write(batch: Batch, origin: Origin) -> Awaitable[Written]:
+        return monitor_of(parts).write(batch, origin)
+
+    return Sources(write, max_sources=parts.config.monitor.max_sources, publish=parts.sources.put)
 
 
 def monitor_of(parts: Parts) -> Monitor:

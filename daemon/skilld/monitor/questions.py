@@ -1,4 +1,4 @@
-"""What can be asked about reported events: pages of them, and what they add up to."""
+"""What can be asked about reported events: pages of them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import apsw
 
 from skilld.monitor.batch import LEVELS
 
-__all__ = ["MAX_PAGE", "Wanted", "find_events", "totals"]
+__all__ = ["AGENT", "MAX_PAGE", "MAX_PAGE_CHARS", "Wanted", "find_events", "lost_before", "time_text"]
 
 MAX_PAGE: Final = 1_000
-_MOST_SOURCES: Final = 200
+MAX_PAGE_CHARS: Final = 8 << 20  # of data: a page is read into memory as a whole
+AGENT: Final = "coalesce(event.agent, run.agent)"
 _COLUMNS: Final = (
-    "event.id, event.uid, agent, run.run, pid, sender_pid, program, environment, seq, time_us, name, channel, level,"
-    " trace, span, parent, duration_us, status, event.data"
+    f"event.id, event.uid, {AGENT}, run.run, pid, sender_pid, program, environment, seq, time_us, name, channel,"
+    " level, trace, span, parent, duration_us, status, event.data, session, user, tags, masked, model, input_tokens,"
+    " output_tokens, cost_usd"
 )
+_DATA: Final = 18  # its place in a row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +32,9 @@ class Wanted:
     Args:
         uid: whose; None for everybody's.
         text: words that the name or the data have, all of them; not a language of its own.
-        level: this or a worse one.
+        level: this or a worse one; `level_is` this alone.
+        tag: one of the event's.
+        run: of a program, as it numbers itself; `pid` as the program says.
         since_us: microseconds since 1970, by the programs' clocks.
         after: only those that came after this id, the oldest first; otherwise the newest come first.
         before: only those that came before this id.
@@ -41,7 +46,17 @@ class Wanted:
     name: str | None = None
     channel: str | None = None
     level: str | None = None
+    level_is: str | None = None
     trace: str | None = None
+    span: str | None = None
+    session: str | None = None
+    user: str | None = None
+    tag: str | None = None
+    model: str | None = None
+    run: str | None = None
+    pid: int | None = None
+    status: str | None = None
+    min_duration_us: int | None = None
     text: str | None = None
     since_us: int | None = None
     until_us: int | None = None
@@ -51,7 +66,7 @@ class Wanted:
 
 
 def find_events(db: apsw.Connection, wanted: Wanted) -> list[dict[str, Any]]:
-    """A page of events, JSON-ready."""
+    """A page of events, JSON-ready: fewer than wanted, and at least one, where their data is more than a page takes."""
     where, values = _conditions(wanted)
     order = "ASC" if wanted.after is not None else "DESC"
     rows = db.execute(
@@ -59,17 +74,33 @@ def find_events(db: apsw.Connection, wanted: Wanted) -> list[dict[str, Any]]:
         f" ORDER BY event.id {order} LIMIT ?",
         (*values, min(wanted.limit, MAX_PAGE)),
     )
-    return [_event(row) for row in rows]
+    found, size = list[dict[str, Any]](), 0
+    for row in rows:
+        size += len(row[_DATA])
+        if found and size > MAX_PAGE_CHARS:
+            break
+        found.append(_event(row))
+    return found
 
 
 def _conditions(wanted: Wanted) -> tuple[list[str], list[Any]]:
     where, values = ["1"], list[Any]()
     for condition, value in (
         ("event.uid = ?", wanted.uid),
-        ("agent = ?", wanted.agent),
+        (f"{AGENT} = ?", wanted.agent),
         ("name = ?", wanted.name),
         ("channel = ?", wanted.channel),
         ("trace = ?", wanted.trace),
+        ("level = ?", wanted.level_is),
+        ("span = ?", wanted.span),
+        ("session = ?", wanted.session),
+        ("user = ?", wanted.user),
+        ("EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)", wanted.tag),
+        ("model = ?", wanted.model),
+        ("run.run = ?", wanted.run),
+        ("pid = ?", wanted.pid),
+        ("status = ?", wanted.status),
+        ("duration_us >= ?", wanted.min_duration_us),
         ("time_us >= ?", wanted.since_us),
         ("time_us < ?", wanted.until_us),
         ("event.id > ?", wanted.after),
@@ -91,10 +122,11 @@ def _conditions(wanted: Wanted) -> tuple[list[str], list[Any]]:
 
 def _event(row: Sequence[Any]) -> dict[str, Any]:
     (id, uid, agent, run, pid, sender, program, environment, seq, time_us, name, channel, level) = row[:13]
-    trace, span, parent, duration_us, status, data = row[13:]
+    trace, span, parent, duration_us, status, data, session, user, tags, masked = row[13:23]
+    model, input_tokens, output_tokens, cost_usd = row[23:]
     return {
         "id": id,
-        "time": _time(time_us),
+        "time": time_text(time_us),
         "agent": agent,
         "name": name,
         "channel": channel,
@@ -112,36 +144,23 @@ def _event(row: Sequence[Any]) -> dict[str, Any]:
         "environment": environment,
         "run": run,
         "seq": seq,
+        "session": session,
+        "user": user,
+        "tags": json.loads(tags) if tags else [],
+        "masked": json.loads(masked) if masked else [],
+        "model": model,
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "cost_usd": cost_usd,
     }
 
 
-def totals(db: apsw.Connection, uid: int | None) -> Mapping[str, Any]:
-    """What the events add up to, by source, by channel and by level; JSON-ready."""
-    mine, values = ("1", ()) if uid is None else ("event.uid = ?", (uid,))
-    sources = db.execute(
-        "SELECT agent, event.uid, count(*), count(DISTINCT event.run), sum(level IN ('ERROR', 'CRITICAL')),"
-        f" min(time_us), max(time_us) FROM event JOIN run ON run.id = event.run WHERE {mine}"
-        f" GROUP BY agent, event.uid ORDER BY count(*) DESC LIMIT {_MOST_SOURCES}",
-        values,
-    )
-    names = ("agent", "uid", "events", "runs", "errors", "first", "last")
-    found = [dict(zip(names, (*row[:5], _time(row[5]), _time(row[6])), strict=True)) for row in sources]
-    return {
-        "events": int(db.execute(f"SELECT count(*) FROM event WHERE {mine}", values).get),
-        "sources": found,
-        "channels": _counted(db, "channel", mine, values),
-        "levels": _counted(db, "level", mine, values),
-    }
+def lost_before(events: Sequence[Mapping[str, Any]], after: int) -> int:
+    """How many were removed before a follower saw them: what the ids of a page leave out that was asked for whole."""
+    return events[-1]["id"] - after - len(events) if events else 0
 
 
-def _counted(db: apsw.Connection, column: str, mine: str, values: tuple[Any, ...]) -> dict[str, int]:
-    rows = db.execute(
-        f"SELECT {column}, count(*) FROM event WHERE {mine} GROUP BY 1 ORDER BY 2 DESC LIMIT {_MOST_SOURCES}", values
-    )
-    return {str(name): int(count) for name, count in rows}
-
-
-def _time(time_us: int) -> str | None:
+def time_text(time_us: int) -> str | None:
     """As RFC 3339 in UTC; None where a program's clock said what no calendar has."""
     try:
         return (

@@ -44,6 +44,22 @@ class RateTable:
         bucket.at_s = now_s
         return max(0.0, -bucket.events / rate.events_per_s, -bucket.bytes / rate.bytes_per_s)
 
+    def admit(self, uid: int, events: int, size: int, now_s: float) -> float:
+        """Take from the user's buckets what is in them; else take nothing, and say for how many seconds to stay away.
+
+        Who reports more at once than ever is in them has to wait until they are full, and may then.
+        """
+        self.take(uid, 0, 0, now_s)
+        bucket, rate = self._buckets[uid], self._rate
+        lacks_s = max(
+            (min(events, rate.events_per_s * 10) - bucket.events) / rate.events_per_s,
+            (min(size, rate.bytes_per_s * 10) - bucket.bytes) / rate.bytes_per_s,
+        )
+        if lacks_s > 0:
+            return lacks_s
+        self.take(uid, events, size, now_s)
+        return 0.0
+
     def _forget(self) -> None:
         if len(self._buckets) >= _MOST_USERS:
             del self._buckets[max(self._buckets, key=self._seconds_left)]

@@ -11,86 +11,68 @@ its bound, the oldest events of whoever has most of it go.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 
-from skilld.monitor.batch import Batch
+from skilld.monitor.batch import Batch, MonitorEvent, as_json, as_name, storable
+from skilld.monitor.inspected import Found, Inspected, Origin
+from skilld.monitor.prices import COST
+from skilld.monitor.schema import PER_EVENT_BYTES, open_events
+from skilld.monitor.usage import CallUse, call_use
 
-__all__ = ["EventStore", "Origin", "Written"]
+__all__ = ["EventStore", "Written"]
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Row = tuple[Any, ...]
 
-_VERSION: Final = 1
 _PRUNE_EVENTS: Final = 1_000  # at once: about 20 ms
 _BUSY_MS: Final = 5_000
-_PER_EVENT_BYTES: Final = 256  # what an event takes of the file besides its name and data, about
-_SCHEMA: Final = f"""
-CREATE TABLE run (
-    id INTEGER PRIMARY KEY,
-    uid INTEGER NOT NULL,
-    run TEXT NOT NULL,
-    agent TEXT NOT NULL,
-    pid INTEGER NOT NULL,
-    sender_pid INTEGER NOT NULL,
-    program TEXT NOT NULL,
-    environment TEXT NOT NULL,
-    UNIQUE (uid, run)
-) STRICT;
-CREATE TABLE event (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    run INTEGER NOT NULL,
-    uid INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
-    time_us INTEGER NOT NULL,
-    received_us INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    channel TEXT NOT NULL,
-    level TEXT NOT NULL,
-    trace TEXT,
-    span TEXT,
-    parent TEXT,
-    duration_us INTEGER,
-    status TEXT,
-    data TEXT NOT NULL,
-    UNIQUE (run, seq)
-) STRICT;
-CREATE INDEX event_by_uid ON event (uid, id);
-CREATE INDEX event_by_time ON event (time_us);
-CREATE INDEX event_by_trace ON event (trace) WHERE trace IS NOT NULL;
-CREATE TABLE used (uid INTEGER PRIMARY KEY, events INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
-CREATE VIRTUAL TABLE event_text USING fts5(name, data, content='event', content_rowid='id');
-CREATE TRIGGER event_added AFTER INSERT ON event BEGIN
-    INSERT INTO event_text (rowid, name, data) VALUES (new.id, new.name, new.data);
-END;
-CREATE TRIGGER event_removed AFTER DELETE ON event BEGIN
-    INSERT INTO event_text (event_text, rowid, name, data) VALUES ('delete', old.id, old.name, old.data);
-    UPDATE used SET events = events - 1, bytes = bytes - length(old.name) - length(old.data) - {_PER_EVENT_BYTES}
-        WHERE uid = old.uid;
-END;
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Who sent it, by the kernel's word."""
-
-    uid: int
-    pid: int
+_MOST_ASIDE: Final = 2  # damaged files that are kept for who wants to look
+_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
+_NUMBERED: Final = ("event", "finding")
+_COLUMNS: Final = (
+    "seq, time_us, name, channel, level, trace, span, parent, duration_us, status, data, session, user, tags, agent,"
+    " masked, model, input_tokens, output_tokens, cost_usd, id, run, uid, received_us"
+)
+_EVENT: Final = f"INSERT INTO event ({_COLUMNS}) VALUES ({', '.join('?' * 24)})"
+_WORDS: Final = "INSERT INTO event_text (rowid, name, data) VALUES (?, ?, ?)"
+_BY_NUMBER: Final = "SELECT 1 FROM event WHERE run = ? AND seq = ?"
+_BY_SPAN: Final = (
+    "SELECT 1 FROM event WHERE span = ? AND trace = ? AND uid = ? AND span IS NOT NULL AND duration_us IS NOT NULL"
+    " LIMIT 1"
+)
+_FINDING: Final = (
+    "INSERT INTO finding (event, rule, category, severity, alert, confidence, direction, masked_sample, time_us)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a batch's events."""
+    """What became of a batch's events.
+
+    Args:
+        kept: places in the batch of those that were stored; None for all of them.
+        unstorable: places of those that no file can hold.
+
+    """
 
     stored: int
     duplicates: int
+    quarantined: int = 0
+    kept: frozenset[int] | None = field(default=None, compare=False)
+    unstorable: frozenset[int] = field(default=frozenset(), compare=False)
 
 
 class EventStore:
@@ -101,8 +83,10 @@ class EventStore:
         self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._db = self._open(path)
-        self._reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        self._reader.set_busy_timeout(_BUSY_MS)
+        self._reader = _open_reader(path)
+        self._is_gone = False  # the file was moved aside, and another could not be begun yet
+        self._newest: dict[str, int] = {}
+        self._newest |= {table: self.newest_id(table) for table in _NUMBERED}
 
     @staticmethod
     def _open(path: Path) -> apsw.Connection:
@@ -115,44 +99,110 @@ class EventStore:
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            return _connect(path)
-        except (apsw.NotADBError, apsw.CorruptError):
-            os.replace(path, path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
-            for ending in ("-wal", "-shm"):
-                path.with_name(path.name + ending).unlink(missing_ok=True)
-            return _connect(path)
+            return open_events(path)
+        except _DAMAGE:
+            _move_aside(path)
+            return open_events(path)
 
-    def write(self, batches: Sequence[tuple[Batch, Origin]]) -> list[Written]:
-        """Keep the events of batches that are not kept yet. Raises apsw.Error, and nothing of any is kept then."""
+    def write(self, batches: Sequence[tuple[Inspected, Origin]]) -> list[Written]:
+        """Keep the events of batches that are not kept yet, and what was found in those.
+
+        Raises apsw.Error, or ValueError and the like for content that no file holds; nothing of any is kept then.
+        """
         now_us = time.time_ns() // 1000
-        with self._lock, self._db:
-            found = [self._write_one(batch, origin, now_us) for batch, origin in batches]
+        ready = [
+            (inspected, origin, [_row(event) for event in inspected.batch.events]) for inspected, origin in batches
+        ]
+        return self._transact(
+            lambda: [self._write_one(inspected, origin, rows, now_us) for inspected, origin, rows in ready]
+        )
+
+    def _transact(self, work: Callable[[], T]) -> T:
+        """Do it in a transaction; once more in a new file, if this one turns out to be damaged."""
+        with self._lock:
+            if self._is_gone:
+                self._begin()
+            try:
+                with self._db:
+                    found = work()
+            except _DAMAGE as error:
+                self._begin_again(error)
+                with self._db:
+                    found = work()
         return found
 
-    def _write_one(self, batch: Batch, origin: Origin, now_us: int) -> Written:
-        if not batch.events:  # a run without events would be nobody's to remove
+    def _begin_again(self, error: apsw.Error) -> None:
+        """Move the file aside, and begin another whose numbers go on: who follows misses nothing of what comes."""
+        _log.error("the file of reported events is damaged, is moved aside, and another begun: %s", error)
+        with self._reading:
+            for db in (self._reader, self._db):
+                with contextlib.suppress(apsw.Error):
+                    db.close()
+            _move_aside(self._path)
+        self._is_gone = True
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin another file; who comes next tries again if it fails, as on a disk that is full."""
+        with self._reading:
+            self._db = open_events(self._path)
+            with self._db:
+                for table, newest in self._newest.items():
+                    self._db.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+                    self._db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, newest))
+            self._reader = _open_reader(self._path)
+        self._is_gone = False
+
+    def _write_one(self, inspected: Inspected, origin: Origin, rows: list[Row], now_us: int) -> Written:
+        if not rows:  # a run without events would be nobody's to remove
             return Written(0, 0)
-        run = self._run_of(batch, origin)
-        stored = size = 0
-        for event in batch.events:
-            self._db.execute(
-                "INSERT OR IGNORE INTO event (run, uid, seq, time_us, received_us, name, channel, level, trace,"
-                " span, parent, duration_us, status, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(run, origin.uid, event.seq, event.time_us, now_us, event.name, event.channel, event.level),
-                    *(event.trace, event.span, event.parent, event.duration_us, event.status, event.data),
-                ),
-            )
-            if self._db.changes():
-                stored += 1
-                size += len(event.name) + len(event.data) + _PER_EVENT_BYTES
-        if stored:
+        run = self._run_of(inspected.batch, origin)
+        ids = self._insert(rows, (run, origin.uid, now_us))
+        if ids:
+            size = sum(len(rows[index][2]) + len(rows[index][10]) for index in ids) + len(ids) * PER_EVENT_BYTES
+            self._db.executemany(_WORDS, [(id, rows[index][2], rows[index][10]) for index, id in ids.items()])
             self._db.execute(
                 "INSERT INTO used VALUES (?1, ?2, ?3) ON CONFLICT (uid) DO UPDATE SET"
                 " events = events + ?2, bytes = bytes + ?3",
-                (origin.uid, stored, size),
+                (origin.uid, len(ids), size),
             )
-        return Written(stored, len(batch.events) - stored)
+            if findings := _findings(inspected.findings, ids, now_us):
+                self._db.executemany(_FINDING, findings)
+                self._newest["finding"] = self._db.last_insert_rowid()
+        kept = None if len(ids) == len(rows) else frozenset(ids)
+        return Written(len(ids), len(rows) - len(ids), kept=kept)
+
+    def _insert(self, rows: list[Row], ending: Row) -> dict[int, int]:
+        """Store those of the rows that are not stored yet; their ids, by their places in `rows`.
+
+        The ids of events have no gaps, so that who follows them knows what was removed before it came.
+        """
+        fresh = self._fresh(rows, *ending[:2])
+        question = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'event'"
+        ids = dict(zip(fresh, itertools.count(1 + int(self._db.execute(question).get)), strict=False))
+        self._db.executemany(_EVENT, [(*rows[index], id, *ending) for index, id in ids.items()])
+        if ids:
+            self._newest["event"] = max(ids.values())
+        return ids
+
+    def _fresh(self, rows: list[Row], run: int, uid: int) -> Iterable[int]:
+        """The places of the rows that are not stored yet, each number once, and each span by whichever way it came."""
+        newest = int(self._db.execute("SELECT coalesce(max(seq), -1) FROM event WHERE run = ?", (run,)).get)
+        fresh: dict[int, int] = {}
+        spans: set[tuple[str, str]] = set()
+        for index, row in enumerate(rows):
+            if row[0] in fresh or (row[0] <= newest and self._has(_BY_NUMBER, (run, row[0]))):
+                continue
+            trace, span, duration_us = row[5], row[6], row[8]
+            if trace is not None and span is not None and duration_us is not None:
+                if (trace, span) in spans or self._has(_BY_SPAN, (span, trace, uid)):
+                    continue
+                spans.add((trace, span))
+            fresh[row[0]] = index
+        return fresh.values()
+
+    def _has(self, question: str, values: Row) -> bool:
+        return self._db.execute(question, values).get is not None
 
     def _run_of(self, batch: Batch, origin: Origin) -> int:
         self._db.execute(
@@ -164,43 +214,108 @@ class EventStore:
     def prune(self, keep_s: float, max_bytes: int) -> int:
         """Remove some of what is too old, or too much; how many events. To be called until it says 0."""
         before_us = int((time.time() - keep_s) * 1_000_000)
-        with self._lock, self._db:
-            db = self._db
-            # The first that came are the oldest: looking at no more of them than may go spares reading the whole file.
+        return self._transact(lambda: self._prune(before_us, max_bytes))
+
+    def _prune(self, before_us: int, max_bytes: int) -> int:
+        db = self._db
+        # The first that came are the oldest: looking at no more of them than may go spares reading the whole file.
+        runs = db.execute(
+            "DELETE FROM event WHERE id IN (SELECT id FROM event ORDER BY id LIMIT ?) AND received_us < ?"
+            " RETURNING run",
+            (_PRUNE_EVENTS, before_us),
+        ).fetchall()
+        if not runs and self.size_bytes() > max_bytes:
             runs = db.execute(
-                "DELETE FROM event WHERE id IN (SELECT id FROM event ORDER BY id LIMIT ?) AND received_us < ?"
-                " RETURNING run",
-                (_PRUNE_EVENTS, before_us),
+                "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE uid ="
+                " (SELECT uid FROM used ORDER BY bytes DESC LIMIT 1) ORDER BY id LIMIT ?) RETURNING run",
+                (_PRUNE_EVENTS,),
             ).fetchall()
-            if not runs and self.size_bytes() > max_bytes:
-                runs = db.execute(
-                    "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE uid ="
-                    " (SELECT uid FROM used ORDER BY bytes DESC LIMIT 1) ORDER BY id LIMIT ?) RETURNING run",
-                    (_PRUNE_EVENTS,),
-                ).fetchall()
-            for (run,) in set(runs):
-                db.execute(
-                    "DELETE FROM run WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM event WHERE event.run = ?1)", (run,)
-                )
-            if runs:
-                db.execute("DELETE FROM used WHERE events <= 0")
+        self._forget(runs)
         return len(runs)
+
+    def remove_before(self, uid: int | None, before_us: int) -> int:
+        """Remove some of what is older by the programs' clocks, of one user or all. To be called until it says 0."""
+        mine, values = ("", ()) if uid is None else (" AND uid = ?", (uid,))
+
+        def remove() -> int:
+            runs = self._db.execute(
+                f"DELETE FROM event WHERE id IN (SELECT id FROM event WHERE time_us < ?{mine} LIMIT ?) RETURNING run",
+                (before_us, *values, _PRUNE_EVENTS),
+            ).fetchall()
+            self._forget(runs)
+            return len(runs)
+
+        return self._transact(remove)
+
+    def _forget(self, runs: Sequence[Row]) -> None:
+        """Remove what is left of runs of which events were removed, where it is nothing."""
+        for (run,) in set(runs):
+            self._db.execute(
+                "DELETE FROM run WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM event WHERE event.run = ?1)", (run,)
+            )
+        if runs:
+            self._db.execute("DELETE FROM used WHERE events <= 0")
+
+    def optimize(self) -> tuple[int, int]:
+        """Make the file as small and quick as it can be; its bytes before and after. Nothing is written meanwhile."""
+        with self._lock:
+            before = self._file_bytes()
+            self._db.execute("INSERT INTO event_text (event_text) VALUES ('optimize')")
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA optimize")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return before, self._file_bytes()
+
+    def _file_bytes(self) -> int:
+        return int(self._db.pragma("page_count")) * int(self._db.pragma("page_size"))
+
+    @property
+    def path(self) -> Path:
+        """Of the file."""
+        return self._path
 
     def size_bytes(self) -> int:
         """What of the file is in use."""
         pages = int(self._db.pragma("page_count")) - int(self._db.pragma("freelist_count"))
         return pages * int(self._db.pragma("page_size"))
 
-    def newest_id(self) -> int:
-        """Of all events that were ever stored; 0 before the first."""
-        return self.ask(lambda db: int(db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence").get))
+    def newest_id(self, table: str = "event") -> int:
+        """Of all events, or findings, that were ever stored; 0 before the first."""
+        question = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?"
+        return self.ask(lambda db: int(db.execute(question, (table,)).get))
+
+    def cursor(self, name: str) -> int | None:
+        """How far a follower has come; None for one that never was."""
+        found = self.ask(lambda db: db.execute("SELECT at FROM follower WHERE name = ?", (name,)).get)
+        return None if found is None else int(found)
+
+    def set_cursor(self, name: str, id: int) -> None:
+        """A follower has seen to everything up to this id."""
+        statement = "INSERT INTO follower VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2"
+        self._transact(lambda: self._db.execute(statement, (name, id)))
 
     def ask(self, question: Callable[[apsw.Connection], T]) -> T:
-        """What a question finds in one consistent view, beside the writer."""
+        """What a question finds in one consistent view, beside the writer.
+
+        Raises what the question does; of a file that is damaged nothing, but for what is asked of the one begun anew.
+        """
         with self._reading:
-            with self._reader:
-                found = question(self._reader)
-            return found
+            reader = self._reader
+            try:
+                return _ask(reader, question)
+            except _DAMAGE as error:
+                damage: apsw.Error = error
+            except apsw.ConnectionClosedError as error:
+                if not self._is_gone:  # it was closed for good
+                    raise
+                damage = error
+        with self._lock:
+            if self._is_gone:
+                self._begin()
+            elif self._reader is reader:  # else somebody has seen to it
+                self._begin_again(damage)
+        with self._reading:
+            return _ask(self._reader, question)
 
     def close(self) -> None:
         """Close the file, when who uses it is done. May be called twice."""
@@ -210,22 +325,52 @@ class EventStore:
             self._db.close()
 
 
-def _connect(path: Path) -> apsw.Connection:
-    db = apsw.Connection(str(path))
-    try:
-        path.chmod(0o600)
-        db.set_busy_timeout(_BUSY_MS)
-        db.pragma("journal_mode", "wal")
-        db.pragma("synchronous", "full")
-        version = int(db.pragma("user_version"))
-        if version > _VERSION:
-            raise apsw.Error(f"{path} was written by a newer skilld (version {version} of its tables)")
-        if version == 0:
-            with db:
-                db.execute(_SCHEMA)
-                db.pragma("user_version", _VERSION)
-    except BaseException:
-        with contextlib.suppress(apsw.Error):
-            db.close()
-        raise
-    return db
+def _open_reader(path: Path) -> apsw.Connection:
+    reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.set_busy_timeout(_BUSY_MS)
+    return reader
+
+
+def _ask(reader: apsw.Connection, question: Callable[[apsw.Connection], T]) -> T:
+    with reader:
+        found = question(reader)
+    return found
+
+
+def _move_aside(path: Path) -> None:
+    os.replace(path, path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
+    for old in sorted(path.parent.glob(f"{path.name}.damaged-*"))[:-_MOST_ASIDE]:
+        old.unlink(missing_ok=True)
+    for ending in ("-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+
+
+def _row(event: MonitorEvent) -> Row:
+    """The event in the order of the columns, up to what only the store knows."""
+    use = call_use(event)
+    return (
+        *event[:10],
+        as_json(event.data),
+        event.session,
+        event.user,
+        as_json(event.tags) if event.tags else None,
+        event.agent,
+        as_json(event.masked) if event.masked else None,
+        *((None,) * 4 if use is None else _used(use, event.data.get(COST))),
+    )
+
+
+def _used(use: CallUse, cost: Any) -> Row:
+    return as_name(use.model, 200), use.input_tokens, use.output_tokens, cost if isinstance(cost, float) else None
+
+
+def _findings(findings: Iterable[Found], ids: dict[int, int], now_us: int) -> list[Row]:
+    """Rows for what was found in the events that were stored; the others' are there already."""
+    return [
+        (
+            *(ids[one.index], as_name(one.finding.rule, 200), one.finding.category, one.finding.severity),
+            *(one.finding.alert, one.finding.confidence, one.finding.direction, storable(one.sample), now_us),
+        )
+        for one in findings
+        if one.index in ids
+    ]

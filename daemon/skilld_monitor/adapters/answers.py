@@ -6,13 +6,13 @@ went in, those that were read from a cache and written to it too. Nothing is rep
 
 from __future__ import annotations
 
-from skilld_monitor.values import plain
+from skilld_monitor.adapters.content import content as content_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["answer_facts", "as_values", "get", "request_facts", "usage_facts"]
+__all__ = ["answer_facts", "get", "request_facts", "usage_facts"]
 
 _REQUEST = {
     "model": "gen_ai.request.model",
@@ -25,15 +25,24 @@ _REQUEST = {
     "frequency_penalty": "gen_ai.request.frequency_penalty",
     "presence_penalty": "gen_ai.request.presence_penalty",
     "seed": "gen_ai.request.seed",
+    "n": "gen_ai.request.choice.count",
+    "dimensions": "gen_ai.embeddings.dimension.count",
     "stream": "gen_ai.request.stream",
 }
+_MAX_STOPS = 16
 _CONTENT = {
     "system": ("system", "gen_ai.system_instructions"),
     "instructions": ("system", "gen_ai.system_instructions"),
     "messages": ("input", "gen_ai.input.messages"),
     "input": ("input", "gen_ai.input.messages"),
+    "prompt": ("input", "gen_ai.input.messages"),
     "tools": ("tools", "gen_ai.tool.definitions"),
 }
+_UNGIVEN = ("NotGiven", "Omit")  # what SDKs put where the program said nothing
+
+
+_MAX_KNOWN = 256
+_names: dict[type, frozenset[str]] = {}
 
 
 def get(thing: object, name: str) -> object:
@@ -41,6 +50,8 @@ def get(thing: object, name: str) -> object:
 
     Asked in vain for an attribute, pydantic's objects take 5 us to say so, which adds up to more than all the rest.
     """
+    if thing is None:
+        return None
     if isinstance(thing, dict):
         return thing.get(name)
     found = getattr(thing, "__dict__", None)
@@ -52,15 +63,17 @@ def get(thing: object, name: str) -> object:
     extra = thing.__pydantic_extra__  # type: ignore[attr-defined]
     if extra is not None and name in extra:
         return extra[name]
-    return getattr(thing, name) if any(name in vars(base) for base in kind.__mro__) else None
+    return getattr(thing, name) if name in _names_of(kind) else None
 
 
-def as_values(thing: object) -> object:
-    """Objects of SDKs as the mappings that they stand for, alone and in lists; others as they are."""
-    if isinstance(thing, list):
-        return [as_values(item) for item in thing]
-    dump = getattr(thing, "model_dump", None)
-    return dump(exclude_none=True) if callable(dump) else thing
+def _names_of(kind: type) -> frozenset[str]:
+    """What the class and those that it derives from define."""
+    names = _names.get(kind)
+    if names is None:
+        names = frozenset(name for base in kind.__mro__ for name in vars(base))
+        if len(_names) < _MAX_KNOWN:
+            _names[kind] = names
+    return names
 
 
 def request_facts(kwargs: Mapping[str, object], capture: frozenset[str]) -> dict[str, object]:
@@ -70,10 +83,13 @@ def request_facts(kwargs: Mapping[str, object], capture: frozenset[str]) -> dict
         value = kwargs.get(name)
         if type(value) in (str, int, float, bool):
             found[attribute] = value
+    stops = kwargs.get("stop_sequences") or kwargs.get("stop")
+    if isinstance(stops, list) and len(stops) <= _MAX_STOPS and all(type(stop) is str for stop in stops):
+        found["gen_ai.request.stop_sequences"] = list(stops)
     if capture:
         for name, (field, attribute) in _CONTENT.items():
-            if field in capture and name in kwargs:
-                found[attribute] = plain(as_values(kwargs[name]))
+            if field in capture and name in kwargs and type(kwargs[name]).__name__ not in _UNGIVEN:
+                found[attribute] = content_of(kwargs[name])
     return found
 
 
@@ -94,7 +110,7 @@ def answer_facts(answer: object, capture: frozenset[str], content: Callable[[obj
             found["gen_ai.response.finish_reasons"] = reasons
     found.update(usage_facts(get(answer, "usage")))
     if "output" in capture:
-        found["gen_ai.output.messages"] = plain(as_values(content(answer)))
+        found["gen_ai.output.messages"] = content_of(content(answer))
     return found
 
 
@@ -118,16 +134,22 @@ def usage_facts(usage: object) -> dict[str, object]:
         if read is None:
             read = _count(details, "cached_tokens")
     for details in (get(usage, "completion_tokens_details"), get(usage, "output_tokens_details")):
-        reasoning = _count(details, "reasoning_tokens")
-        if reasoning is not None:
-            found["gen_ai.usage.reasoning.output_tokens"] = reasoning
+        for name in ("reasoning_tokens", "thinking_tokens"):
+            reasoning = _count(details, name)
+            if reasoning is not None:
+                found["gen_ai.usage.reasoning.output_tokens"] = reasoning
     if read is not None:
         found["gen_ai.usage.cache_read.input_tokens"] = read
     if written is not None:
         found["gen_ai.usage.cache_write.input_tokens"] = written
+    kept = get(usage, "cache_creation")  # how long what is written stays, which has a price of its own
+    for name in ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"):
+        value = _count(kept, name)
+        if value is not None:
+            found[f"anthropic.usage.cache_creation.{name}"] = value
     return found
 
 
 def _count(usage: object, name: str) -> int | None:
-    value = get(usage, name)
+    value = None if usage is None else get(usage, name)
     return value if type(value) is int else None

@@ -1,27 +1,53 @@
-"""Any client by the path of a method, such as `messages.create` or `chat.completions.create`."""
+"""Any client by the path of a method, such as `messages.create` or `chat.completions.create`.
+
+The program gets what it would have got: the very object, or for coroutines and generators, which end later, one of the
+same kind that hands on all that goes in and out. Where the method asks an SDK that is watched itself, that is one call.
+"""
 
 from __future__ import annotations
 
 import functools
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from skilld_monitor.adapters.answers import answer_facts, get
-from skilld_monitor.adapters.watching import Call, taken
+from skilld_monitor.adapters.outer import Joined, WaitingChat
+from skilld_monitor.adapters.watching import Call, Under, awaited, begin, is_coroutine_function, taken
 from skilld_monitor.monitoring import active
+from skilld_monitor.policy.guard import FIELDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+    from types import TracebackType
     from typing import Any
 
     from skilld_monitor.monitoring import Monitoring
+    from skilld_monitor.scanning import Direction
 
 __all__ = ["watch_client"]
 
+_INPUT: Direction = "input"
+
 
 class GenericCall(Call):
-    """A call of a client that no adapter knows: what its answer has in common with others' is read."""
+    """A call of a client that no adapter knows: what its answer has in common with others' is read. What an SDK beneath
+    says of the same call counts for more."""
+
+    def __init__(self, owner: object, kwargs: dict[str, object], capture: frozenset[str]) -> None:
+        super().__init__(owner, kwargs, capture)
+        if not isinstance(self.running, Joined):
+            self.chat = WaitingChat(self.running)
 
     def on_answer(self, answer: object) -> None:
-        self.running.data.update(answer_facts(answer, self.capture, lambda found: get(found, "content") or found))
+        self.running.learn(answer_facts(answer, self.capture, lambda found: get(found, "content") or found))
+
+    def noted(self, note: Callable[[Any], None], what: object) -> None:
+        if self.chat is not None:
+            self.chat.over = True
+        super().noted(note, what)
+        model = self.running.data.get("gen_ai.request.model")
+        if self.running.name == self.operation and model:
+            self.running.name = f"{self.operation} {model}"
 
 
 def watch_client(made: Monitoring, client: object, path: str) -> None:
@@ -41,36 +67,114 @@ def watch_client(made: Monitoring, client: object, path: str) -> None:
 
 
 def _watched(original: Any) -> Any:
+    owner = getattr(original, "__self__", None)
+
     @functools.wraps(original)
-    def called(*args: Any, **kwargs: Any) -> Any:
+    def method(*args: Any, **kwargs: Any) -> Any:
         on = active()
         if on is None:
             return original(*args, **kwargs)
-        call = GenericCall(getattr(original, "__self__", None), kwargs, on.settings.capture)
-        try:
-            result = original(*args, **kwargs)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        if hasattr(result, "__await__"):
-            return _await(result, call)
-        return taken(_take, call, result)
+        placed = {f"#{number}": value for number, value in enumerate(args)}
+        fields: Mapping[str, Direction] | None = None
+        if placed:
+            fields = {**FIELDS, **dict.fromkeys(placed, _INPUT)}
+        call, passed = begin(GenericCall, owner, {**kwargs, **placed}, on, fields)
+        args = tuple(passed.pop(name) for name in placed)
+        with Under(call):
+            result = original(*args, **passed)
+        return awaited(call, result, _take) if isinstance(result, CoroutineType) else taken(_take, call, result)
 
-    return called
+    if not is_coroutine_function(getattr(original, "__func__", original)):
+        return method
 
+    @functools.wraps(original)
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        return await method(*args, **kwargs)
 
-async def _await(result: Any, call: Call) -> Any:
-    try:
-        answer = await result
-    except BaseException as error:
-        call.failed(error)
-        raise
-    return taken(_take, call, answer)
+    return coroutine
 
 
 def _take(call: Call, result: Any) -> Any:
+    if isinstance(result, GeneratorType):
+        return _named(_looked(result, call), result)
+    if isinstance(result, AsyncGeneratorType):
+        return _named(_alooked(result, call), result)
     if getattr(result, "_iterator", None) is not None:
         call.stream(result, is_async=hasattr(result, "__anext__"))
+    elif callable(getattr(result, "add_done_callback", None)):
+        result.add_done_callback(functools.partial(_take_future, call))
+    elif hasattr(result, "__await__"):
+        call.running.data["skilld.unread"] = type(result).__name__  # what it comes to is not seen without changing it
+        call.ended()
     else:
         call.answered(result)
     return result
+
+
+def _take_future(call: Call, future: Any) -> None:
+    """Asked by no method of its own for its error: whose error nobody asked for says so when it is dropped."""
+    error = None if future.cancelled() else getattr(future, "_exception", None)
+    if future.cancelled():
+        call.ended(status="cancelled")
+    elif error is not None:
+        call.failed(error)
+    else:
+        call.answered(future.result())
+
+
+def _named(made: Any, inner: Any) -> Any:
+    made.__name__, made.__qualname__ = inner.__name__, inner.__qualname__
+    return made
+
+
+def _looked(inner: Any, call: Call) -> Generator[Any, Any, Any]:
+    step = functools.partial(next, inner)
+    while True:
+        try:
+            with _Reading(call):
+                piece = step()
+        except StopIteration as last:
+            call.ended()
+            return last.value
+        call.piece(piece)
+        try:
+            step = functools.partial(inner.send, (yield piece))
+        except GeneratorExit:
+            call.ended(status="closed")
+            inner.close()
+            raise
+        except BaseException as error:
+            step = functools.partial(inner.throw, error)
+
+
+async def _alooked(inner: Any, call: Call) -> AsyncGenerator[Any, Any]:
+    step = inner.__anext__
+    while True:
+        try:
+            with _Reading(call):
+                piece = await step()
+        except StopAsyncIteration:
+            call.ended()
+            return
+        call.piece(piece)
+        try:
+            step = functools.partial(inner.asend, (yield piece))
+        except GeneratorExit:
+            call.ended(status="closed")
+            await inner.aclose()
+            raise
+        except BaseException as error:
+            step = functools.partial(inner.athrow, error)
+
+
+class _Reading(Under):
+    """Around each step to the next piece: its end is none of the call's errors."""
+
+    __slots__ = ()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(None, None, None)
+        if error is not None and not isinstance(error, (StopIteration, StopAsyncIteration)):
+            self._call.ended(error)

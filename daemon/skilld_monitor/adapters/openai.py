@@ -1,10 +1,15 @@
-"""OpenAI's SDK, by the classes of its resources: chat completions, responses and embeddings, synchronous or not."""
+"""OpenAI's SDK, by the classes of its resources: chat completions, responses, embeddings and the completions of old,
+synchronous or not, with their streams, raw responses and helpers; whoever serves the same API elsewhere, such as Azure.
+"""
 
 from __future__ import annotations
 
-from skilld_monitor.adapters.answers import answer_facts, as_values, get
-from skilld_monitor.adapters.watching import Call, kind_of, watched
-from skilld_monitor.values import plain
+from skilld_monitor.adapters.answers import answer_facts, get
+from skilld_monitor.adapters.choices import Choices, listed, message_content
+from skilld_monitor.adapters.content import content
+from skilld_monitor.adapters.raw import take, watch_responses
+from skilld_monitor.adapters.servers import host_of, module_provider
+from skilld_monitor.adapters.watching import Call, watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +21,23 @@ if TYPE_CHECKING:
 
 __all__ = ["WATCHED", "OpenAICall"]
 
+_CLASSES = {"lib.azure": "azure.ai.openai", "lib.bedrock": "aws.bedrock"}
+_HOSTS = {
+    "openai.azure.com": "azure.ai.openai",
+    "cognitiveservices.azure.com": "azure.ai.openai",
+    "services.ai.azure.com": "azure.ai.inference",
+    "amazonaws.com": "aws.bedrock",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "api.cohere.ai": "cohere",
+    "api.deepseek.com": "deepseek",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.x.ai": "x_ai",
+}
+_LAST_EVENTS = ("response.completed", "response.incomplete", "response.failed")
+
 
 class OpenAICall(Call):
     """One chat completion or response."""
@@ -24,32 +46,45 @@ class OpenAICall(Call):
 
     def __init__(self, owner: object, kwargs: dict[str, object], capture: frozenset[str]) -> None:
         super().__init__(owner, kwargs, capture)
-        self._said: list[str] = []
+        self._choices = Choices()
 
     def provider_of(self, owner: object) -> str:
-        name = type(getattr(owner, "_client", None)).__name__
-        return "azure.ai.openai" if "Azure" in name else self.provider
+        host = host_of(owner)
+        for suffix, name in _HOSTS.items():
+            if host.endswith(suffix) and host[: -len(suffix)][-1:] in ("", ".", "-"):
+                return name
+        return module_provider(getattr(owner, "_client", None), _CLASSES, self.provider)
 
     def on_answer(self, answer: object) -> None:
-        self.running.data.update(answer_facts(answer, self.capture, _content))
+        self.running.data.update(answer_facts(answer, self.capture, _said))
+        status = get(answer, "status")
+        if get(answer, "object") == "response" and type(status) is str:
+            why = get(get(answer, "incomplete_details"), "reason")
+            self.running.data["gen_ai.response.finish_reasons"] = [why if type(why) is str else status]
 
     def on_piece(self, piece: object) -> None:
         whole = get(piece, "response")
         if whole is not None:  # of the Responses API: what it is so far, or in the end
-            self.on_answer(whole)
+            if get(piece, "type") in _LAST_EVENTS:
+                self.on_answer(whole)
             return
-        found = answer_facts(piece, frozenset(), _content)
-        self.running.data.update(found)
-        if "output" in self.capture:
-            choices = get(piece, "choices")
-            for choice in choices if isinstance(choices, list) else ():
-                text = get(get(choice, "delta"), "content")
-                if type(text) is str:
-                    self._said.append(text)
+        if get(piece, "id") is not None:
+            self.running.data.update(answer_facts(piece, frozenset(), _said))
+            self._choices.note(piece, content="output" in self.capture)
 
     def on_end(self) -> None:
-        if self._said:
-            self.running.data["gen_ai.output.messages"] = plain([{"type": "text", "text": "".join(self._said)}])
+        reasons = self._choices.reasons
+        if reasons:
+            self.running.data["gen_ai.response.finish_reasons"] = list(reasons.values())
+        said = self._choices.whole()
+        if said:
+            self.running.data["gen_ai.output.messages"] = content(said)
+
+
+class CompletionCall(OpenAICall):
+    """A completion of a text, as it was before there were chats."""
+
+    operation = "text_completion"
 
 
 class EmbeddingsCall(OpenAICall):
@@ -58,37 +93,30 @@ class EmbeddingsCall(OpenAICall):
     operation = "embeddings"
 
     def on_answer(self, answer: object) -> None:
-        self.running.data.update(answer_facts(answer, frozenset(), _content))
+        self.running.data.update(answer_facts(answer, frozenset(), _said))
 
 
-def _content(answer: object) -> object:
+def _said(answer: object) -> object:
     choices = get(answer, "choices")
     if isinstance(choices, list):
-        return [_message(get(choice, "message")) for choice in choices]
-    return get(answer, "output_text") or [as_values(item) for item in _list(get(answer, "output"))]
+        return [_choice(choice) for choice in choices]
+    return _output(listed(get(answer, "output")))
 
 
-def _message(message: object) -> object:
-    return {
-        "content": get(message, "content"),
-        "tool_calls": [as_values(call) for call in _list(get(message, "tool_calls"))],
-    }
+def _choice(choice: object) -> object:
+    message = get(choice, "message")
+    return get(choice, "text") if message is None else message_content(message)
 
 
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _take(call: Call, result: Any) -> Any:
-    kind = kind_of(result)
-    if kind in ("stream", "astream"):
-        call.stream(result, is_async=kind == "astream")
-    elif kind == "response":
-        call.running.data["http.response.status_code"] = result.http_response.status_code
-        call.ended()
-    else:
-        call.answered(result)
-    return result
+def _output(items: list[Any]) -> object:
+    """The text alone where there is nothing else; what tools are to be called with is part of what was said."""
+    texts: list[str] = []
+    for item in items:
+        parts = listed(get(item, "content"))
+        if get(item, "type") != "message" or any(type(get(part, "text")) is not str for part in parts):
+            return items
+        texts.extend(str(get(part, "text")) for part in parts)
+    return "".join(texts)
 
 
 def _watcher(sync: str, kind: type[Call], methods: tuple[str, ...]) -> Callable[[ModuleType, Monitoring], None]:
@@ -97,13 +125,20 @@ def _watcher(sync: str, kind: type[Call], methods: tuple[str, ...]) -> Callable[
             owner = getattr(module, owner_name, None)
             for method in methods:
                 if hasattr(owner, method):
-                    made.patches.replace(owner, method, watched(kind, _take, is_async=is_async))
+                    made.patches.replace(owner, method, watched(kind, take, is_async=is_async))
 
     return watch
 
 
+_chat = _watcher("Completions", OpenAICall, ("create", "parse"))
+
 WATCHED: Mapping[str, Callable[[ModuleType, Monitoring], None]] = {
-    "openai.resources.chat.completions.completions": _watcher("Completions", OpenAICall, ("create", "parse")),
+    "openai.resources.chat.completions.completions": _chat,
+    "openai.resources.chat.completions": _chat,  # where older versions have the classes
+    "openai.resources.beta.chat.completions": _watcher("Completions", OpenAICall, ("parse",)),
     "openai.resources.responses.responses": _watcher("Responses", OpenAICall, ("create", "parse")),
     "openai.resources.embeddings": _watcher("Embeddings", EmbeddingsCall, ("create",)),
+    "openai.resources.completions": _watcher("Completions", CompletionCall, ("create",)),
+    "openai._response": watch_responses,
+    "openai._legacy_response": watch_responses,
 }

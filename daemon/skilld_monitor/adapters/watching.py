@@ -1,24 +1,52 @@
 """How a method that calls a model is watched: what goes in, what comes out at once, and what comes out in pieces.
 
 A stream stays the object that the SDK made, of its class, with every attribute. Only where it gets its pieces from is
-looked at on the way, so that its span ends when it is exhausted, closed, fails or is dropped, whichever is first.
+looked at on the way, and where its connection is closed, so that its span ends when it is exhausted, closed, fails or
+is dropped, whichever is first.
 """
 
 from __future__ import annotations
 
 import functools
 import weakref
+from time import perf_counter_ns
 
 from skilld_monitor.adapters.answers import request_facts
+from skilld_monitor.adapters.covering import Cover, cover, uncover
+from skilld_monitor.adapters.outer import begin_chat, leave_chat, stand_by
+from skilld_monitor.adapters.servers import server_facts
 from skilld_monitor.monitoring import active
-from skilld_monitor.spans import Running
+from skilld_monitor.policy.guard import before_call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Mapping
+    from contextvars import Token
+    from types import TracebackType
     from typing import Any
 
-__all__ = ["Call", "WatchedAwaitable", "kind_of", "taken", "watched"]
+    from skilld_monitor.adapters.outer import WaitingChat
+    from skilld_monitor.monitoring import Monitoring
+    from skilld_monitor.scanning import Direction
+
+    MakeCall = Callable[[object, dict[str, object], frozenset[str]], "Call"]
+    Take = Callable[["Call", Any], Any]
+
+__all__ = [
+    "AsyncPieces",
+    "Call",
+    "Pieces",
+    "Under",
+    "WatchedAwaitable",
+    "awaited",
+    "begin",
+    "called",
+    "guarded",
+    "is_coroutine_function",
+    "kind_of",
+    "taken",
+    "watched",
+]
 
 _MAX_KINDS = 256
 _kinds: dict[type, str] = {}
@@ -30,7 +58,7 @@ def kind_of(result: object) -> str:
     kind = _kinds.get(type(result))
     if kind is None:
         kind = "answer"
-        if hasattr(result, "__stream__"):
+        if hasattr(result, "__stream__") or hasattr(result, "__decode__"):  # events, or lines of JSON
             kind = "astream" if hasattr(result, "__anext__") else "stream"
         elif hasattr(result, "http_response"):
             kind = "response"
@@ -49,8 +77,10 @@ class Call:
 
     provider = "unknown"
     operation = "chat"
+    chat: WaitingChat | None = None  # for what may ask an SDK that is watched itself: then it is one call
 
     def __init__(self, owner: object, kwargs: dict[str, object], capture: frozenset[str]) -> None:
+        entered_ns = perf_counter_ns()
         self.capture = capture
         facts: dict[str, object] = {
             "gen_ai.operation.name": self.operation,
@@ -58,16 +88,27 @@ class Call:
         }
         try:
             facts["gen_ai.provider.name"] = self.provider_of(owner)
-            facts.update(request_facts(kwargs, capture))
+            facts.update(server_facts(owner))
+            facts.update(self.asked(kwargs))
         except Exception as error:  # what the program passes may be of any class; the SDK may take it all the same
             facts["skilld.unread"] = type(error).__name__
         model = facts.get("gen_ai.request.model")
-        self.running = Running(f"{self.operation} {model}" if model else self.operation, "LLM", facts)
+        self.running = begin_chat(f"{self.operation} {model}" if model else self.operation, "LLM", facts, owner)
+        self.cover = Cover(self.running, "llm", owner)
+        self.is_reading = False  # whether the SDK is getting the next piece just now
+        # Weakly, as the response has the call, and they have the response.
+        self.pieces: Callable[[], _Looked | None] = lambda: None
         self._had_piece = False
+        self._is_over = False
+        self.running.begin(entered_ns)
 
     def provider_of(self, owner: object) -> str:
         """Who answers, in OpenTelemetry's words."""
         return self.provider
+
+    def asked(self, kwargs: dict[str, object]) -> dict[str, object]:
+        """What the arguments say."""
+        return request_facts(kwargs, self.capture)
 
     def on_answer(self, answer: object) -> None:
         """The whole answer has come: note what it says."""
@@ -79,21 +120,26 @@ class Call:
         """No more pieces come: note what they made together."""
 
     def answered(self, answer: object) -> None:
-        self._guard(self.on_answer, answer)
+        self.noted(self.on_answer, answer)
         self.running.end()
 
     def failed(self, error: BaseException) -> None:
         self.running.end(error)
 
     def piece(self, piece: object) -> None:
+        if self._is_over:
+            return
         if not self._had_piece:
             self._had_piece = True
             self.running.data["gen_ai.response.time_to_first_chunk"] = round(self.running.elapsed_ms / 1000, 6)
-        self._guard(self.on_piece, piece)
+        self.noted(self.on_piece, piece)
 
     def ended(self, error: BaseException | None = None, status: str | None = None) -> None:
-        self._guard(lambda _none: self.on_end(), None)
-        self.running.end(error, status)
+        """No more pieces come. The first word on it holds: what is closed may be dropped after that."""
+        if not self._is_over:
+            self._is_over = True
+            self.noted(lambda _none: self.on_end(), None)
+            self.running.end(error, status)
 
     def stream(self, stream: Any, *, is_async: bool) -> None:
         """Look at the pieces of this stream from now on; without a place to look from, the span ends here."""
@@ -101,23 +147,83 @@ class Call:
         if inner is None:
             self.ended()
             return
-        stream._iterator = (_AsyncPieces if is_async else _Pieces)(inner, self)
+        pieces = (AsyncPieces if is_async else Pieces)(inner, self)
+        stream._iterator = pieces
+        self.pieces = weakref.ref(pieces)
         _end_when_closed(stream, self, is_async=is_async)
 
-    def _guard(self, note: Callable[[Any], None], what: object) -> None:
+    def noted(self, note: Callable[[Any], None], what: object) -> None:
         """An answer of a shape that we do not know is the program's all the same."""
+        began_ns = perf_counter_ns()
         try:
             note(what)
         except Exception as error:
             self.running.data["skilld.unread"] = type(error).__name__
+        self.running.cost_ns += perf_counter_ns() - began_ns
 
 
-def watched(
-    make_call: Callable[[object, dict[str, object], frozenset[str]], Call],
-    take: Callable[[Call, Any], Any],
-    *,
-    is_async: bool,
-) -> Callable[[Any], Any]:
+class Under:
+    """Around what makes the call: other instrumentation inside knows whose call it is, and what it raises ends it."""
+
+    __slots__ = ("_call", "_chat", "_token")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._token: Token[Cover | None] | None = None
+        self._chat: Token[tuple[WaitingChat, ...]] | None = None
+
+    def __enter__(self) -> None:
+        self._token = cover(self._call.cover)
+        if self._call.chat is not None:
+            self._chat = stand_by(self._call.chat)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._chat is not None:
+            leave_chat(self._chat)
+        if self._token is not None:
+            uncover(self._token)
+        if error is not None:
+            self._call.failed(error)
+
+
+def begin(
+    make_call: MakeCall,
+    owner: object,
+    kwargs: dict[str, object],
+    on: Monitoring,
+    fields: Mapping[str, Direction] | None = None,
+) -> tuple[Call, dict[str, object]]:
+    """A call, with the arguments that it is to be made with.
+
+    Args:
+        fields: which arguments a policy looks at; those that SDKs have otherwise.
+
+    Raises:
+        BlockedError: if a policy forbids it. That is reported, without its content.
+
+    """
+    passed = guarded(make_call, owner, kwargs, on, fields)
+    return make_call(owner, passed, on.settings.capture), passed
+
+
+def guarded(
+    make_call: MakeCall,
+    owner: object,
+    kwargs: dict[str, object],
+    on: Monitoring,
+    fields: Mapping[str, Direction] | None = None,
+) -> dict[str, object]:
+    """The arguments that a call is to be made with; as `begin`, for a call that begins later."""
+    try:
+        return before_call(on, kwargs, fields)
+    except BaseException as error:
+        make_call(owner, kwargs, frozenset()).failed(error)
+        raise
+
+
+def watched(make_call: MakeCall, take: Take, *, is_async: bool) -> Callable[[Any], Any]:
     """What makes a watched method of a method.
 
     Args:
@@ -127,63 +233,49 @@ def watched(
     """
 
     def make(original: Any) -> Any:
-        if is_async:
-
-            @functools.wraps(original)
-            def awaited(self: Any, *args: Any, **kwargs: Any) -> Any:
-                on = active()
-                if on is None:
-                    return original(self, *args, **kwargs)
-                call = make_call(self, kwargs, on.settings.capture)
-                try:
-                    result = original(self, *args, **kwargs)
-                except BaseException as error:
-                    call.failed(error)
-                    raise
-                return _await(result, call, take)
-
-            if not _is_coroutine_function(original):
-                return awaited
-
-            @functools.wraps(original)
-            async def coroutine(self: Any, *args: Any, **kwargs: Any) -> Any:
-                return await awaited(self, *args, **kwargs)
-
-            return coroutine
-
         @functools.wraps(original)
-        def called(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
             on = active()
             if on is None:
                 return original(self, *args, **kwargs)
-            call = make_call(self, kwargs, on.settings.capture)
-            try:
-                result = original(self, *args, **kwargs)
-            except BaseException as error:
-                call.failed(error)
-                raise
-            return taken(take, call, result)
+            call, passed = begin(make_call, self, kwargs, on)
+            with Under(call):
+                result = original(self, *args, **passed)
+            return awaited(call, result, take) if is_async else taken(take, call, result)
 
-        return called
+        if not is_coroutine_function(original):
+            return method
+
+        @functools.wraps(original)
+        async def coroutine(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return await method(self, *args, **kwargs)
+
+        return coroutine
 
     return make
 
 
-def _is_coroutine_function(original: Any) -> bool:
+def called(call: Call, make: Callable[[], Any], take: Take) -> Any:
+    """Make the call."""
+    with Under(call):
+        result = make()
+    return taken(take, call, result)
+
+
+async def awaited(call: Call, result: Awaitable[Any], take: Take) -> Any:
+    """Wait for the call's result."""
+    with Under(call):
+        answer = await result
+    return taken(take, call, answer)
+
+
+def is_coroutine_function(original: Any) -> bool:
+    """Whether it is an `async def` itself; not a function that returns what one returned."""
     code = getattr(original, "__code__", None)
     return code is not None and bool(code.co_flags & 0x80)
 
 
-async def _await(result: Awaitable[Any], call: Call, take: Callable[[Call, Any], Any]) -> Any:
-    try:
-        answer = await result
-    except BaseException as error:
-        call.failed(error)
-        raise
-    return taken(take, call, answer)
-
-
-def taken(take: Callable[[Call, Any], Any], call: Call, result: Any) -> Any:
+def taken(take: Take, call: Call, result: Any) -> Any:
     """What the program gets. A result of a shape that we do not know is the program's all the same."""
     try:
         return take(call, result)
@@ -193,103 +285,132 @@ def taken(take: Callable[[Call, Any], Any], call: Call, result: Any) -> Any:
         return result
 
 
-class _Pieces:
-    """The iterator that a stream reads from, looked at."""
+class _Looked:
+    """What a stream reads from, looked at."""
 
-    def __init__(self, inner: Any, call: Call) -> None:
+    def __init__(self, inner: Any, call: Call | None) -> None:
         self._inner = inner
         self._call = call
 
-    def __iter__(self) -> _Pieces:
+    def moved_to(self, inner: Any) -> _Looked:
+        """The same, for what reads from somewhere else instead; this one looks at nothing any more."""
+        moved = type(self)(inner, self._call)
+        if self._call is not None:
+            self._call.pieces = weakref.ref(moved)
+            self._call = None
+        return moved
+
+    def is_dropped(self) -> bool:
+        """Whether it is being thrown away: nobody asks for a piece, and yet it runs."""
+        return bool(getattr(self._inner, "gi_running", False) or getattr(self._inner, "ag_running", False))
+
+    def over(self, status: str) -> None:
+        """Nobody reads any more. A call that is part of this one says first what it knows."""
+        inner = self._inner
+        if isinstance(inner, _Looked):
+            inner.over(status)
+        if self._call is not None:
+            self._call.ended(status=status)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __del__(self) -> None:
+        if self._call is not None:
+            self.over("abandoned")
+
+
+class Pieces(_Looked):
+    """An iterator that is looked at."""
+
+    def __iter__(self) -> Pieces:
         return self
 
     def __next__(self) -> Any:
+        call = self._call
+        if call is None:
+            return self._inner.__next__()
+        call.is_reading = True
         try:
             piece = self._inner.__next__()
         except StopIteration:
-            self._call.ended()
+            call.ended()
             raise
         except BaseException as error:
-            self._call.ended(error)
+            call.ended(error)
             raise
-        self._call.piece(piece)
+        finally:
+            call.is_reading = False
+        call.piece(piece)
         return piece
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
 
-    def __del__(self) -> None:
-        self._call.ended(status="abandoned")
+class AsyncPieces(_Looked):
+    """An asynchronous iterator that is looked at."""
 
-
-class _AsyncPieces:
-    """The asynchronous iterator that a stream reads from, looked at."""
-
-    def __init__(self, inner: Any, call: Call) -> None:
-        self._inner = inner
-        self._call = call
-
-    def __aiter__(self) -> _AsyncPieces:
+    def __aiter__(self) -> AsyncPieces:
         return self
 
     async def __anext__(self) -> Any:
+        call = self._call
+        if call is None:
+            return await self._inner.__anext__()
+        call.is_reading = True
         try:
             piece = await self._inner.__anext__()
         except StopAsyncIteration:
-            self._call.ended()
+            call.ended()
             raise
         except BaseException as error:
-            self._call.ended(error)
+            call.ended(error)
             raise
-        self._call.piece(piece)
+        finally:
+            call.is_reading = False
+        call.piece(piece)
         return piece
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def __del__(self) -> None:
-        self._call.ended(status="abandoned")
 
 
 def _end_when_closed(stream: Any, call: Call, *, is_async: bool) -> None:
-    """Close as before, and end the span. The stream is held weakly: it must not hold itself."""
-    if not hasattr(type(stream), "close"):
-        return
-    weak = weakref.ref(stream)
-
-    if is_async:
-
-        async def aclose() -> None:
-            there = weak()
-            call.ended(status="closed")
-            if there is not None:
-                await type(there).close(there)
-
-        stream.close = aclose
+    """Close as before, and end the span. By the HTTP response, which all ways to close a stream close in the end, and
+    which the SDK closes too once it has read the last piece, or finds that nobody wants another."""
+    response = getattr(stream, "response", None) or getattr(stream, "http_response", None)
+    name = "aclose" if is_async else "close"
+    closed: Any = response if hasattr(type(response), name) else stream
+    if closed is stream:
+        name = "close"
+    method = getattr(type(closed), name, None)
+    if method is None:
         return
 
-    def close() -> None:
-        there = weak()
-        call.ended(status="closed")
-        if there is not None:
-            type(there).close(there)
+    def close() -> Any:
+        vars(closed).pop(name, None)  # it holds itself by this no longer
+        pieces = call.pieces()
+        if pieces is None:
+            call.ended(status="abandoned")
+        elif not call.is_reading:
+            pieces.over("abandoned" if pieces.is_dropped() else "closed")
+        return method(closed)
 
-    stream.close = close
+    async def aclose() -> None:
+        await close()
+
+    closed._skilld_monitor_pieces = call.pieces
+    setattr(closed, name, aclose if is_async else close)
 
 
 class WatchedAwaitable:
     """Something to be awaited once, looked at; never awaited, it is as if it had not been wrapped."""
 
-    def __init__(self, inner: Awaitable[Any], begin: Callable[[], Call], take: Callable[[Call, Any], Any]) -> None:
+    def __init__(self, inner: Awaitable[Any], make_call: Callable[[], Call], take: Take) -> None:
         self._inner = inner
-        self._begin = begin
+        self._make_call = make_call
         self._take = take
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        call = self._begin()
-        try:
+        call = self._make_call()
+        with Under(call):
             answer = yield from self._inner.__await__()
-        except BaseException as error:
-            call.failed(error)
-            raise
         return taken(self._take, call, answer)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)  # a coroutine that is not awaited is closed by whoever made it

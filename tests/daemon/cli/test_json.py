@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from e2e.harness import Daemon, clean_environment, program, running, write_skill
 from skilld.cli.app import skillctl
 from skilld.cli.help_pages import help_pages
+from skilld.monitor.sinks.log_files import end_line
 from skilld_monitor.delivery import Delivery
 
 pytestmark = pytest.mark.e2e
@@ -26,7 +29,7 @@ CODE = re.compile(r"`([^`]+)`")
 # a journal, a host to install on.
 NOT_RUN = {"docker build", "docker check", "files fetch", "files purge", "install", "logs", "uninstall"}
 NOT_RUN |= {"workshop agent revive", "workshop git summary", "workshop worktree list", "workshop worktree merge"}
-NOT_RUN |= {"board watch"}  # nothing happens while it watches
+NOT_RUN |= {"board watch", "monitor alerts watch"}  # nothing happens while it watches
 
 
 def documented() -> dict[str, str]:
@@ -50,6 +53,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("json")
     write_skill(folder / "skills", "hello", "print('hello')\n")
     (folder / "a.txt").write_text("a")
+    (folder / "log").mkdir()
+    digest = hashlib.sha256(b"x\n").hexdigest()
+    ended = end_line(digest, "", 1, datetime.now(UTC))
+    (folder / "log/events-20260115T093000.123456Z.jsonl").write_bytes(b"x\n" + ended)
+    (folder / "a.json").write_text('{"event": "x", "timestamp": "2025-03-15T12:00:00", "data": {}}\n')
     (folder / "flow.toml").write_text("[[stage]]\nname = 'one'\nagent = 'a'\nprompt = '/hello'\n")
     (folder / "shop.toml").write_text("[agents.of-a-file]\n")
     (folder / "bad.toml").write_text("[agents.a]\nmodle = 'm'\n")
@@ -72,9 +80,11 @@ def names(place: Path, daemon: Daemon) -> dict[str, str]:
     """What stands for a name in the commands below."""
     session = daemon.create()
     turn = daemon.ask(session, "/hello")["turn"]
-    report = b'{"seq":1,"time_us":1,"name":"x","level":"INFO","data":{}}'
+    report = b'{"seq":1,"time_us":1,"name":"x","level":"INFO","data":{"text":"rm -rf / now"}}'
     with closing(Delivery(str(daemon.folder / "monitor.sock"))) as delivery:
         delivery.send({"run": "a" * 32}, [report], 30)
+    with daemon.http() as http:
+        assert http.get("/v1/monitor/alerts?after=0&wait=30").json()["items"], "what was found is followed"
     (place / "e.ndjson").write_text(daemon.skillctl("export", session).stdout)
     asked = [waiting(daemon) for _ in range(2)]
     paths = {"DIR": str(place), "SKILL": str(place / "skills/hello")}
@@ -133,9 +143,22 @@ COMMANDS = (
     "mcp-servers list",
     "mcp-servers check --config DIR/skilld.toml",
     "mcp-servers tools --config DIR/skilld.toml",
+    "monitor alerts list",
+    "monitor alerts show 1",
+    "monitor alerts ack 1",
+    "monitor cleanup 36500 --optimize",
+    "monitor import DIR/a.json",
     "monitor query x",
+    "monitor rules check",
+    "monitor rules list",
+    "monitor scan AKIAQWERTYUIOPASDFGH",
+    "monitor sessions",
+    "monitor sinks",
+    "monitor sources",
     "monitor stats",
     "monitor tail",
+    "monitor trace 1",
+    "monitor verify DIR/log",
     "pause SESSION",
     "rename SESSION x",
     "restore DIR/b.tar --state-dir DIR/restored",

@@ -10,10 +10,14 @@ import trio
 from hook_kit import receiver
 from skilld.config import HooksConfig
 from skilld.hooks import HookFailed, Notice
-from skilld.hooks.webhook import Webhook
+from skilld.hooks.webhook import Webhook, bearer
 from support import run
 
 NOTICE = Notice(event="turn.finished", session="ses_a", turn="trn_b", body=b'{"event": "turn.finished"}')
+
+
+def hook(config: HooksConfig, version: str) -> Webhook:
+    return Webhook(config, version, bearer(config.token_file), key="hooks.token_file")
 
 
 def test_a_notice_is_posted_with_the_token_of_now(tmp_path: Path) -> None:
@@ -23,7 +27,7 @@ def test_a_notice_is_posted_with_the_token_of_now(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with receiver() as found:
-            webhook = Webhook(HooksConfig(url=found.url, token_file=token), "9.9")
+            webhook = hook(HooksConfig(url=found.url, token_file=token), "9.9")
             await webhook(NOTICE)
             token.write_text("second-token-of-another-length\n")
             await webhook(NOTICE)
@@ -45,7 +49,7 @@ def test_what_the_receiver_answers_decides_whether_it_is_tried_again(status: int
         async with receiver() as found:
             found.answers = [status]
             with pytest.raises(HookFailed, match=f"it answers {status}") as caught:
-                await Webhook(HooksConfig(url=found.url), "9")(NOTICE)
+                await hook(HooksConfig(url=found.url), "9")(NOTICE)
             assert caught.value.retry is again
             assert len(found.told) == 1, "a redirect is not followed"
 
@@ -58,7 +62,7 @@ def test_a_receiver_that_does_not_answer_costs_the_time_out_and_no_more() -> Non
             found.answers = [0]
             began = trio.current_time()
             with pytest.raises(HookFailed, match=r"no answer within 0\.3 s") as caught:
-                await Webhook(HooksConfig(url=found.url, timeout_s=0.3), "9")(NOTICE)
+                await hook(HooksConfig(url=found.url, timeout_s=0.3), "9")(NOTICE)
             assert caught.value.retry
             assert trio.current_time() - began < 3
 
@@ -70,11 +74,11 @@ def test_nobody_there_and_a_token_that_is_missing_may_be_otherwise_later(tmp_pat
         async with receiver() as found:
             url = found.url
             with pytest.raises(HookFailed, match=r"token file .*none cannot be opened") as caught:
-                await Webhook(HooksConfig(url=url, token_file=tmp_path / "none"), "9")(NOTICE)
+                await hook(HooksConfig(url=url, token_file=tmp_path / "none"), "9")(NOTICE)
             assert caught.value.retry
             assert found.told == [], "without its token it is not called"
         with pytest.raises(HookFailed, match="ConnectError") as caught:
-            await Webhook(HooksConfig(url=url), "9")(NOTICE)
+            await hook(HooksConfig(url=url), "9")(NOTICE)
         assert caught.value.retry
         assert "in-the-url" not in str(caught.value)
 
@@ -85,9 +89,9 @@ def test_over_https_only_a_certificate_that_is_trusted_will_do(tmp_path: Path) -
     async def main() -> None:
         async with receiver(tmp_path) as found:
             with pytest.raises(HookFailed, match=r"CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
-                await Webhook(HooksConfig(url=found.url), "9")(NOTICE)
+                await hook(HooksConfig(url=found.url), "9")(NOTICE)
             assert found.told == []
-            await Webhook(HooksConfig(url=found.url, ca_file=found.certificate), "9")(NOTICE)
+            await hook(HooksConfig(url=found.url, ca_file=found.certificate), "9")(NOTICE)
             assert len(found.told) == 1
 
     run(main)
@@ -113,9 +117,9 @@ def test_over_https_the_proxy_of_the_environment_is_used_and_for_this_host_none(
             monkeypatch.delenv("NO_PROXY", raising=False)
             monkeypatch.delenv("no_proxy", raising=False)
             with pytest.raises(HookFailed, match="ProxyError"):
-                await Webhook(HooksConfig(url="https://hooks.example.com/x"), "9")(NOTICE)
+                await hook(HooksConfig(url="https://hooks.example.com/x"), "9")(NOTICE)
             assert asked[0].startswith(b"CONNECT hooks.example.com:443 ")
-            await Webhook(HooksConfig(url=found.url), "9")(NOTICE)
+            await hook(HooksConfig(url=found.url), "9")(NOTICE)
             assert len(found.told) == len(asked) == 1
             nursery.cancel_scope.cancel()
 

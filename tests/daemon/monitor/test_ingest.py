@@ -16,6 +16,7 @@ import pytest
 
 from monitor_kit import LIMITS, Collector, collecting
 from skilld.monitor.batch import MAX_EVENTS, BadBatch, read_batch
+from skilld.monitor.inspected import NO_POLICY
 from skilld.monitor.rates import Rate, RateTable
 
 RUN = "0123456789abcdef" * 2
@@ -66,7 +67,7 @@ def talking(collector: Collector) -> Iterator[Talk]:
 def test_a_batch_is_acknowledged_when_it_is_stored_and_stamped_by_the_kernel(tmp_path: Path) -> None:
     with collecting(tmp_path) as collector, talking(collector) as talk:
         talk.send(batch(event(1), event(2, duration_ms=1.5, status="ok", trace="a" * 32, span="b" * 16)))
-        assert talk.answer() == {"ack": 1, "stored": 2, "refused": 0}
+        assert talk.answer() == {"ack": 1, "stored": 2, "refused": 0, "policy": "none"}
         first, second = collector.events()
         assert (first["uid"], first["sender_pid"], first["pid"]) == (os.getuid(), os.getpid(), 7)
         assert (second["duration_ms"], second["trace"], second["time"]) == (
@@ -100,7 +101,7 @@ BAD_EVENTS: list[Any] = [
 def test_an_event_that_is_none_is_refused_and_its_neighbours_are_kept(tmp_path: Path) -> None:
     with collecting(tmp_path) as collector, talking(collector) as talk:
         talk.send(batch(event(1), *BAD_EVENTS, event(2)))
-        assert talk.answer() == {"ack": 1, "stored": 2, "refused": len(BAD_EVENTS)}
+        assert talk.answer() == {"ack": 1, "stored": 2, "refused": len(BAD_EVENTS), "policy": "none"}
 
 
 BAD_LINES = [
@@ -179,10 +180,10 @@ def test_one_user_has_so_many_connections_and_events_and_no_more(tmp_path: Path)
 
 def test_a_run_of_one_user_is_not_that_of_another(tmp_path: Path) -> None:
     """Numbers are counted per user and run: nobody can make somebody else's events look like repetitions."""
-    from skilld.monitor.store import Origin
+    from skilld.monitor.inspected import Inspected, Origin
 
     with collecting(tmp_path) as collector:
-        found = read_batch(json.dumps(batch(event())).encode())
+        found = Inspected(read_batch(json.dumps(batch(event())).encode()))
         assert collector.store.write([(found, Origin(1, 1))])[0].stored == 1
         assert collector.store.write([(found, Origin(2, 1))])[0].stored == 1
         assert collector.store.write([(found, Origin(1, 9))])[0].duplicates == 1
@@ -211,10 +212,11 @@ def test_a_bucket_fills_up_again_and_never_beyond_its_rim() -> None:
     assert table.take(3, 0, 11_000, 0.0) == 1
 
 
-def test_forgetting_users_gives_nobody_more_than_a_full_bucket() -> None:
+def test_forgetting_users_gives_nobody_more_than_a_full_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skilld.monitor.rates._MOST_USERS", 100)
     table = RateTable(Rate(10, 1000))
     table.take(0, 200, 0, 0.0)
-    for uid in range(1, 10_000):
+    for uid in range(1, 500):
         table.take(uid, 1, 1, 0.0)
     assert table.take(0, 0, 0, 0.0) == 10
 
@@ -242,6 +244,20 @@ def test_what_cannot_be_stored_is_not_acknowledged(tmp_path: Path, monkeypatch: 
             assert again.answer()["stored"] == 1
 
 
+def test_a_connection_that_fails_here_is_told_so_and_not_closed_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        with monkeypatch.context() as patched:
+            patched.setattr("skilld.monitor.ingest.NO_POLICY", {})
+            talk.send(batch(event()))
+            assert talk.code() == "overloaded"
+        assert collector.drops == {"failed": 1}
+        with talking(collector) as again:
+            again.send(batch(event()))
+            assert again.answer()["stored"] == 0, "it was kept, but that could not be said"
+
+
 def test_who_is_sent_away_a_hundred_times_at_once_keeps_nobody_busy(tmp_path: Path) -> None:
     with collecting(tmp_path, limits=replace(LIMITS, connections=1)) as collector, talking(collector) as one:
         one.send(batch())
@@ -255,3 +271,68 @@ def test_who_is_sent_away_a_hundred_times_at_once_keeps_nobody_busy(tmp_path: Pa
         assert collector.drops == {"crowded": 100}
         one.send(batch(event(), batch=2))
         assert one.answer()["stored"] == 1
+
+
+def test_who_says_hello_is_told_what_it_has_to_look_at_unless_it_has_it(tmp_path: Path) -> None:
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        talk.send({"hello": 1, "agent": "shop", "run": RUN, "policy": ""})
+        assert talk.answer() == {"policy": NO_POLICY}
+        talk.send({"hello": 1, "agent": "shop", "run": RUN, "policy": NO_POLICY["version"]})
+        assert talk.answer() == {"policy": None}
+        talk.send(batch(event()))
+        assert talk.answer()["policy"] == NO_POLICY["version"]
+
+
+@pytest.mark.parametrize(
+    "hello", [{"hello": None}, {"hello": 1, "agent": 7, "policy": []}, {"hello": {}, "events": []}]
+)
+def test_a_greeting_of_any_shape_is_answered(tmp_path: Path, hello: dict[str, Any]) -> None:
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        talk.send(hello)
+        assert talk.answer() == {"policy": NO_POLICY}
+
+
+def test_bytes_are_counted_before_the_line_is_read_and_greetings_too(tmp_path: Path) -> None:
+    limits = replace(LIMITS, rate=Rate(1e6, 1_000))
+    with collecting(tmp_path, limits=limits) as collector:
+        with talking(collector) as talk:
+            talk.send(b"{" * 20_000 + b"\n")
+            assert talk.code() == "overloaded", "what it is nobody looked at"
+        assert collector.drops == {"overloaded": 1}
+    with collecting(tmp_path / "other", limits=limits) as collector, talking(collector) as talk:
+        talk.send({"hello": 1, "agent": "x" * 20_000})
+        assert talk.code() == "overloaded"
+
+
+def test_what_a_program_says_of_an_event_is_kept_with_it_and_bounded(tmp_path: Path) -> None:
+    said = {"session": "s" * 300, "user": "u\n1", "agent": "clerk", "tags": ["a", 7, "b" * 100, *"x" * 50]}
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        talk.send(
+            batch(event(1, **said, masked=["card"]), event(2, session=7, user="", tags="x", agent=None, masked={}))
+        )
+        assert talk.answer()["stored"] == 2
+        first, second = collector.events()
+        assert (len(first["session"]), first["user"], first["agent"]) == (200, "u?1", "clerk")
+        assert (first["tags"][:2], len(first["tags"]), first["masked"]) == (["a", "b" * 64], 19, ["card"])
+        assert (second["session"], second["user"], second["agent"]) == (None, None, "shop")
+        assert (second["tags"], second["masked"]) == ([], [])
+
+
+def test_numbers_that_json_does_not_know_and_deep_nesting_are_stored_as_what_every_reader_reads(tmp_path: Path) -> None:
+    deep = b'{"a":' * 400 + b"1" + b"}" * 400
+    line = json.dumps(batch(event(1, data={"n": float("nan"), "m": float("inf")}), event(2, data="DEEP"))).encode()
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        talk.send(line.replace(b'"DEEP"', deep) + b"\n")
+        assert talk.answer()["ack"] == 1
+        assert collector.events()[0]["data"] == {"n": None, "m": None}
+
+
+@pytest.mark.parametrize("levels", [501, 700, 940])
+def test_what_nobody_could_read_again_is_not_stored(tmp_path: Path, levels: int) -> None:
+    """A page that one event is in would fail for everybody, and who follows the store would never get past it."""
+    deep = b'{"a":' * levels + b"1" + b"}" * levels
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        talk.send(json.dumps(batch(event(1, data="DEEP"), event(2))).encode().replace(b'"DEEP"', deep) + b"\n")
+        answer = talk.answer()
+        assert (answer["stored"], answer["refused"]) == (1, 1)
+        assert len(collector.events()) == 1

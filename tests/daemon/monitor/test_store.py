@@ -15,9 +15,11 @@ import pytest
 import trio
 
 from skilld.monitor.batch import Batch, read_batch
-from skilld.monitor.keeper import Monitor
-from skilld.monitor.questions import Wanted, find_events, totals
-from skilld.monitor.store import EventStore, Origin, Written
+from skilld.monitor.inspected import Inspected, Origin
+from skilld.monitor.monitor import Monitor
+from skilld.monitor.questions import Wanted, find_events
+from skilld.monitor.store import EventStore, Written
+from skilld.monitor.totals import TotalsWanted, totals
 
 NOW_US = 1_700_000_000_000_000
 
@@ -31,7 +33,7 @@ def batch(run: int, *events: dict[str, Any], agent: str = "shop") -> Batch:
 
 
 def keep(store: EventStore, batch: Batch, origin: Origin) -> Written:
-    (written,) = store.write([(batch, origin)])
+    (written,) = store.write([(Inspected(batch), origin)])
     return written
 
 
@@ -83,9 +85,9 @@ def test_no_text_is_a_language(store: EventStore, text: str) -> None:
 def test_totals_are_those_of_the_viewer(store: EventStore) -> None:
     keep(store, batch(1, {"level": "ERROR"}, {}), Origin(1, 1))
     keep(store, batch(2, {}), Origin(2, 1))
-    everybody = store.ask(lambda db: totals(db, None))
+    everybody = store.ask(lambda db: totals(db, TotalsWanted(uid=None)))
     assert (everybody["events"], everybody["levels"]) == (3, {"INFO": 2, "ERROR": 1})
-    mine = store.ask(lambda db: totals(db, 1))
+    mine = store.ask(lambda db: totals(db, TotalsWanted(uid=1)))
     assert mine["events"] == 2
     (source,) = mine["sources"]
     assert (source["agent"], source["events"], source["runs"], source["errors"]) == ("shop", 2, 1, 1)
@@ -189,7 +191,7 @@ def test_batches_that_wait_share_a_transaction_and_each_is_told_its_own(tmp_path
     groups: list[int] = []
     write = made.write
 
-    def counted(batches: Sequence[tuple[Batch, Origin]]) -> list[Written]:
+    def counted(batches: Sequence[tuple[Inspected, Origin]]) -> list[Written]:
         groups.append(len(batches))
         return write(batches)
 

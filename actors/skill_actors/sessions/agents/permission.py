@@ -28,6 +28,7 @@ from skill_actors.sessions.approvals.named_files import FileLimits, NotBound, Ro
 from skill_actors.sessions.approvals.request import ApprovalRequest
 from skill_actors.sessions.log import SessionLog
 from skill_actors.sessions.policy import Decision, Policy, parse_policy
+from skill_actors.sessions.screening import Blocked
 from skill_actors.sessions.surroundings import Surroundings
 
 __all__ = ["Permissions", "Ruling"]
@@ -77,6 +78,12 @@ class Permissions:
 
     async def rule(self, question: PermissionQuestion) -> Ruling:
         """Decide. Raises what the store raises."""
+        if self._env.screen is not None:
+            record = self._log.record
+            given = await self._env.screen.call(record.owner_uid, record.id, question.tool, question.input)
+            if isinstance(given, Blocked):
+                return Ruling(Refusal(given.reason))
+            question = replace(question, input=given)
         decision = self._decide(question)
         if decision.verdict == "allow":
             return Ruling(Permitted(question.input))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["config_command", "load"]
 
 _MAY_HOLD_SECRETS: Final = frozenset({"env", "environment", "headers"})  # tables whose values are anybody's
+_MAY_BE_SECRET_URLS: Final = frozenset(
+    {"hooks.url", "monitor.alerts.url", "monitor.export.otlp.endpoint", "monitor.export.telemetry.endpoint"}
+)
 _FILE = click.argument("file", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 
 
@@ -173,7 +176,7 @@ def _masked(key: str, value: Any) -> Any:
 
     if key.rpartition(".")[2] in _MAY_HOLD_SECRETS:
         return dict.fromkeys(value, "***")
-    return origin_of(value) if key == "hooks.url" else value
+    return origin_of(value) if key in _MAY_BE_SECRET_URLS else value
 
 
 def _as_toml(value: Any) -> str:

@@ -143,6 +143,11 @@ def _config(file: Path | None) -> Any:
         if isinstance(backend, dict) and backend.get("environment"):
             backend["environment"] = dict.fromkeys(backend["environment"], "(not shown)")
     shown["hooks"]["url"] = origin_of(shown["hooks"]["url"])
+    monitor = shown["monitor"]
+    monitor["alerts"]["url"] = origin_of(monitor["alerts"]["url"])
+    for export in monitor["export"].values():
+        export["endpoint"] = origin_of(export["endpoint"])
+        export["headers"] = dict.fromkeys(export.get("headers", {}), "(not shown)")
     return {"file": str(path) if path else None, "config": json.loads(_masked(json.dumps(shown)))}
 
 

@@ -1,8 +1,7 @@
-"""What other programs reported."""
+"""Events that other programs reported."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
 from starlette.responses import Response
@@ -10,29 +9,33 @@ from starlette.responses import Response
 from skill_actors.errors import Refused
 from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
-from skilld.monitor.batch import LEVELS
+from skilld.http.routes.monitor.asking import asked_id, asked_level, asked_status, asked_text, asked_time_us, asked_uid
 from skilld.monitor.questions import MAX_PAGE, Wanted
 
 __all__ = ["ROUTES"]
 
 _MAX_WAIT_S: Final = 60.0
-_MAX_ID: Final = float(1 << 53)
-_MAX_TEXT_CHARS: Final = 500
+_MAX_DURATION_MS: Final = 1e12
+_WORDS: Final = ("agent", "name", "channel", "trace", "session", "user", "tag", "model", "run")
 
 
 async def events(call: Call) -> Response:
     limit = int(call.number("limit", 100, low=1, high=MAX_PAGE))
-    after, before = _id(call, "after"), _id(call, "before")
+    after, before = asked_id(call, "after"), asked_id(call, "before")
     wait_s = call.number("wait", 0, low=0, high=_MAX_WAIT_S)
     if wait_s and after is None:
         raise Refused("bad_request", "wait goes with after: there is nothing to wait for in the past")
     wanted = Wanted(
-        uid=None if call.viewer.admin else call.viewer.uid,
-        **{name: call.query.get(name) for name in ("agent", "name", "channel", "trace")},
-        level=_level(call),
-        text=_text(call),
-        since_us=_time_us(call, "since"),
-        until_us=_time_us(call, "until"),
+        uid=asked_uid(call),
+        **{name: call.query.get(name) for name in _WORDS},
+        level=asked_level(call, "level"),
+        level_is=asked_level(call, "level_is"),
+        status=asked_status(call),
+        pid=asked_id(call, "pid"),
+        min_duration_us=_min_duration_us(call),
+        text=asked_text(call),
+        since_us=asked_time_us(call, "since"),
+        until_us=asked_time_us(call, "until"),
         after=after,
         before=before,
         limit=limit,
@@ -40,37 +43,9 @@ async def events(call: Call) -> Response:
     return JsonAnswer({"items": await call.services.monitor().events(wanted, wait_s)})
 
 
-async def stats(call: Call) -> Response:
-    return JsonAnswer(await call.services.monitor().totals(call.viewer))
-
-
-def _id(call: Call, name: str) -> int | None:
-    return int(call.number(name, 0, low=0, high=_MAX_ID)) if name in call.query else None
-
-
-def _level(call: Call) -> str | None:
-    level = call.query.get("level")
-    if level is not None and level.upper() not in LEVELS:
-        raise Refused("bad_request", f"level={level[:40]!a}: expected one of {', '.join(LEVELS)}")
-    return None if level is None else level.upper()
-
-
-def _text(call: Call) -> str | None:
-    text = call.query.get("text")
-    if text is not None and not (text.replace('"', " ").strip() and len(text) <= _MAX_TEXT_CHARS):
-        raise Refused("bad_request", f"text: expected words, at most {_MAX_TEXT_CHARS} characters of them")
-    return text
-
-
-def _time_us(call: Call, name: str) -> int | None:
-    text = call.query.get(name)
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-        return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1_000_000)
-    except (ValueError, OverflowError) as error:
-        raise Refused("bad_request", f"{name}={text[:40]!a}: expected a time such as 2026-01-15T09:30:00Z") from error
+def _min_duration_us(call: Call) -> int | None:
+    least_ms = call.number("min_duration_ms", 0, low=0, high=_MAX_DURATION_MS)
+    return round(least_ms * 1000) if "min_duration_ms" in call.query else None
 
 
 ROUTES: Final = (
@@ -85,6 +60,15 @@ ROUTES: Final = (
             Parameter(name="name", summary="Only events and spans of this name."),
             Parameter(name="channel", summary="Only those of this channel."),
             Parameter(name="level", summary="Only those of this level or a worse one: DEBUG to CRITICAL."),
+            Parameter(name="level_is", summary="Only those of exactly this level."),
+            Parameter(name="session", summary="Only those of this conversation of the program."),
+            Parameter(name="user", summary="Only those of this user of the program."),
+            Parameter(name="tag", summary="Only those with this tag."),
+            Parameter(name="model", summary="Only calls of this model."),
+            Parameter(name="run", summary="Only those of this run of a program."),
+            Parameter(name="pid", summary="Only those of the process with this number, by its own word."),
+            Parameter(name="status", summary="Only spans that ended so: ok, error, cancelled, closed, abandoned."),
+            Parameter(name="min_duration_ms", summary="Only spans that took so long or longer."),
             Parameter(name="trace", summary="Only those of this trace."),
             Parameter(name="text", summary="Only those whose name or data have all of these words."),
             Parameter(name="since", summary="Only those from this time on, such as 2026-01-15T09:30:00Z."),
@@ -94,12 +78,5 @@ ROUTES: Final = (
             Parameter(name="wait", summary="With after: wait up to so many seconds for the first."),
             Parameter(name="limit", summary="How many at most; 100 without it, 1000 are the most."),
         ),
-    ),
-    Route(
-        method="GET",
-        path="/v1/monitor/stats",
-        handler=stats,
-        permission="read",
-        summary="How much one's programs reported, by agent, channel and level; with the role admin everybody's.",
     ),
 )

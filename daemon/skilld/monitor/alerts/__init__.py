@@ -1,0 +1,3 @@
+"""What was found, made known: kept, told to sinks, acknowledged."""
+
+__all__ = ()

@@ -1,0 +1,33 @@
+"""What is done about a finding by the policy: what its program had to do, and whether anybody is told. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from skilld.monitor.inspection.pushed import mode_of, policy_for
+from skilld_monitor.scanning import RuleSet
+
+if TYPE_CHECKING:
+    from skilld.config import MonitorPolicyConfig
+
+__all__ = ["Acting"]
+
+_ACTIONS: Final = {"redact": "modify", "block": "block"}
+
+
+class Acting:
+    """Looks up what holds for agents and rules; for one page of findings."""
+
+    def __init__(self, config: MonitorPolicyConfig, rules: RuleSet) -> None:
+        self._config = config
+        self._by_id = {rule.id: rule for rule in rules.rules}
+        self._dry: dict[str, bool] = {}
+
+    def on(self, agent: str, rule: str) -> tuple[str, bool]:
+        """The action, in the words of OpenTelemetry (allow, modify, block), and whether sinks are told."""
+        known = self._by_id.get(rule)
+        mode = self._config.mode if known is None else mode_of(self._config, agent, known)
+        if agent not in self._dry:
+            self._dry[agent] = bool(policy_for(self._config, None, agent)["dry_run"])
+        action = "allow" if self._dry[agent] else _ACTIONS.get(mode, "allow")
+        return action, mode != "observe"

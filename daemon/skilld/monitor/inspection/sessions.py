@@ -1,0 +1,230 @@
+"""The daemon's own conversations, looked into like everything else: off the path of their turns, behind the journal.
+
+Who is told of something new in a conversation only notes its id. The follower reads what the journal has of it since
+the last time, looks into that in a thread, and writes what it found, and nothing else that was said, into the store of
+events. An event is known by its conversation and number, so that nothing is told twice after a crash; how far each
+conversation was read is kept with the alerts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw
+import trio
+
+from skill_actors.runtime import ChildSpec, TrioActor
+from skill_actors.sessions.events import Event
+from skill_actors.store.base import SessionRecord, StoreError
+from skill_actors.telemetry import Measurements, Metadata
+from skilld.monitor.batch import Batch, MonitorEvent
+from skilld.monitor.inspected import Found, Inspected, Origin
+from skilld.monitor.inspection.inspector import NOT_SCANNED
+from skilld.monitor.inspection.saying import said_in
+from skilld.monitor.inspection.screen import OWN_AGENT, Stopped
+from skilld_monitor.scanning import Finding, RuleSet
+
+if TYPE_CHECKING:
+    from skilld.monitor.alerts.alerts import Alerts
+    from skilld.monitor.monitor import Monitor
+    from skilld.parts import Parts
+
+__all__ = ["SessionFollower", "SessionNews", "session_children"]
+
+_log = logging.getLogger(__name__)
+
+_HEARD: Final = ("agent.*", "model.stop", "execute.stop", "session.created", "turn.*")
+_MOST_WAITING: Final = 100_000  # ids
+_MOST_STOPPED: Final = 1_000
+_PAGE: Final = 200
+_NEWEST: Final = 200  # conversations that are looked at when the daemon has started
+_AGAIN_S: Final = 1.0
+_CHANNEL: Final = "SECURITY"
+_LEVELS: Final = {"low": "INFO", "medium": "WARNING", "high": "ERROR"}
+
+
+class SessionNews:
+    """Which conversations have something new, and what was stopped before it came into one. Noting never waits."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, None] = {}
+        self._stopped: deque[Stopped] = deque(maxlen=_MOST_STOPPED)
+        self._something = trio.Event()
+
+    def __len__(self) -> int:
+        return len(self._sessions) + len(self._stopped)
+
+    def note(self, session: str) -> None:
+        """There is something new. Beyond a bound those are forgotten that waited longest; they are noted again."""
+        self._sessions[session] = None
+        if len(self._sessions) > _MOST_WAITING:
+            del self._sessions[next(iter(self._sessions))]
+        self._something.set()
+
+    def note_stopped(self, stopped: Stopped) -> None:
+        """Something was found before it was said or done."""
+        self._stopped.append(stopped)
+        self._something.set()
+
+    async def wait(self) -> None:
+        """Return as soon as there is something."""
+        while not self._sessions and not self._stopped:
+            self._something = trio.Event()
+            await self._something.wait()
+
+    def take(self) -> tuple[list[str], list[Stopped]]:
+        """All of it; it is the caller's now."""
+        taken = list(self._sessions), list(self._stopped)
+        self._sessions.clear()
+        self._stopped.clear()
+        return taken
+
+
+class SessionFollower(TrioActor):
+    """Looks into what the journal has of conversations, after it is there."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self._parts = parts
+        self._news = parts.session_news
+        self._limiter = trio.CapacityLimiter(1)
+
+    async def setup(self) -> None:
+        self.spawn(self._follow)
+
+    async def _follow(self) -> None:
+        bus = self._parts.bus
+        bus.detach("monitor-sessions")  # of one that was here before and was killed
+        bus.attach("monitor-sessions", _HEARD, self._hear)
+        while True:
+            alerts, monitor = await self._parts.alerts.wait(), await self._parts.monitor.wait()
+            try:
+                await self._follow_with(alerts, monitor)
+            except (apsw.Error, StoreError, OSError) as error:  # a full disk; stores that are closed and made again
+                _log.warning("conversations cannot be looked into now: %s", error)
+            await trio.sleep(_AGAIN_S)
+
+    async def _follow_with(self, alerts: Alerts, monitor: Monitor) -> None:
+        await self._note_newest()
+        while True:
+            await self._news.wait()
+            sessions, stopped = self._news.take()
+            await self._write_stopped(monitor, stopped)
+            for session in sessions:
+                scan = self._parts.config.monitor.scan
+                if scan.enabled and scan.sessions:
+                    await self._look_into(session, alerts, monitor)
+
+    def _hear(self, _name: str, _facts: Measurements, meta: Metadata) -> None:
+        session = meta.get("session")
+        if isinstance(session, str) and session:
+            self._news.note(session)
+
+    async def _note_newest(self) -> None:
+        """Those that may have something that was journalled and not looked into when the daemon ended."""
+        page = await self._parts.journal.get().list_sessions(limit=_NEWEST)
+        for record in page.items:
+            self._news.note(record.id)
+
+    async def _look_into(self, session: str, alerts: Alerts, monitor: Monitor) -> None:
+        journal = self._parts.journal.get()
+        record = await journal.get_session(session)
+        if record is None:
+            return
+        name = f"session:{session}"
+        after = await alerts.run(partial(alerts.store.place, name))
+        while True:
+            events = await journal.read_events(session, after=after, limit=_PAGE)
+            if not events:
+                return
+            rules = self._parts.rule_book.rules
+            look = partial(_inspected, rules, record, events, first=not after)
+            inspected = await trio.to_thread.run_sync(look, limiter=self._limiter)
+            if inspected is not None:
+                origin = Origin(record.owner_uid, os.getpid())
+                await monitor.write(inspected.batch, origin, inspected=inspected)
+            after = events[-1].seq
+            await alerts.run(partial(alerts.store.set_place, name, after))
+
+    async def _write_stopped(self, monitor: Monitor, stopped: Sequence[Stopped]) -> None:
+        """What was stopped is in no journal: here it is told that it was, and by which rule."""
+        for one in stopped:
+            inspected = _of_stopped(one)
+            await monitor.write(inspected.batch, Origin(one.uid, os.getpid()), inspected=inspected)
+
+
+def _inspected(rules: RuleSet, record: SessionRecord, events: Sequence[Event], *, first: bool) -> Inspected | None:
+    """What was found in these events, as events of monitoring; None for nothing. Pure CPU."""
+    made: list[MonitorEvent] = []
+    found: list[Found] = []
+    for event in events:
+        findings: list[Finding] = []
+        said = [*said_in(event)]
+        if first and event is events[0]:
+            said.append(("system", record.settings.get("system")))
+        try:
+            for way, value in said:
+                findings += rules.mask(value, way)[1]
+        except Exception as error:  # of a rule that fails on a text: it is told, and the rest is looked into
+            why = f"it could not be looked at: {type(error).__name__}"
+            findings.append(Finding(NOT_SCANNED, "sensitive_data", "medium", 1.0, "event", 0, 0, why))
+        if findings:
+            found += [Found(len(made), finding, finding.sample) for finding in _once(findings)]
+            data = {"type": event.type, "seq": event.seq, "turn": event.turn}
+            made.append(_event(event.seq, _time_us(event.time), "session.finding", record.id, findings, data))
+    if not made:
+        return None
+    return Inspected(_batch(record.id, made), tuple(found))
+
+
+def _of_stopped(one: Stopped) -> Inspected:
+    name = {"block": "session.blocked", "redact": "session.redacted"}[one.action]
+    data = {"what": one.what, "dry_run": one.dry_run, "rules": sorted({finding.rule for finding in one.findings})}
+    now_us = one.time_us
+    event = _event(now_us, now_us, name, one.session, one.findings, data)
+    found = tuple(Found(0, finding, finding.sample) for finding in one.findings)
+    return Inspected(_batch(f"{one.session}/stopped", [event]), found)
+
+
+def _once(findings: Sequence[Finding]) -> list[Finding]:
+    """One for each rule and direction."""
+    return list({(finding.rule, finding.direction): finding for finding in reversed(findings)}.values())
+
+
+def _event(
+    seq: int, time_us: int, name: str, session: str, findings: Sequence[Finding], data: dict[str, Any]
+) -> MonitorEvent:
+    worst = max((finding.severity for finding in findings), key=list(_LEVELS).index)
+    return MonitorEvent(seq, time_us, name, _CHANNEL, _LEVELS[worst], data=data, session=session, agent=OWN_AGENT)
+
+
+def _batch(source: str, events: Sequence[MonitorEvent]) -> Batch:
+    """Events of a run that is always the same for the same source, so that an event is kept once."""
+    return Batch(
+        number=0,
+        run=hashlib.sha256(f"{OWN_AGENT}:{source}".encode()).hexdigest()[:32],
+        agent=OWN_AGENT,
+        pid=os.getpid(),
+        program=OWN_AGENT,
+        environment="",
+        events=tuple(events),
+        refused=0,
+    )
+
+
+def _time_us(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp() * 1_000_000)
+
+
+def session_children(parts: Parts) -> list[ChildSpec]:
+    """Whoever looks into conversations, where monitoring is switched on."""
+    if not parts.config.monitor.enabled:
+        return []
+    return [ChildSpec(id="monitor-sessions", factory=lambda: SessionFollower(parts), isolated=True)]

@@ -1,0 +1,117 @@
+"""The actor behind each place that events go to: it reads the store by a cursor and hands on what comes.
+
+The cursor moves when events are delivered, and is kept in the store, so that one that is made again goes on where it
+was. What the store had to remove before is counted as lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import apsw
+import trio
+
+from skill_actors.runtime import TrioActor
+from skilld.monitor.questions import Wanted, lost_before
+from skilld.monitor.sinks.status import SinkStatus
+
+if TYPE_CHECKING:
+    from skilld.monitor.monitor import Monitor
+    from skilld.parts import Parts
+
+__all__ = ["Sink", "SinkFollower"]
+
+_log = logging.getLogger(__name__)
+
+_WAIT_S: Final = 5.0  # then it looks whether the store is still the same
+_AGAIN_S: Final = 1.0
+_COUNTED: Final = ("sent", "failed", "retries")
+
+Events = Sequence[dict[str, Any]]
+
+
+class Sink(Protocol):
+    """Where events go. What it counts goes into its `SinkStatus`."""
+
+    page: int
+    """How many events it takes at once."""
+
+    async def start(self, monitor: Monitor, cursor: int) -> int:
+        """Make ready; up to which event it is through, which may be further than the cursor says."""
+        ...
+
+    async def deliver(self, events: Events) -> None:
+        """Return when each of them is delivered, or never will be. Tries for ever; raises only what is a bug."""
+        ...
+
+    async def idle(self) -> None:
+        """Called between deliveries, at least every few seconds."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+class SinkFollower(TrioActor):
+    """Follows the store for one sink.
+
+    Args:
+        make: the sink, over its status.
+
+    """
+
+    def __init__(self, parts: Parts, status: SinkStatus, make: Callable[[], Sink]) -> None:
+        super().__init__()
+        self._parts = parts
+        self._status = status
+        self._make = make
+
+    async def setup(self) -> None:
+        self.spawn(self._run)
+
+    async def _run(self) -> None:
+        sink = self._make()
+        try:
+            while True:
+                monitor = await self._parts.monitor.wait()
+                try:
+                    await self._follow(monitor, sink)
+                except (apsw.ConnectionClosedError, apsw.BusyError, apsw.FullError, apsw.IOError) as error:
+                    self._status.state, self._status.problem = "waiting", f"the store: {error}"
+                    await trio.sleep(_AGAIN_S)  # it was made again, or its disk is full
+        finally:
+            with trio.CancelScope(shield=True):
+                await sink.close()
+
+    async def _follow(self, monitor: Monitor, sink: Sink) -> None:
+        name, status = f"sink:{self._status.name}", self._status
+        known = await monitor.cursor(name)
+        cursor = await sink.start(monitor, known or 0)
+        status.cursor, status.state, status.problem = cursor, "following", ""
+        while self._parts.monitor.peek() is monitor:
+            await sink.idle()
+            self._tell(lag=max(0, await monitor.newest() - cursor))
+            events = await monitor.events(Wanted(uid=None, after=cursor, limit=sink.page), wait_s=_WAIT_S)
+            if not events:
+                continue
+            lost = lost_before(events, cursor)
+            if lost and known is not None:  # what went before it was there at all was not meant for it
+                status.lost += lost
+                self._tell(lost=lost)
+                _log.warning("%s: %d events were removed before they could be delivered", status.name, lost)
+            before = (status.sent, status.failed, status.retries)
+            try:
+                await sink.deliver(events)
+            finally:
+                now = (status.sent, status.failed, status.retries)
+                self._tell(**{name: new - old for name, new, old in zip(_COUNTED, now, before, strict=True)})
+            cursor = status.cursor = int(events[-1]["id"])
+            status.state, status.problem = "following", ""
+            await monitor.set_cursor(name, cursor)
+            known = cursor
+
+    def _tell(self, **counted: float) -> None:
+        self._parts.bus.emit("monitor.sink", counted, {"sink": self._status.name})

@@ -1,0 +1,76 @@
+"""All that was reported of one trace, by its id, the beginning of it, or an event of it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import apsw
+
+from skill_actors.errors import Refused
+from skilld.monitor.findings import FindingsWanted, find_findings
+from skilld.monitor.questions import MAX_PAGE, Wanted, find_events
+
+__all__ = ["MAX_TRACE_EVENTS", "find_trace"]
+
+MAX_TRACE_EVENTS: Final = 5_000
+_LEAST_PREFIX: Final = 4
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+def find_trace(db: apsw.Connection, uid: int | None, id: str) -> dict[str, Any]:
+    """The events of a trace, the oldest first, and what was found in them; JSON-ready.
+
+    `more` says how many events there are beside these.
+
+    Args:
+        uid: whose; None for everybody's.
+        id: of the trace, or the beginning of it where no other begins so, or the number of an event.
+
+    Raises:
+        Refused: bad_request for what is no id, not_found, or conflict if several traces begin so.
+
+    """
+    found = _event(db, uid, id) if id.isdecimal() and len(id) < 16 else None
+    if found is not None and found["trace"] is None:
+        findings = find_findings(db, FindingsWanted(uid=uid, event=found["id"], limit=MAX_PAGE))
+        return {"trace": None, "events": [found], "findings": findings, "more": 0}
+    trace = found["trace"] if found is not None else _whole(db, uid, id)
+    mine, values = ("", (trace,)) if uid is None else (" AND uid = ?", (trace, uid))
+    total = int(db.execute(f"SELECT count(*) FROM event WHERE trace = ?{mine}", values).get)
+    events = list[dict[str, Any]]()
+    while len(events) < min(total, MAX_TRACE_EVENTS):
+        after = events[-1]["id"] if events else 0
+        page = find_events(db, Wanted(uid=uid, trace=trace, after=after, limit=MAX_PAGE))
+        events += page
+        if len(page) < MAX_PAGE:  # it was the last one, or there was too much in it
+            break
+    findings = find_findings(db, FindingsWanted(uid=uid, trace=trace, after=0, limit=MAX_PAGE))
+    return {"trace": trace, "events": events, "findings": findings, "more": total - len(events)}
+
+
+def _event(db: apsw.Connection, uid: int | None, id: str) -> dict[str, Any] | None:
+    events = find_events(db, Wanted(uid=uid, after=int(id) - 1, before=int(id) + 1))
+    return events[0] if events else None
+
+
+def _whole(db: apsw.Connection, uid: int | None, id: str) -> str:
+    """The trace that begins so."""
+    id = id.lower()
+    if not _LEAST_PREFIX <= len(id) <= 32 or not set(id) <= _HEX:
+        raise Refused(
+            "bad_request", f"{id[:40]!a}: expected an event's number, or 4 to 32 hexadecimal digits of a trace"
+        )
+    mine, values = ("", ()) if uid is None else (" AND uid = ?", (uid,))
+    traces = [
+        str(trace)
+        for (trace,) in db.execute(
+            f"SELECT DISTINCT trace FROM event WHERE trace >= ? AND trace < ?{mine} LIMIT 6", (id, id + "g", *values)
+        )
+    ]
+    if id in traces:
+        return id
+    if len(traces) > 1:
+        raise Refused("conflict", f"several traces begin with {id}: {', '.join(traces[:5])}")
+    if not traces:
+        raise Refused("not_found", f"no trace or event {id}")
+    return traces[0]

@@ -1,0 +1,102 @@
+"""Generation B's `security_detection`: what is found in a text, and masked, by the rules that come along here. The
+daemon looks at all that is reported in any case; rules are changed there (docs/security-scanning.md).
+"""
+
+from __future__ import annotations
+
+from skilld_monitor.scanning import builtin
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from skilld_monitor.scanning import Finding
+
+__all__ = ["PatternRegistry", "SecurityScanner", "alert_of"]
+
+_ALERTS = ("none", "suspicious", "dangerous")
+
+
+def alert_of(text: str) -> str:
+    """`none`, `suspicious` or `dangerous`: the worst that is found."""
+    return max((finding.alert for finding in builtin().scan(text, "input")), key=_ALERTS.index, default="none")
+
+
+class SecurityScanner:
+    """Looks for what is dangerous, sensitive, or meant to mislead a model."""
+
+    @classmethod
+    def get_instance(cls) -> SecurityScanner:
+        """One of them; they are all the same."""
+        return cls()
+
+    def scan_text(self, text: object) -> dict[str, Any]:
+        """The worst that is found: `alert_level`, `category`, `severity`, `description`, `keywords` (masked)."""
+        said = "" if text is None else str(text)
+        findings = builtin().scan(said, "input")
+        worst = max(findings, key=lambda found: _ALERTS.index(found.alert), default=None)
+        if worst is None:
+            return {"alert_level": "none", "category": None, "severity": None, "description": None, "keywords": None}
+        same = [found for found in findings if found.category == worst.category]
+        return {
+            "alert_level": worst.alert,
+            "category": worst.category,
+            "severity": worst.severity,
+            "description": f"{worst.category.replace('_', ' ')} by rule {worst.rule}",
+            "keywords": [_shown(said, found) for found in same],
+        }
+
+    def scan_event(self, event: object) -> dict[str, Any]:
+        """As `scan_text`, of all strings of an event."""
+        return self.scan_text("\n".join(_strings(event)))
+
+    def mask_event(self, event: Any) -> Any:
+        """A copy in which what is secret is unreadable; the event itself stays as it is."""
+        return builtin().mask(event)[0]
+
+    def reload_config(self) -> None:
+        """Nothing is to be done: the rules are part of this package."""
+
+
+class PatternRegistry:
+    """The same rules, with the positions of what they find."""
+
+    @classmethod
+    def get_instance(cls) -> PatternRegistry:
+        """One of them; they are all the same."""
+        return cls()
+
+    def scan_text(self, text: str) -> list[dict[str, Any]]:
+        """Each that is found: `pattern_name`, `category`, `severity`, `start`, `end`, `masked_value`."""
+        return [
+            {
+                "pattern_name": found.rule,
+                "category": found.category,
+                "severity": found.severity,
+                "start": found.start,
+                "end": found.end,
+                "masked_value": _shown(text, found),
+            }
+            for found in builtin().scan(text, "event")
+        ]
+
+    def mask_text_in_place(self, text: str) -> str:
+        """The text with what is secret unreadable."""
+        return builtin().mask_text(text)[0]
+
+    def reload_config(self) -> None:
+        """Nothing is to be done: the rules are part of this package."""
+
+
+def _shown(text: str, finding: Finding) -> str:
+    return builtin().mask_text(text[finding.start : finding.end])[0]
+
+
+def _strings(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    if isinstance(value, (list, tuple)):
+        return [text for item in value for text in _strings(item)]
+    return []

@@ -1,0 +1,106 @@
+"""What programs are told to do: rules that redact or block, and a version that changes with every change."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from skilld.config import MonitorPolicyConfig, PolicyOverride
+from skilld.monitor.inspection.acting import Acting
+from skilld.monitor.inspection.pushed import Pushed, policy_for
+from skilld_monitor.scanning import builtin, read_rules
+
+RULES = builtin()
+KEY = "secret.aws-access-key-id"
+
+
+def config(*overrides: PolicyOverride, **more: object) -> MonitorPolicyConfig:
+    return MonitorPolicyConfig(overrides=overrides, **more)  # type: ignore[arg-type]
+
+
+def test_by_default_programs_are_told_to_do_nothing() -> None:
+    told = policy_for(config(), RULES, "shop")
+    assert (told["mode"], told["fail"], told["dry_run"], told["rules"], told["modes"]) == (
+        "observe",
+        "open",
+        False,
+        [],
+        {},
+    )
+    assert policy_for(config(mode="alert"), RULES, "shop")["rules"] == []
+
+
+def test_all_rules_are_pushed_where_all_block() -> None:
+    told = policy_for(config(mode="block"), RULES, "shop")
+    assert len(read_rules(told["rules"])) == len(RULES)
+    assert set(told["modes"].values()) == {"block"}
+    assert policy_for(config(mode="block"), None, "shop")["rules"] == []
+
+
+def test_the_last_override_that_fits_decides() -> None:
+    made = config(
+        PolicyOverride(category="sensitive_data", mode="redact"),
+        PolicyOverride(agent="shop", rule=KEY, mode="block"),
+        PolicyOverride(agent="shop", fail="closed"),
+        PolicyOverride(agent="tests", mode="observe", dry_run=True),
+    )
+    other = policy_for(made, RULES, "other")
+    assert (other["mode"], other["modes"][KEY], other["fail"]) == ("observe", "redact", "open")
+    assert {rule["category"] for rule in other["rules"]} == {"sensitive_data"}
+    shop = policy_for(made, RULES, "shop")
+    assert (shop["modes"][KEY], shop["fail"]) == ("block", "closed")
+    tests = policy_for(made, RULES, "tests")
+    assert (tests["modes"], tests["dry_run"]) == ({}, True)
+
+
+def test_the_version_is_another_for_another_policy_and_the_same_for_the_same() -> None:
+    versions = {
+        policy_for(made, rules, "shop")["version"]
+        for made in (
+            config(),
+            config(mode="alert"),
+            config(mode="block"),
+            config(mode="block", fail="closed"),
+            config(mode="block", dry_run=True),
+            config(PolicyOverride(rule=KEY, mode="block")),
+        )
+        for rules in (RULES,)
+    }
+    assert len(versions) == 6
+    assert (
+        policy_for(config(mode="block"), builtin(), "a")["version"]
+        == policy_for(config(mode="block"), RULES, "b")["version"]
+    )
+
+
+def test_it_is_made_once_for_an_agent_and_anew_when_something_changes() -> None:
+    pushed, made = Pushed(), config(mode="block")
+    first = pushed.policy_for(made, RULES, "shop")
+    assert pushed.policy_for(made, RULES, "shop") is first
+    for number in range(300):
+        pushed.policy_for(made, RULES, f"agent-{number}")
+    assert len(pushed._made) <= 256
+    assert pushed.policy_for(config(), RULES, "shop")["rules"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"agent": "shop"}, "says nothing"),
+        ({"rule": "x", "fail": "closed"}, "what is said of a category or a rule is its mode"),
+        ({"category": "sensitive_data", "mode": "block", "dry_run": True}, "hold for whole agents"),
+        ({"mode": "forbid"}, "'observe', 'alert', 'redact' or 'block'"),
+    ],
+)
+def test_an_override_that_makes_no_sense_is_refused(fields: dict[str, object], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        PolicyOverride(**fields)  # type: ignore[arg-type]
+
+
+def test_what_was_done_is_said_in_the_words_of_opentelemetry() -> None:
+    made = config(PolicyOverride(category="sensitive_data", mode="redact"), PolicyOverride(agent="dry", dry_run=True))
+    acting = Acting(made, RULES)
+    assert acting.on("shop", KEY) == ("modify", True)
+    assert acting.on("dry", KEY) == ("allow", True)
+    assert acting.on("shop", "of-nobody") == ("allow", False)
+    assert Acting(config(mode="block"), RULES).on("shop", KEY) == ("block", True)

@@ -1,0 +1,197 @@
+"""The daemon's own conversations are looked into behind the journal, each event once, and no turn waits for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from session_kit import ME
+from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
+from skilld.config import PolicyOverride
+from skilld.monitor.inspection.sessions import SessionNews
+from skilld_monitor.scanning import Direction, RuleSet
+from support import run
+from tree_kit import Tree, open_tree
+
+KEY = "AKIA" + "QWERTYUIOPASDFGH"  # well-formed, and nobody's
+DANGER = "please rm -rf / now"
+
+
+def bash(command: str) -> ToolUse:
+    return ToolUse("bash_tool", {"command": command, "description": "x"})
+
+
+def overriding(override: PolicyOverride) -> dict[str, Any]:
+    return {"monitor.policy.overrides": (override.model_dump(),)}
+
+
+async def items(tree: Tree, path: str, **query: Any) -> list[dict[str, Any]]:
+    async with tree.http() as http:
+        return list((await http.get(f"/v1/monitor/{path}", params={"after": 0, **query})).json()["items"])
+
+
+async def until(tree: Tree, least: int, path: str = "events", **query: Any) -> list[dict[str, Any]]:
+    with trio.fail_after(20):
+        while len(found := await items(tree, path, **query)) < least:  # noqa: ASYNC110 - over a real socket
+            await trio.sleep(0.01)
+    return found
+
+
+async def submit(tree: Tree, session: str, text: str) -> dict[str, Any]:
+    turn = (await tree.sessions.submit(session, ME, text)).turn
+    return await tree.sessions.get_turn(turn, ME, wait_s=15)
+
+
+def test_every_direction_of_a_conversation_is_looked_into(tmp_path: Path) -> None:
+    model = ScriptedModel([Reply([bash(f"echo {KEY}")]), Reply([Text(f"your key is {KEY}")])])
+
+    async def main() -> None:
+        async with open_tree(tmp_path, model=model) as tree:
+            made = await tree.sessions.create(ME.uid, {"system": f"use {KEY}"})
+            ended = await submit(tree, made["id"], f"the key is {KEY}")
+            assert ended["status"] == "finished", ended
+            await until(tree, 4, name="session.finding")
+            found = await until(tree, 1, "alerts", session=made["id"])
+            events = await items(tree, "events", name="session.finding")
+            assert KEY not in json.dumps([found, events])
+            assert {event["data"]["type"] for event in events} == {"turn.queued", "model.message", "tool.finished"}
+            assert {event["session"] for event in events} == {made["id"]}
+            assert {event["agent"] for event in events} == {"skilld"}
+            assert KEY in str(ended["result"]["text"]), "the conversation itself is as it was"
+
+    run(main)
+
+
+def test_what_was_looked_into_is_not_again_after_a_crash_and_what_was_not_is(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_tree(tmp_path, model=ScriptedModel([Reply([Text("a")]), Reply([Text("b")])])) as tree:
+            session = await tree.session()
+            await submit(tree, session, DANGER)
+            await until(tree, 1, name="session.finding")
+            tree.parts.bus.detach("monitor-sessions")  # as if it were behind when the end comes
+            await submit(tree, session, f"{DANGER} again")
+        async with open_tree(tmp_path, model=ScriptedModel([])) as tree:
+            found = await until(tree, 2, name="session.finding")
+            assert [event["data"]["type"] for event in found] == ["turn.queued"] * 2
+            await tree.kill("SessionFollower")
+            await tree.kill("MonitorKeeper")
+            tree.parts.session_news.note(session)
+            await submit(tree, await tree.session(), DANGER)  # what is noted later is looked into later
+            await until(tree, 3, name="session.finding")
+            assert len([event for event in await items(tree, "events") if event["session"] == session]) == 2
+            (alert,) = await items(tree, "alerts", session=session)
+            assert alert["count"] == 2
+
+    run(main)
+
+
+def test_a_tool_that_the_policy_blocks_does_not_run_and_the_model_is_told(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    model = ScriptedModel([Reply([bash(f"touch {marker}; echo rm -rf / now")]), Reply([Text("understood")])])
+    block = PolicyOverride(agent="skilld", category="dangerous_commands", mode="block")
+
+    async def main() -> None:
+        async with open_tree(tmp_path, model=model, **overriding(block)) as tree:
+            session = await tree.session()
+            ended = await submit(tree, session, "do it")
+            assert ended["result"]["text"] == "understood"
+            assert not marker.exists()
+            told = json.dumps(model.requests[-1].messages, default=str)
+            assert "Not run: rule command." in told
+            (stopped,) = await until(tree, 1, name="session.blocked")
+            assert (stopped["data"]["what"], stopped["data"]["dry_run"]) == ("bash_tool", False)
+            async with tree.http() as http:
+                page = (await http.get("/metrics")).text
+            assert 'skilld_monitor_session_stops_total{action="block",dry_run="false"} 1.0' in page
+
+    run(main)
+
+
+def test_a_tool_is_called_with_what_is_redacted_taken_out(tmp_path: Path) -> None:
+    model = ScriptedModel([Reply([bash(f"echo key={KEY}=")]), Reply([Text("done")])])
+    redact = PolicyOverride(agent="skilld", category="sensitive_data", mode="redact")
+
+    async def main() -> None:
+        async with open_tree(tmp_path, model=model, **overriding(redact)) as tree:
+            session = await tree.session()
+            await submit(tree, session, "do it")
+            events = await tree.parts.journal.get().read_events(session)
+            (started,) = [event for event in events if event.type == "tool.started"]
+            (finished,) = [event for event in events if event.type == "tool.finished"]
+            assert KEY not in json.dumps([started.data, finished.data])
+            assert finished.data["content"].startswith("key=")
+
+    run(main)
+
+
+def test_a_message_that_is_redacted_is_the_same_message_under_its_key(tmp_path: Path) -> None:
+    model = ScriptedModel([Reply([Text("a")])])
+    redact = PolicyOverride(category="sensitive_data", mode="redact")
+
+    async def main() -> None:
+        async with open_tree(tmp_path, model=model, **overriding(redact)) as tree:
+            session = await tree.session()
+            async with tree.http() as http:
+                path, headers = f"/v1/sessions/{session}/messages", {"Idempotency-Key": "k"}
+                first = (await http.post(path, json={"text": f"my {KEY}"}, headers=headers)).json()
+                second = (await http.post(path, json={"text": f"my {KEY}"}, headers=headers)).json()
+                other = await http.post(path, json={"text": "my [masked]"}, headers=headers)
+            assert (second["turn"], second["duplicate"]) == (first["turn"], True)
+            assert other.status_code == 409
+
+    run(main)
+
+
+def test_nothing_is_looked_into_where_it_is_switched_off(tmp_path: Path) -> None:
+    async def main() -> None:
+        flags: dict[str, Any] = {"monitor.scan.sessions": False}
+        async with open_tree(tmp_path, model=ScriptedModel([Reply([Text("a")])]), **flags) as tree:
+            session = await tree.session()
+            await submit(tree, session, DANGER)
+            with trio.fail_after(20):
+                while len(tree.parts.session_news):  # noqa: ASYNC110 - nobody tells
+                    await trio.sleep(0.01)
+            assert await items(tree, "events", name="session.finding") == []
+
+    run(main)
+
+
+def test_a_text_that_a_rule_fails_on_is_told_and_the_rest_is_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = RuleSet.mask
+
+    def fail(self: RuleSet, value: object, direction: Direction = "event") -> Any:
+        if value == "fail":
+            raise RecursionError(KEY)
+        return look(self, value, direction)
+
+    monkeypatch.setattr(RuleSet, "mask", fail)
+    model = ScriptedModel([Reply([Text("fail")]), Reply([Text(DANGER)])])
+
+    async def main() -> None:
+        async with open_tree(tmp_path, model=model) as tree:
+            session = await tree.session()
+            await submit(tree, session, "one")
+            await submit(tree, session, "two")
+            found = await until(tree, 2, "alerts", session=session)
+            assert {alert["rule"] for alert in found} == {"not-scanned", "command.recursive-remove"}
+
+    run(main)
+
+
+def test_noting_is_bounded_and_keeps_the_latest() -> None:
+    async def main() -> None:
+        news = SessionNews()
+        for number in range(100_010):
+            news.note(f"s{number}")
+        await news.wait()
+        sessions, _ = news.take()
+        assert (len(sessions), sessions[-1]) == (100_000, "s100009")
+        assert news.take() == ([], [])
+
+    run(main)

@@ -1,0 +1,209 @@
+"""Followers in the daemon's own tree: they go on where they were, and nobody waits for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from otlp_kit import attribute, free_port, in_trio, keys, span, traces_request
+from sink_kit import Answer, Collector, collector, report
+from skilld.monitor.sinks.log_files import CURRENT
+from skilld.monitor.store import EventStore
+from tree_kit import Tree, open_tree
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    path = folder / CURRENT
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+async def until_logged(folder: Path, count: int) -> list[dict[str, Any]]:
+    with trio.fail_after(20):
+        while len(logged(folder)) < count:  # noqa: ASYNC110  # a file tells nobody
+            await trio.sleep(0.02)
+    return logged(folder)
+
+
+async def store_some(tree: Tree, count: int, first: int = 0) -> None:
+    monitor = await tree.parts.monitor.wait()
+    await trio.to_thread.run_sync(lambda: report(monitor, *[{}] * count, first=first))
+    monitor.arrived.set()
+    monitor.arrived = trio.Event()
+
+
+async def sinks(tree: Tree) -> dict[str, dict[str, Any]]:
+    async with tree.http() as http:
+        return {item["name"]: item for item in (await http.get("/v1/monitor/sinks")).json()["items"]}
+
+
+async def until(tree: Tree, is_so: Callable[[dict[str, dict[str, Any]]], bool]) -> dict[str, dict[str, Any]]:
+    """How the sinks are doing, as soon as it is so."""
+    with trio.fail_after(20):
+        while not is_so(found := await sinks(tree)):  # noqa: ASYNC110  # over a real socket
+            await trio.sleep(0.02)
+    return found
+
+
+@in_trio
+async def test_every_event_is_in_the_log_once_over_crashes_and_restarts(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder)}
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_some(tree, 300)
+        await until_logged(folder, 300)
+        await tree.kill("SinkFollower")
+        await store_some(tree, 10, first=300)
+        await until_logged(folder, 310)
+        await tree.kill("MonitorKeeper")
+        await store_some(tree, 10, first=310)
+        await until_logged(folder, 320)
+    (folder / CURRENT).write_bytes((folder / CURRENT).read_bytes() + b'{"id": 321, "torn')
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_some(tree, 5, first=320)
+        found = await until_logged(folder, 325)
+        status = (await until(tree, lambda now: now["event-log"]["lag"] == 0))["event-log"]
+    assert [event["data"]["n"] for event in found] == list(range(325))
+    assert (status["state"], status["sent"], status["lag"], status["lost"]) == ("following", 5, 0, 0)
+
+
+@in_trio
+async def test_an_event_that_was_written_and_not_noted_is_not_written_again(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder)}
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_some(tree, 5)
+        await until_logged(folder, 5)
+    store = EventStore(tmp_path / "state" / "monitor" / "events.db")
+    store.set_cursor("sink:event-log", 2)  # as it is when the end comes in between
+    store.close()
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_some(tree, 1, first=5)
+        assert [event["id"] for event in await until_logged(folder, 6)] == [1, 2, 3, 4, 5, 6]
+
+
+@in_trio
+async def test_a_store_that_was_made_anew_is_written_from_its_beginning(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder)}
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_some(tree, 5)
+        await until_logged(folder, 5)
+    for path in (tmp_path / "state" / "monitor").glob("events.db*"):
+        path.unlink()
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_some(tree, 3, first=5)
+        assert [event["data"]["n"] for event in await until_logged(folder, 8)] == list(range(8))
+
+
+@in_trio
+async def test_what_was_removed_before_it_could_be_delivered_is_counted_as_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder)}
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_some(tree, 5)
+        await until_logged(folder, 5)
+    async with open_tree(tmp_path) as tree:
+        await store_some(tree, 7, first=5)
+        monitor = await tree.parts.monitor.wait()
+        assert await trio.to_thread.run_sync(monitor.store.prune, -1.0, 1 << 30) == 12
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_some(tree, 1, first=12)
+        assert [event["data"]["n"] for event in await until_logged(folder, 6)] == [0, 1, 2, 3, 4, 12]
+        assert (await sinks(tree))["event-log"]["lost"] == 7
+        async with tree.http() as http:
+            page = (await http.get("/metrics")).text
+    assert 'skilld_monitor_sink_events_total{outcome="lost",sink="event-log"} 7.0' in page
+
+
+@in_trio
+async def test_one_that_is_stuck_holds_up_neither_the_others_nor_the_programs(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    async with collector() as good, collector(lambda asked: Answer(503)) as bad:
+        flags: dict[str, Any] = {
+            "monitor.event_log.folder": str(folder),
+            "monitor.export.otlp.endpoint": bad.url,
+            "monitor.export.telemetry.endpoint": good.url,
+            "monitor.export.telemetry.body": "array",
+        }
+        async with open_tree(tmp_path, **flags) as tree:
+            await store_some(tree, 50)
+            await until_logged(folder, 50)
+            await wait_envelopes(good, 50)
+            found = await until(tree, lambda found: found["otlp"]["retries"] > 0)
+        assert found["otlp"]["state"] == "waiting"
+        assert found["otlp"]["lag"] == 50
+        assert found["otlp"]["problem"] == "it answers 503"
+        assert found["otlp"]["target"] == f"{bad.url}/***"
+        bad.answer = lambda asked: Answer(200)
+        async with open_tree(tmp_path, **flags) as tree:
+            await until(tree, lambda found: found["otlp"]["sent"] == 50)
+    assert [item["attributes"]["n"] for item in await wait_envelopes(good, 50)] == list(range(50))
+
+
+async def wait_envelopes(found: Collector, count: int) -> list[dict[str, Any]]:
+    with trio.fail_after(20):
+        while len(items := [item for asked in found.asked for item in asked.json]) < count:
+            await found.wait_asked(len(found.asked) + 1)
+    return items
+
+
+@in_trio
+async def test_a_log_that_cannot_be_written_is_written_when_it_can(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.write_text("in the way")
+    async with open_tree(tmp_path, **keys({"monitor.event_log.folder": str(folder)})) as tree:
+        await store_some(tree, 3)
+        await until(tree, lambda found: found["event-log"]["state"] == "waiting")
+        folder.unlink()
+        assert len(await until_logged(folder, 3)) == 3
+
+
+@pytest.mark.parametrize("format", ["skilld", "B"])
+@in_trio
+async def test_both_formats_are_written(tmp_path: Path, format: str) -> None:
+    folder = tmp_path / "log"
+    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder), "monitor.event_log.format": format}
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_some(tree, 2)
+        found = await until_logged(folder, 2)
+    key = "id" if format == "skilld" else "schema_version"
+    assert all(key in line for line in found)
+
+
+@in_trio
+async def test_no_secret_reaches_any_place(tmp_path: Path) -> None:
+    """What comes in by OTLP is masked before it is stored, and so before it goes anywhere."""
+    secrets = ("AKIAQWERTYUIOPASDFGH", "ghp_abcdefghijklmnopqrstuvwxyzABCDEF0123")
+    port, folder = free_port(), tmp_path / "log"
+    texts = [attribute("gen_ai.prompt", f"use {secrets[0]} please"), attribute("tool.args", f"token={secrets[1]}")]
+    sent = span(attributes=texts, status={"code": 2, "message": f"denied: {secrets[0]}"}, name=f"chat {secrets[1]}")
+    async with collector() as found:
+        flags = keys(
+            {
+                "monitor.otlp.listen": f"127.0.0.1:{port}",
+                "monitor.event_log.folder": str(folder),
+                "monitor.export.otlp.endpoint": found.url,
+                "monitor.export.telemetry.endpoint": found.url,
+            }
+        )
+        async with open_tree(tmp_path, **flags) as tree, httpx.AsyncClient(trust_env=False) as client:
+            await tree.parts.monitor.wait()
+            answer = await client.post(
+                f"http://127.0.0.1:{port}/v1/traces",
+                content=traces_request(sent),
+                headers={"content-type": "application/json"},
+            )
+            assert answer.status_code == 200
+            await until(tree, lambda sinks: all(sink["sent"] > 0 for sink in sinks.values()))
+            logged_text = (folder / CURRENT).read_bytes()
+    places = [logged_text, *(asked.body for asked in found.asked)]
+    assert len(places) >= 4
+    assert all(b"chat" in place for place in places[:2])
+    for secret in secrets:
+        assert not any(secret.encode() in place for place in places)

@@ -1,0 +1,131 @@
+"""Monitoring tells of itself: what it costs, what it lost, and what would be better done otherwise."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor_kit import Collector, collecting, run_program
+from skilld_monitor import Span, enable_monitoring, log_event, monitor_call
+from skilld_monitor.context import session
+from skilld_monitor.diagnostics import advice_on
+from skilld_monitor.health import EVERY_US, Costs
+
+
+def test_costs_are_told_by_powers_of_two() -> None:
+    costs = Costs()
+    assert (len(costs), costs.at_most_us(0.5), costs.as_dict()) == (0, 0, {})
+    for spent_us in [3] * 98 + [70, 10**9]:
+        costs.add(spent_us * 1000)
+    assert len(costs) == 100
+    assert (costs.at_most_us(0.5), costs.at_most_us(0.99), costs.at_most_us(1)) == (4, 128, 1 << 19)
+    assert costs.as_dict() == {"4us": 98, "128us": 1, f"{1 << 19}us": 1}
+
+
+def test_each_watched_call_is_measured_and_the_end_tells_of_it(collector: Collector) -> None:
+    made = enable_monitoring("shop-test")
+    for _ in range(10):
+        monitor_call(len)([])
+    made.disable()
+    (ended,) = collector.wait(1, name="monitoring_disabled")
+    assert ended["data"]["overhead"]["calls"] == 10
+    assert 0 < ended["data"]["overhead"]["p50_us"] <= ended["data"]["overhead"]["p99_us"]
+    assert (ended["data"]["accepted"], ended["data"]["dropped"]) == (11, 0)
+
+
+def test_its_health_is_an_event_of_its_own_now_and_then(collector: Collector) -> None:
+    assert EVERY_US == 60 * 1_000_000, "once a minute, as the manual says"
+    made = enable_monitoring("shop-test")
+    log_event("one")
+    made._health_due_us -= EVERY_US + 1_000_000
+    with session("s-1"), Span("request"):
+        log_event("two")
+    log_event("three")
+    log_event("of the future", timestamp="2999-01-01T00:00:00Z")
+    assert made.flush()
+    (health,) = collector.events(name="monitoring_health")
+    assert (health["channel"], health["level"], health["data"]["accepted"]) == ("META", "INFO", 3)
+    assert (health["session"], health["trace"]) == (None, None), "it is nobody's"
+
+
+def test_a_program_that_lost_events_says_so_when_it_ends(tmp_path: Path) -> None:
+    text = (
+        "import skilld_monitor\n"
+        "made = skilld_monitor.enable_monitoring('shop-test', max_queued=200)\n"
+        "for n in range(5000): skilld_monitor.log_event('burst', {'n': n})\n"
+        "made.flush(10)\n"
+    )
+    with collecting(tmp_path) as collector:
+        done = run_program(text, tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        (health,) = collector.wait(1, name="monitoring_health")
+        kept = collector.count() - 2  # beside its start and this
+    assert health["level"] == "WARNING"
+    assert health["data"]["dropped"] + kept == 5000 > kept
+
+
+@pytest.mark.parametrize("agent_id", ["agent1", "agent", "my-agent", "my_agent", "Test-2", "app", "unnamed", "bot 7"])
+def test_an_id_that_says_nothing_is_told(agent_id: str) -> None:
+    assert repr(agent_id) in advice_on(agent_id)
+
+
+@pytest.mark.parametrize("agent_id", ["shop", "order-processing-service-production", "web-app-agent", "billing2"])
+def test_an_id_that_says_something_is_not(agent_id: str) -> None:
+    assert advice_on(agent_id) == ""
+
+
+def test_the_advice_arrives_and_stops_nothing(collector: Collector) -> None:
+    made = enable_monitoring("agent1")
+    assert "agent_id 'agent1'" in made.advice
+    assert made.problem == ""
+    (enabled,) = collector.wait(1, name="monitoring_enabled")
+    assert enabled["data"]["advice"] == made.advice
+
+
+def test_diagnostics_go_to_a_private_file_where_they_are_asked_for(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "deep" / "debug.log"
+    made = enable_monitoring("agent1", diagnostics=str(path), diagnostics_level="DEBUG", log_file="events")
+    made.problem = "something\nelse"
+    made.disable()
+    lines = path.read_text().splitlines()
+    assert [line.split()[1] for line in lines] == ["INFO", "DEBUG", "WARNING", "WARNING", "INFO"]
+    assert "monitoring is on for 'agent1'" in lines[0]
+    assert "something else" in lines[3]
+    assert "accepted=2" in lines[4]
+    assert oct(path.stat().st_mode & 0o777) == "0o600"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_diagnostics_go_to_logging_where_they_are_asked_for_and_print_nothing_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.DEBUG, "skilld_monitor"):
+        enable_monitoring("shop-test", diagnostics="logging").disable()
+    assert [record.name for record in caplog.records] == ["skilld_monitor"] * 2
+    text = "import skilld_monitor\nskilld_monitor.enable_monitoring('agent1', diagnostics='logging', log_file=7)\n"
+    done = run_program(text, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_diagnostics_that_cannot_be_written_cost_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    made = enable_monitoring("shop-test", diagnostics=str(tmp_path / "file" / "debug.log"))
+    assert (made.problem, made.disable().dropped) == ("", 0)
+
+
+def test_without_being_asked_nothing_is_said(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    before = set(os.listdir(tmp_path))
+    with caplog.at_level(logging.DEBUG):
+        made: Any = enable_monitoring("agent1")
+        made.problem = "x"
+        made.disable()
+    assert not caplog.records
+    assert set(os.listdir(tmp_path)) - before <= {"spool"}
+    assert json.dumps(made.problem) == '"x"'
