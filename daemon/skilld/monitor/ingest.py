@@ -30,6 +30,7 @@ _READ_BYTES: Final = 256 << 10
 _ANSWER_S: Final = 10.0  # a goodbye fits into the socket: only a host that is far too busy takes so long
 _GOODBYE_S: Final = 1.0
 _MOST_WAIT_S: Final = 1.0  # who is over the rate by more is sent away, and keeps what it has
+_ROUNDING_S: Final = 0.001  # what a bucket lacks after the exact time for it is no reason to ask again
 _COMPLAIN_EVERY_S: Final = 60.0
 _MOST_GOODBYES: Final = 64  # said at once; who comes on top is closed without one
 _MOST_READ: Final = 2  # batches at once: while it is read one takes many times its length
@@ -163,11 +164,11 @@ class Ingest:
 
     async def _allow(self, stream: trio.SocketStream, peer: Peer, events: int, size: int) -> bool:
         """Wait until the user may report so much; False if that is not soon, and the connection is dropped."""
-        wait_s = self._rates.take(peer.uid, events, size, trio.current_time())
-        if wait_s > _MOST_WAIT_S:
-            await self._drop(stream, "overloaded", "your user reports more than it may; try again later")
-            return False
-        await trio.sleep(wait_s)
+        while wait_s := self._rates.admit(peer.uid, events, size, trio.current_time()):
+            if wait_s > _MOST_WAIT_S:
+                await self._drop(stream, "overloaded", "your user reports more than it may; try again later")
+                return False
+            await trio.sleep(wait_s + _ROUNDING_S)
         return True
 
     async def _keep(self, stream: trio.SocketStream, batch: Batch, origin: Origin) -> bool:

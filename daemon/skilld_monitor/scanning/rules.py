@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
+from importlib import import_module
 
 from skilld_monitor.scanning.checks import CHECKS
 from skilld_monitor.scanning.findings import CATEGORIES, DIRECTIONS, SEVERITIES, OutOfTime
@@ -249,10 +251,7 @@ def _compiled(rule: object, field: str, value: object) -> re.Pattern[str]:
 def _is_endless(text: str) -> bool:
     """Whether an unbounded repetition has another one in it, or one of many times is of nothing but another one: some
     texts would keep it busy for years."""
-    try:
-        from re import _parser as parser  # type: ignore[attr-defined]
-    except ImportError:  # before Python 3.11
-        import sre_parse as parser
+    parser: Any = import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
 
     def has_unbounded(parts: object, inside: bool) -> bool:
         if isinstance(parts, (list, tuple, parser.SubPattern)):

@@ -296,12 +296,30 @@ def test_bytes_are_counted_before_the_line_is_read_and_greetings_too(tmp_path: P
     limits = replace(LIMITS, rate=Rate(1e6, 1_000))
     with collecting(tmp_path, limits=limits) as collector:
         with talking(collector) as talk:
+            talk.send({"hello": 1, "agent": "x" * 20_000})
+            assert talk.answer() == {"policy": NO_POLICY}, "once, from a full bucket"
             talk.send(b"{" * 20_000 + b"\n")
             assert talk.code() == "overloaded", "what it is nobody looked at"
         assert collector.drops == {"overloaded": 1}
+
+
+def test_what_was_sent_away_is_not_counted_and_may_come_when_the_bucket_is_full(tmp_path: Path) -> None:
+    """Else a batch larger than all that may come at once would come again and again, and never be taken."""
+    limits = replace(LIMITS, rate=Rate(20, 1e9))
+    with collecting(tmp_path, limits=limits) as collector:
+        with talking(collector) as talk:
+            talk.send(batch(*map(event, range(200))))
+            assert talk.answer()["stored"] == 200
+        for _ in range(20):
+            with talking(collector) as talk:
+                talk.send(batch(*map(event, range(200, 500))))
+                assert talk.code() == "overloaded"
+        with talking(collector) as talk:
+            talk.send(batch(*map(event, range(200, 202))))
+            assert talk.answer()["stored"] == 2, "nothing was charged for what was not taken"
     with collecting(tmp_path / "other", limits=limits) as collector, talking(collector) as talk:
-        talk.send({"hello": 1, "agent": "x" * 20_000})
-        assert talk.code() == "overloaded"
+        talk.send(batch(*map(event, range(300))))
+        assert talk.answer()["stored"] == 300, "more than ten seconds of it, from a full bucket"
 
 
 def test_what_a_program_says_of_an_event_is_kept_with_it_and_bounded(tmp_path: Path) -> None:
