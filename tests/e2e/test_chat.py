@@ -50,6 +50,7 @@ def test_a_conversation_of_several_messages_and_a_clean_leave(daemon: Daemon) ->
         at.type(":session\n")
         session = re.search(r"ses_[a-z0-9]+", at.until(r"ses_[a-z0-9]+\s"))
         assert session
+        at.until("> ")  # before it reads, the end of the input would be lost with the terminal's own line
         at.type("\x04")
         assert at.process.wait(SOON_S) == 0
     texts = [event["data"]["text"] for event in daemon.events(session[0]) if event["type"] == "turn.queued"]

@@ -8,7 +8,8 @@ import os
 import random
 import re
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor_kit import Collector
-from skilld_monitor import Span, TraceContext, enable_monitoring, log_event, monitor_call
+from skilld_monitor import Span, TraceContext, agent_span, enable_monitoring, log_event, monitor_call, tool_span
 from skilld_monitor.trace import (
     Place,
     child,
@@ -204,9 +205,12 @@ def test_a_trace_that_is_begun_for_an_agent_is_that_ones(collector: Collector) -
     }
 
 
-def test_a_span_of_a_generator_that_is_closed_elsewhere_does_not_stay_open(collector: Collector) -> None:
+@pytest.mark.parametrize("kind", [Span, tool_span, agent_span])
+def test_a_span_of_a_generator_that_is_closed_elsewhere_does_not_stay_open(
+    collector: Collector, kind: Callable[[str], AbstractContextManager[object]]
+) -> None:
     def pages() -> Iterator[int]:
-        with Span("pages"):
+        with kind("pages"):
             yield 1
             yield 2
 

@@ -190,7 +190,7 @@ class ToolSpan:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._token is not None:
-            leave(self._token)
+            leave(self._token, None if self._running is None else self._running.place)
         if self._running is not None:
             if self.result is not None:
                 _note(self._running, "result", "gen_ai.tool.call.result", self.result)
@@ -245,7 +245,7 @@ class AgentSpan:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._token is not None:
-            leave(self._token)
+            leave(self._token, None if self._running is None else self._running.place)
         if self._scope is not None:
             self._scope.__exit__(kind, error, trace)
         if self._running is not None:

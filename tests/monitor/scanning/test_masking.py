@@ -177,7 +177,7 @@ def test_no_planted_secret_is_left_whatever_stands_around_it(
         assert 0 <= finding.start < finding.end <= len(text)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(st.sampled_from(BENIGN), min_size=1, max_size=6))
 def test_benign_text_is_never_changed(parts: list[str]) -> None:
     text = "\n\n".join(parts)

@@ -30,7 +30,8 @@ _KEY_NAMES = (
 )
 # A key is a secret by what it is called; a token and a secret are by themselves.
 _KEY = f"token|secret|credentials?|key(?:{'|'.join(rf'(?<={name}.key)|(?<={name}key)' for name in _KEY_NAMES)})"
-_GIVEN = r"[\"'`]?\s{0,4}(?:=>|:=|==?|:)\s{0,4}"
+# On one line: what stands below a prompt such as "password:" is something else.
+_GIVEN = r"[\"'`]?[^\S\n]{0,4}(?:=>|:=|==?|:)[^\S\n]{0,4}"
 
 
 def _token(
