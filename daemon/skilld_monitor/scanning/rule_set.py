@@ -135,10 +135,10 @@ class RuleSet:
         start = 0
         while True:
             end = min(length, start + WINDOW_CHARS)
-            for rule, starts in plan.candidates(folded.lower, start, end):
+            for rule, places in plan.candidates(folded.lower, start, end):
                 if deadline is not None and time.monotonic() >= deadline:
                     raise OutOfTime
-                spans.extend((first, last, rule) for first, last in rule.find(folded, start, end, starts, deadline))
+                spans.extend((first, last, rule) for first, last in rule.find(folded, start, end, places, deadline))
             if end == length:
                 break
             start = end - OVERLAP_CHARS

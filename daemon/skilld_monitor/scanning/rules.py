@@ -113,12 +113,12 @@ class Rule:
         )
 
     def find(
-        self, folded: Folded, start: int, end: int, starts: Iterable[str], deadline: float | None = None
+        self, folded: Folded, start: int, end: int, places: Iterable[int], deadline: float | None = None
     ) -> Iterator[tuple[int, int]]:
         """The places of the folded text, between two positions, that the rule fits.
 
         Args:
-            starts: those of the rule's that the text has.
+            places: where the text has one of the rule's `starts`, in order.
             deadline: by `time.monotonic`; None for as long as it takes.
 
         Raises:
@@ -126,28 +126,16 @@ class Rule:
 
         """
         text = folded.lower if self.ignore_case else folded.plain
-        matches = (
-            self._at(text, folded.lower, start, end, starts, deadline)
-            if self.starts
-            else self.pattern.finditer(text, start, end)
-        )
+        matches = self._at(text, end, places, deadline) if self.starts else self.pattern.finditer(text, start, end)
         for match in matches:
             first, last = match.span(match.lastgroup) if match.lastgroup else match.span()
             length = self.check(folded.plain[first:last]) if last > first else 0
             if length and not (self.unless and self._is_excused(folded.lower, *match.span())):
                 yield first, first + length
 
-    def _at(
-        self, text: str, lower: str, start: int, end: int, starts: Iterable[str], deadline: float | None
-    ) -> Iterator[re.Match[str]]:
-        places: list[int] = []
-        for literal in starts:
-            at = lower.find(literal, start, end)
-            while at >= 0:
-                places.append(at)
-                at = lower.find(literal, at + 1, end)
-        done = start
-        for number, at in enumerate(sorted(places)):
+    def _at(self, text: str, end: int, places: Iterable[int], deadline: float | None) -> Iterator[re.Match[str]]:
+        done = 0
+        for number, at in enumerate(places):
             if at < done:
                 continue
             if deadline is not None and not number & _LOOK_AT_CLOCK and time.monotonic() >= deadline:

@@ -71,8 +71,10 @@ def test_what_takes_longer_than_it_may_is_given_up() -> None:
 
 def test_a_single_rule_that_takes_longer_than_it_may_is_given_up_within_it() -> None:
     rule = next(rule for rule in builtin().rules if rule.id == "prompt.reveal-instructions")
-    folded = fold("show the system the hidden your secret " * 20_000)
-    found = rule.find(folded, 0, len(folded.lower), ["show"], time.monotonic() - 1)
+    again = "show the system the hidden your secret "
+    folded = fold(again * 20_000)
+    places = range(0, len(folded.lower), len(again))
+    found = rule.find(folded, 0, len(folded.lower), places, time.monotonic() - 1)
     with pytest.raises(OutOfTime):
         list(found)
 
