@@ -20,8 +20,9 @@ __all__ = ["TraceLine", "draw_trace", "duration_text", "trace_summary"]
 
 Event = Mapping[str, Any]
 
-_MOST_DEPTH: Final = 24  # further down all stand below each other
-_LEAST_NAME: Final = 24
+_MOST_DEPTH: Final = 24  # further down all stand below each other; earlier where there is no room for names
+_LEAST_NAME: Final = 24  # with the lines before it
+_LEAST_TITLE: Final = 15  # of that, without them
 _MOST_BAR: Final = 40
 _LEAST_BAR: Final = 8
 _MOST_DATA: Final = 160
@@ -73,14 +74,13 @@ def draw_trace(events: Sequence[Event], columns: int, findings: Sequence[Event] 
         found.setdefault(finding["event"], []).append(finding)
     nodes = [_node(event) for event in events]
     axis = _Axis(*_ends(nodes), columns)
-    placed = list(_placed(_tree(nodes)))
-    most = columns - axis.width - 12
-    name_width = max(
-        _LEAST_NAME, min(most, max((len(lead) + len(_title(node)) for lead, _, node in placed), default=0))
-    )
+    room = max(_LEAST_NAME, columns - axis.width - 12)
+    placed = list(_placed(_tree(nodes), min(_MOST_DEPTH, (room - _LEAST_TITLE) // 3)))
+    longest = max((len(lead) + len(_title(node)) for lead, _, node in placed), default=0)
+    name_width = max(_LEAST_NAME, min(room, longest))
     for lead, below, node in placed:
         if node.is_span:
-            title = one_line(f"{lead}{_title(node)}", name_width)
+            title = one_line_kept(f"{lead}{one_line(_title(node))}", name_width)
             text = f"{title.ljust(name_width)} {axis.bar(node)} {_facts(node)}"
         else:
             text = f"{lead}{_event_text(node.event)}"
@@ -181,13 +181,13 @@ def _order(node: _Node) -> tuple[int, int]:
     return node.begin_us, int(node.event["id"])
 
 
-def _placed(top: Sequence[_Node]) -> Iterator[tuple[str, str, _Node]]:
+def _placed(top: Sequence[_Node], most_depth: int) -> Iterator[tuple[str, str, _Node]]:
     """Each node with what is drawn before it, and before what stands below it; parents before children."""
     waiting = [("", "", node, 0) for node in reversed(top)]
     while waiting:
         lead, below, node, depth = waiting.pop()
         yield lead, f"{below}│  " if node.children else f"{below}   ", node
-        deeper = depth < _MOST_DEPTH
+        deeper = depth < most_depth
         for number, child in enumerate(reversed(node.children)):
             corner, line = ("└─ ", "   ") if number == 0 else ("├─ ", "│  ")
             waiting.append((below + corner, below + line if deeper else below, child, depth + 1))

@@ -64,6 +64,27 @@ def test_a_trace_is_a_tree_with_bars_on_one_axis() -> None:
     assert [line.failed for line in draw_trace(TRACE, 100)] == [False, False, False, True, False]
 
 
+def test_what_is_deeper_stands_below_its_parent_whichever_line_is_drawn_beside_it() -> None:
+    events = [
+        span(1, "top", took_ms=100),
+        span(2, "one", "top", 10),
+        span(3, "in one", "one", 11),
+        span(4, "last", "top", 20),
+        span(5, "in last", "last", 21),
+        span(6, "deepest", "in last", 22),
+        span(7, "beside", "last", 23),
+    ]
+    assert names(*events) == [
+        "top",
+        "├─ one",
+        "│  └─ in one",
+        "└─ last",
+        "   ├─ in last",
+        "   │  └─ deepest",
+        "   └─ beside",
+    ]
+
+
 def test_it_adds_up() -> None:
     assert trace_summary(TRACE) == {
         "agents": ["shop"],
