@@ -27,7 +27,12 @@ _DIRECTIONS: Final = ("input", "system", "tool_arguments", "tool_result", "outpu
 @click.option("--file", type=click.Path(path_type=Path, dir_okay=False), help="Look at this file.")
 @click.option("--rules", type=click.Path(path_type=Path), multiple=True, help="By this file of rules; several may be.")
 @click.option(
-    "--direction", type=click.Choice(_DIRECTIONS), default="input", show_default=True, help="Which way the text goes."
+    "--direction",
+    metavar="WAY",
+    type=click.Choice(_DIRECTIONS),
+    default="input",
+    show_default=True,
+    help=f"Which way the text goes: {', '.join(_DIRECTIONS)}.",
 )
 @json_option()
 def scan_command(text: str | None, file: Path | None, rules: tuple[Path, ...], direction: str, as_json: bool) -> int:
