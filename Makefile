@@ -18,7 +18,7 @@ demo: setup ## see the daemon work: a skill used, edited, the daemon killed and 
 	@$(BIN)/python examples/demo.py
 
 test: setup ## run the tests, but for the long ones (PYTEST_ARGS=... adds options)
-	@$(BIN)/pytest -m "not deep" $(PYTEST_ARGS)
+	@scripts/test $(BIN)/pytest $(PYTEST_ARGS)
 
 deep: setup ## run the long tests
 	@$(BIN)/pytest -m deep $(PYTEST_ARGS) || [ $$? -eq 5 ]

@@ -40,6 +40,9 @@ class MemoryExecutor:
         self._handler = handler
         self._tools = tools
 
+    def __repr__(self) -> str:
+        return "MemoryExecutor()"  # part of a test's name, which is the same in each process only without an address
+
     def tools(self) -> Sequence[Mapping[str, Any]]:
         return self._tools
 

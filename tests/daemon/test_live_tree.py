@@ -169,6 +169,7 @@ def test_reports_tell_an_admin_all_and_others_nothing_of_conversations() -> None
     run_virtual(main)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("viewer", [ADMIN, Viewer(uid=5)])
 def test_ten_thousand_conversations_are_looked_at_in_no_time(viewer: Viewer) -> None:
     """20 ms is the aim; ten times that is a failure."""

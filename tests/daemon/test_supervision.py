@@ -164,6 +164,7 @@ def test_a_census_counts_queues_and_ages_by_class_and_forgets_who_is_gone() -> N
     run(main)
 
 
+@pytest.mark.alone
 def test_ten_thousand_actors_do_not_hold_up_the_loop_while_they_are_counted() -> None:
     """1 ms is the aim for a slice between two checkpoints; ten times that is a failure."""
 

@@ -51,6 +51,10 @@ class Service:
             found: dict[str, Any] = http.get("/v1/skills").json()
         return found
 
+    def workers(self, name: str) -> set[int]:
+        """The daemon's processes for native skills whose names begin so; every process has TMPDIR."""
+        return {*processes_with(f"native:{name}")} & {*processes_with(f"TMPDIR={temporary(self.daemon.folder)}")}
+
     def until(self, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The skills, as soon as they are as they should be."""
         deadline = time.monotonic() + SOON_S
@@ -65,6 +69,11 @@ class Service:
 
     def finished(self, session: str) -> list[dict[str, Any]]:
         return [event["data"] for event in self.daemon.events(session) if event["type"] == "tool.finished"]
+
+
+def temporary(folder: Path) -> Path:
+    """The daemon's folder for temporary files."""
+    return folder / "temporary"
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +95,12 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     config = f'[skills]\nnative = ["{skills}"]\ntrusted = ["{skills}"]\n'
     config += f'[skills.secrets.offender]\nAPI_TOKEN = {{ file = "{token}" }}\n'
     with serve_in_thread(FakeMessagesApi([])) as api:
-        env = {"ANTHROPIC_API_KEY": "no-key", "ANTHROPIC_BASE_URL": api.base_url}
+        temporary(folder).mkdir()
+        env = {"ANTHROPIC_API_KEY": "no-key", "ANTHROPIC_BASE_URL": api.base_url, "TMPDIR": str(temporary(folder))}
         with running(folder, skills=[skills, others], config=config, env=env) as daemon:
-            yield Service(daemon, api, skills)
-        assert processes_with("native:greeter@") == [], "workers outlived the daemon"
+            service = Service(daemon, api, skills)
+            yield service
+        assert service.workers("greeter@") == set(), "workers outlived the daemon"
     assert not (folder / "ran").exists(), "code of a folder that is not trusted was run"
 
 
@@ -218,7 +229,7 @@ def test_an_edit_is_used_by_the_next_turn_and_a_running_call_ends_on_the_old_cod
     assert "good day, you" in daemon.ask(session, call("greeter_execute", command="you"))["result"]["text"]
     assert "greeter_read" not in started.offered()
     deadline = time.monotonic() + SOON_S
-    while processes_with(f"native:greeter@{before[:12]}"):
+    while started.workers(f"greeter@{before[:12]}"):
         assert time.monotonic() < deadline, "the process of the old version stayed"
         time.sleep(0.1)
 
@@ -245,10 +256,10 @@ def test_nothing_survives_the_daemon_however_it_ends(started: Service) -> None:
     while not any(event["type"] == "tool.output" for event in daemon.events(session)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert processes_with("native:offender@")
+    assert started.workers("offender@")
     daemon.kill()
     deadline = time.monotonic() + 5
-    while processes_with("native:offender@"):
+    while started.workers("offender@"):
         assert time.monotonic() < deadline, "a worker outlived the daemon"
         time.sleep(0.05)
     daemon.start()

@@ -14,7 +14,7 @@ from e2e.harness import Daemon, processes_with
 from e2e.neighbour_kit import OFFENCES, Neighbourhood, Seen, neighbourhood, p50_ms, p99_ms
 from offenders_backend import DEADLINE_S
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.alone]  # it measures what others notice
 
 ADDED_P99_MS = 50.0
 LIVE_P99_MS = 20.0

@@ -12,7 +12,7 @@ from e2e.harness import Daemon, processes_with, running, write_skill
 
 pytestmark = pytest.mark.e2e
 
-VALUE = "s3cr3t-token-of-weather"
+VALUE = "s3cr3t-token-of-weather-e2e"
 SHOW = 'import os, sys\nprint("token", os.environ.get("TOKEN"))\nprint(os.environ.get("TOKEN"), file=sys.stderr)\n'
 NEEDY = """---
 name: needy

@@ -74,6 +74,7 @@ def test_a_client_of_a_turn_that_streams_gets_the_ending_and_a_whole_body_over_s
         assert reader.seen[-2:] == ["turn.finished", "end"]
 
 
+@pytest.mark.alone
 def test_a_reader_that_knows_the_number_of_the_open_block_does_not_freeze_the_daemon(tmp_path: Path) -> None:
     with (
         serve_in_thread(FakeMessagesApi([Reply([Text("word " * 4000)], delay_s=0.02)])) as api,

@@ -20,6 +20,7 @@ from systemd_kit import HOME, ROOT, Machine, install_wheel, machine, make_wheels
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.alone,  # a whole machine boots
     pytest.mark.skipif(not (ROOT / "daemon").is_dir(), reason="builds the wheel, and this is a copy of the tests"),
 ]
 

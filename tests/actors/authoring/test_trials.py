@@ -111,12 +111,12 @@ def test_environment_is_clean(tmp_path: Path, author: Author, monkeypatch: pytes
 
 
 def test_case_that_takes_too_long_is_killed_with_all_it_started(tmp_path: Path, author: Author) -> None:
-    script = "#!/bin/bash\nsetsid sleep 7301 & disown\nsleep 7302\n"
+    script = "#!/bin/bash\nsetsid sleep 8301 & disown\nsleep 8302\n"
     began = time.monotonic()
     (found,) = failures(author, tmp_path / "a", '[[case]]\nname = "slow"\ntimeout_s = 0.5\n', script)
     assert found == ("it took longer than 0.5 s and was killed",)
     assert time.monotonic() - began < 20
-    assert processes_with("sleep\x007301") + processes_with("sleep\x007302") == []
+    assert processes_with("sleep\x008301") + processes_with("sleep\x008302") == []
 
 
 def test_caller_may_allow_less_time_than_the_case(tmp_path: Path, author: Author) -> None:

@@ -244,7 +244,7 @@ def test_special_files_stay_inside(tmp_path: Path) -> None:
 
 
 def test_a_tree_that_hides_and_stops_itself_is_dead_within_two_seconds_of_a_cancel(tmp_path: Path) -> None:
-    hidden = "(setsid nohup bash -c 'trap \"\" TERM; (kill -STOP $BASHPID) & sleep 9531' >/dev/null 2>&1 &)"
+    hidden = "(setsid nohup bash -c 'trap \"\" TERM; (kill -STOP $BASHPID) & sleep 8531' >/dev/null 2>&1 &)"
 
     async def main() -> None:
         async with boxed(tmp_path / "w") as box:
@@ -257,8 +257,8 @@ def test_a_tree_that_hides_and_stops_itself_is_dead_within_two_seconds_of_a_canc
                     began = time.monotonic()
                     nursery.cancel_scope.cancel()
 
-                await box.bash(f"{hidden}; echo up; sleep 9532", emit=cancel)
+                await box.bash(f"{hidden}; echo up; sleep 8532", emit=cancel)
             assert time.monotonic() - began < 2
-            assert "9531" not in (await box.bash("cat /proc/*/cmdline | tr '\\0' ' '")).content
+            assert "8531" not in (await box.bash("cat /proc/*/cmdline | tr '\\0' ' '")).content
 
     run(main)

@@ -127,6 +127,7 @@ def test_kills_for_a_deadline_are_no_deaths() -> None:
     run(main)
 
 
+@pytest.mark.alone
 def test_a_caller_that_goes_away_kills_the_worker_and_nobody_else_suffers() -> None:
     async def main() -> None:
         ends: list[object] = []

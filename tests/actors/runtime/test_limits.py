@@ -79,6 +79,7 @@ def test_nothing_is_left_of_actors_that_were_made_and_ended(times: int) -> None:
     trio.run(main)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "slack", [pytest.param(10, id="within-ten-times"), pytest.param(1, id="strict", marks=pytest.mark.deep)]
 )

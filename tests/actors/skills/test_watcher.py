@@ -342,6 +342,7 @@ def test_nothing_is_left_open_by_rounds_that_ended(tmp_path: Path, add_file: Mak
     run(until, nothing_is_watched)
 
 
+@pytest.mark.alone
 def test_stop_takes_less_than_a_quarter_of_a_second(tmp_path: Path) -> None:
     async def stop_once() -> float:
         reports = Reports()

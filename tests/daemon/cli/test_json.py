@@ -101,7 +101,8 @@ def held_item(daemon: Daemon, number: int) -> Iterator[tuple[str, str]]:
     id = f"held-{number}"
     with daemon.http() as http:
         http.post("/v1/workshop/board/items", json={"id": id, "title": "Held"})
-        claim = http.post(f"/v1/workshop/board/items/{id}/claim", json={}).json()
+        # For longer than all tests of this module take: a claim is lost after a minute else.
+        claim = http.post(f"/v1/workshop/board/items/{id}/claim", json={"lease_s": 3600}).json()
     yield f"HELD{number}", id
     yield f"TOKEN{number}", claim["token"]
 

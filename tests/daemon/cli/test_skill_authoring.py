@@ -180,13 +180,13 @@ def test_skill_without_tests_is_no_success(here: Path) -> None:
 
 def test_interrupt_ends_the_case_and_all_it_started(here: Path) -> None:
     run("init", "tides", "--script", "bash")
-    (here / "tides/scripts/main.sh").write_text("#!/bin/bash\nsetsid sleep 7401 & sleep 7402\n")
+    (here / "tides/scripts/main.sh").write_text("#!/bin/bash\nsetsid sleep 8401 & sleep 8402\n")
     (here / "tides/tests/main.toml").write_text('[[case]]\nname = "slow"\n')
     process = subprocess.Popen(
         [*program("skillctl"), "skills", "test", "tides"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=here
     )
     deadline = time.monotonic() + 20
-    while not processes_with("sleep\x007402"):
+    while not processes_with("sleep\x008402"):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -194,7 +194,7 @@ def test_interrupt_ends_the_case_and_all_it_started(here: Path) -> None:
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
     assert b"Traceback" not in said
-    assert processes_with("sleep\x007401") + processes_with("sleep\x007402") == []
+    assert processes_with("sleep\x008401") + processes_with("sleep\x008402") == []
 
 
 def test_host_without_bash_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -385,6 +385,7 @@ def test_proxies_of_the_environment_mean_nothing(daemon: FakeDaemon, monkeypatch
         assert client.version() == {"version": "9"}
 
 
+@pytest.mark.alone
 def test_making_a_client_costs_less_than_10_ms(tmp_path: Path) -> None:
     """No certificates are loaded for a Unix socket. The best of five, since the machine may be busy."""
     took_s = []
