@@ -37,6 +37,7 @@ __all__ = ["IGNORED", "REHEARSAL", "TOTAL", "Keeper"]
 TOTAL: Final = "total_"  # begins the names of limits that hold for a call as a whole
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _READ_BYTES: Final = 65_536
+_REAP_AT_ONCE: Final = 64
 _LIMITS: Final = {
     "cpu_s": resource.RLIMIT_CPU,
     "memory_bytes": resource.RLIMIT_AS,
@@ -137,13 +138,14 @@ class Keeper:
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
         poller.register(self._wake, select.POLLIN)
+        more = False
         while main not in self._statuses:
-            if any(fd != self._wake for fd, _ in poller.poll()):
+            if any(fd != self._wake for fd, _ in poller.poll(0 if more else None)):
                 return
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake, 512)
-            while reap(-1, self._statuses):
-                pass
+            # Of a fork bomb orphans end as fast as they are reaped: without a bound nobody would be heard any more.
+            more = all(reap(-1, self._statuses) for _ in range(_REAP_AT_ONCE))
 
     def _childless(self) -> bool:
         while reap(-1, self._statuses):

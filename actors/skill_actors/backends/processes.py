@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing and collections.abc are not free to import, and the runner starts often
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from typing import Any, Final
 
 __all__ = [
@@ -20,11 +21,13 @@ __all__ = [
     "adopt_orphans",
     "adopts_orphans",
     "be_marked",
+    "below",
     "die_with_parent",
     "end_family",
     "family",
     "join_group",
     "kill",
+    "lives",
     "no_new_privileges",
     "reap",
     "started_at",
@@ -64,6 +67,65 @@ def family(root: int, spared: Collection[int] = ()) -> list[tuple[int, int, int,
     return found
 
 
+def below(root: int, spared: Collection[int] = ()) -> Iterator[int]:
+    """Each descendant of `root`, ended ones too, while it is looked for; leaving out `spared` and theirs.
+
+    Unlike `family` it looks at nobody else, and reads nothing that may hold it up: see `lives`. One whose parent ends
+    meanwhile can be missed. Where `root` adopts orphans, none is found only where there is none.
+    """
+    if not os.path.exists("/proc/thread-self/children"):  # a kernel without CONFIG_PROC_CHILDREN
+        yield from (entry[0] for entry in family(root, spared))
+        return
+    seen = {root, *spared}
+    parents = [root]
+    while parents:
+        for pid in reversed(_children(parents.pop())):  # what was orphaned or forked last is likeliest to live
+            if pid not in seen:
+                seen.add(pid)
+                parents.append(pid)
+                yield pid
+
+
+def _children(pid: int) -> list[int]:
+    """Of all threads of a process; none if it is gone."""
+    found: list[int] = []
+    tasks = f"/proc/{pid}/task"
+    with contextlib.suppress(OSError):
+        for thread in (pid,) if os.stat(tasks).st_nlink == 3 else os.listdir(tasks):
+            with open(f"{tasks}/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process that has not ended.
+
+    Its stat would tell as well. But who reads that while the process ends may be left with the end of its memory, and
+    then waits for what all forks of a program wait for: with thousands of them, for seconds.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    except OSError:  # not to be had, as under gVisor
+        return _state(pid) not in ("", "Z")
+    try:
+        poller = select.poll()
+        poller.register(handle, select.POLLIN)
+        return not poller.poll(0)
+    finally:
+        os.close(handle)
+
+
+def _state(pid: int) -> str:
+    """Its letter; empty if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode("ascii")
+    except (OSError, IndexError):
+        return ""
+
+
 def started_at(pid: int) -> int | None:
     """When a process started, in ticks since the machine did; None if there is none."""
     try:
@@ -80,32 +142,31 @@ def end_family(spared: Collection[int], statuses: dict[int, int]) -> tuple[int, 
     Exit statuses of reaped children go to `statuses`. Returns how many were killed, and how many are still
     there after KILL_S (asleep in the kernel, or another user's).
     """
-    me, group = os.getpid(), os.getpgrp()
+    me = os.getpid()
     deadline = time.monotonic() + KILL_S
     pause_s = 0.0005
     killed: set[int] = set()
-    while True:
-        living = 0
-        victims = family(me, spared)
-        for pid, parent, _, state in victims:
-            if state == "Z":
-                if parent == me:
-                    reap(pid, statuses)
-                continue
-            living += 1
-            killed.add(pid)
-        if not victims:
-            return len(killed), 0
+    while victims := list(below(me, spared)):
+        living = [pid for pid in victims if not reap(pid, statuses) and lives(pid)]
+        killed.update(living)
         # A whole group dies at once, before any of it can fork again; only then the stragglers one by one.
-        for victim_group in {entry[2] for entry in victims if entry[3] != "Z"} - {group, 0}:
+        for victim_group in {_group(pid) for pid in living} - {os.getpgrp(), 0}:
             kill(victim_group, os.killpg)
-        for pid, _, _, state in victims:
-            if state != "Z":
-                kill(pid)
+        for pid in living:
+            kill(pid)
         if time.monotonic() > deadline:
-            return len(killed), living
+            return len(killed), len(living)
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.02)
+    return len(killed), 0
+
+
+def _group(pid: int) -> int:
+    """Its process group; 0 if it is gone."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 def kill(target: int, how: Callable[[int, int], None] = os.kill) -> None:

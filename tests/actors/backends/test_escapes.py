@@ -26,6 +26,8 @@ from skill_actors.backends import (
 from skill_actors.backends.confinement import SCOPE_ABI, landlock_abi
 from support import run
 
+pytestmark = pytest.mark.alone  # the bombs take what the machine has
+
 PYTHON = "/usr/bin/python3"
 CONNECT = PYTHON + ' -c "import socket; s = socket.socket(socket.{}); s.settimeout(5); s.connect({}); print(1 + 41)"'
 
@@ -266,6 +268,27 @@ def test_a_fork_bomb_ends_with_its_call(kind: str, tmp_path: Path) -> None:
         assert result.outcome == "error"
         assert "processes, more than 50; the command and all it had started were killed]" in result.content
         assert result.duration_ms < 15_000
+        assert (await cell.bash("echo next")).content == "next"
+
+    Cell(tmp_path, kind, limits=Limits(total_processes=50)).run(body)
+
+
+def test_commands_yield_the_processor_to_who_ends_them(kind: str, tmp_path: Path) -> None:
+    async def body(cell: Cell) -> None:
+        assert (await cell.bash("nice")).content == "19"
+        assert (await cell.bash("nice -n -5 nice 2>/dev/null")).content == "19"
+
+    Cell(tmp_path, kind).run(body)
+
+
+def test_a_fork_bomb_of_sessions_ends_with_its_call(kind: str, tmp_path: Path) -> None:
+    """None of its processes is in the group of another."""
+    bomb = PYTHON + " -c 'import os, time\nfor _ in range(300):\n if os.fork() == 0:\n  os.setsid()\n  time.sleep(30)'"
+
+    async def body(cell: Cell) -> None:
+        result = await cell.bash(f"{bomb}; sleep 20", timeout_s=20)
+        assert result.outcome == "error"
+        assert "it had 51 processes, more than 50; the command and all it had started were killed]" in result.content
         assert (await cell.bash("echo next")).content == "next"
 
     Cell(tmp_path, kind, limits=Limits(total_processes=50)).run(body)

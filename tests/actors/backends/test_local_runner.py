@@ -46,6 +46,8 @@ def test_usage_counts_all_below_and_not_the_process_itself() -> None:
             assert time.monotonic() < deadline
             processes, memory_bytes, cpu_s = usage_below(parent.pid)
         assert processes == 4
+        assert usage_below(parent.pid, most=4)[0] == 4
+        assert usage_below(parent.pid, most=2) == (3, 0, 0.0)  # no further than it takes to know
         assert 0 < memory_bytes < 100 << 20
         assert usage_below(os.getpid())[0] >= 5
     finally:
