@@ -79,9 +79,12 @@ def _alike() -> dict[str, str]:
 _LIKE = _alike()
 _MAX_KNOWN = 20_000
 _known: dict[str, str] = dict(_LIKE)
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_ASCII = bytes(range(128))
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+_MAX_REPLACED = 80  # kinds of letters; of more, one pass through the text letter by letter is quicker
 _UNSEEN = ("Cf", "Mn", "Me", "Cc")
 _TAGS = range(0xE0020, 0xE007F)  # letters that are not drawn and say what ASCII says
+_SHAPES = bytes.maketrans(b"123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0" * 9 + b"A" * 26)
 
 
 class Folded:
@@ -90,19 +93,27 @@ class Folded:
     Args:
         plain: folded, with capital letters.
         shifts: pairs of a position in it and how much further on the text as it was stands from there, in order.
+        letters: each kind of letter in it that is not ASCII.
 
     """
 
-    __slots__ = ("_at", "_by", "lower", "plain")
+    __slots__ = ("_at", "_by", "_shape", "letters", "lower", "plain")
 
-    def __init__(self, plain: str, shifts: list[tuple[int, int]]) -> None:
+    def __init__(self, plain: str, shifts: list[tuple[int, int]], letters: frozenset[str]) -> None:
         self.plain = plain
-        lower = plain.lower()
-        if len(lower) != len(plain):
-            lower = "".join(low if len(low := letter.lower()) == 1 else letter for letter in plain)
-        self.lower = lower
+        self.lower = _lower(plain, letters)
+        self.letters = letters.union(*map(str.lower, letters))  # of both views
+        self._shape: str | None = None
         self._at = [at for at, _ in shifts]
         self._by = [by for _, by in shifts]
+
+    @property
+    def shape(self) -> str | None:
+        """The plain view with `0` for every digit, `A` for every capital and `?` for every letter beyond ASCII; None if
+        there are digits among those: an expression may take them for others."""
+        if self._shape is None and not any(letter.isdecimal() for letter in self.letters):
+            self._shape = self.plain.encode("ascii", "replace").translate(_SHAPES).decode()
+        return self._shape
 
     def original(self, start: int, end: int) -> tuple[int, int]:
         """Where a span of the folded text, which is not empty, stands in the text as it was."""
@@ -117,14 +128,46 @@ class Folded:
 
 def fold(text: str) -> Folded:
     """The text as rules read it."""
-    if text.isascii():
-        return Folded(text, [])
-    changed = {letter: plain for letter in set(_NOT_ASCII.findall(text)) if (plain := _folded(letter)) != letter}
+    letters = _beyond_ascii(text)
+    changed = {letter: plain for letter in letters if (plain := _folded(letter)) != letter}
     if not changed:
-        return Folded(text, [])
+        return Folded(text, [], letters)
     uneven = "".join(letter for letter, plain in changed.items() if len(plain) != 1)
     shifts = _shifts(text, changed, uneven) if uneven else []
-    return Folded(text.translate({ord(letter): plain for letter, plain in changed.items()}), shifts)
+    left = {letter for plain in changed.values() for letter in plain if not letter.isascii()}
+    return Folded(_replaced(text, changed), shifts, (letters - changed.keys()) | left)
+
+
+def _beyond_ascii(text: str) -> frozenset[str]:
+    """Each kind of letter in a text that is not ASCII."""
+    if text.isascii():
+        return frozenset()
+    return frozenset(text.encode("utf-8", "surrogatepass").translate(None, _ASCII).decode("utf-8", "surrogatepass"))
+
+
+def _lower(plain: str, letters: frozenset[str]) -> str:
+    """In small letters, and of the same length."""
+    if not letters:
+        return plain.lower()
+    capitals = {letter: low for letter in letters if (low := letter.lower()) != letter}
+    if len(capitals) <= _MAX_REPLACED and "\u03a3" not in capitals and all(len(low) == 1 for low in capitals.values()):
+        # Letter by letter is slow, and small letters of bytes are those of ASCII. One letter has two small ones.
+        lower = plain.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
+        return _replaced(lower, capitals)
+    lower = plain.lower()
+    if len(lower) == len(plain):
+        return lower
+    return "".join(low if len(low := letter.lower()) == 1 else letter for letter in plain)
+
+
+def _replaced(text: str, changed: dict[str, str]) -> str:
+    """With other letters for each of these, which are not ASCII."""
+    if len(changed) <= _MAX_REPLACED and changed.keys().isdisjoint("".join(changed.values())):
+        for letter, plain in changed.items():
+            text = text.replace(letter, plain)
+        return text
+    others = {ord(letter): plain for letter, plain in changed.items()}
+    return _NOT_ASCII.sub(lambda found: found.group().translate(others), text)
 
 
 def _shifts(text: str, changed: dict[str, str], uneven: str) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 
+from skilld_monitor.scanning.disguises import disguises
 from skilld_monitor.scanning.findings import DIRECTIONS, SEVERITIES, Finding, OutOfTime
 from skilld_monitor.scanning.folding import fold
 from skilld_monitor.scanning.masking import MASK, InTime, masked
@@ -128,6 +129,23 @@ class RuleSet:
         return self._shown(text, rule.id, rule.mask)
 
     def _look(self, text: str, direction: Direction, deadline: float | None) -> list[Finding]:
+        """What the text says, and what it says where something breaks its words up."""
+        spans = self._spans(text, direction, deadline)
+        hidden: list[tuple[int, int, Rule]] = []
+        for disguise in disguises(text):
+            for first, last, rule in self._spans(disguise.text, direction, deadline):
+                place = disguise.original(first, last) if rule.category in disguise.categories else None
+                if place is not None:
+                    hidden.append((*place, rule))
+        if hidden:
+            spans = _distinct([*spans, *hidden])
+        return [
+            Finding(rule.id, rule.category, rule.severity, rule.confidence, direction, first, last)
+            for first, last, rule in spans
+        ]
+
+    def _spans(self, text: str, direction: Direction, deadline: float | None) -> list[tuple[int, int, Rule]]:
+        """Where which rule fits, in the order of the text, of those that overlap one."""
         folded = fold(text)
         spans: list[tuple[int, int, Rule]] = []
         plan = self._plans[direction]
@@ -135,18 +153,14 @@ class RuleSet:
         start = 0
         while True:
             end = min(length, start + WINDOW_CHARS)
-            for rule, places in plan.candidates(folded.lower, start, end):
+            for rule, places in plan.candidates(folded, start, end):
                 if deadline is not None and time.monotonic() >= deadline:
                     raise OutOfTime
                 spans.extend((first, last, rule) for first, last in rule.find(folded, start, end, places, deadline))
             if end == length:
                 break
             start = end - OVERLAP_CHARS
-        found = []
-        for first, last, rule in _distinct(spans):
-            begin, behind = folded.original(first, last)
-            found.append(Finding(rule.id, rule.category, rule.severity, rule.confidence, direction, begin, behind))
-        return found
+        return [(*folded.original(first, last), rule) for first, last, rule in _distinct(spans)]
 
     def _masked(self, text: str, direction: Direction, *, everything: bool) -> tuple[str, list[Finding]]:
         """What is masked is looked at again: a rule that lost to another one may find what the other one left."""

@@ -7,6 +7,7 @@ import sys
 import time
 from importlib import import_module
 
+from skilld_monitor.scanning.beginnings import Beginnings
 from skilld_monitor.scanning.checks import CHECKS
 from skilld_monitor.scanning.findings import CATEGORIES, DIRECTIONS, SEVERITIES, OutOfTime
 from skilld_monitor.scanning.folding import fold
@@ -69,7 +70,18 @@ class Rule:
     """
 
     __slots__ = (
-        *("category", "check", "confidence", "description", "directions", "fields", "id", "ignore_case", "kind"),
+        *(
+            "beginnings",
+            "category",
+            "check",
+            "confidence",
+            "description",
+            "directions",
+            "fields",
+            "id",
+            "ignore_case",
+            "kind",
+        ),
         *("mask", "needs", "pattern", "severity", "starts", "unless"),
     )
 
@@ -108,6 +120,8 @@ class Rule:
             self.pattern = _compiled(name, "match", fields["match"])
         self.starts = _folded(starts)
         self.needs = _folded(_texts(name, "needs", fields.get("needs", [])))
+        is_anywhere = not self.starts and not self.ignore_case
+        self.beginnings = Beginnings(self.pattern) if is_anywhere else None
         self.unless = tuple(
             _compiled(name, "unless", text) for text in _texts(name, "unless", fields.get("unless", []))
         )
@@ -118,7 +132,7 @@ class Rule:
         """The places of the folded text, between two positions, that the rule fits.
 
         Args:
-            places: where the text has one of the rule's `starts`, in order.
+            places: where the text has one of the rule's `starts`, in order; of no account where it has none.
             deadline: by `time.monotonic`; None for as long as it takes.
 
         Raises:
@@ -126,7 +140,10 @@ class Rule:
 
         """
         text = folded.lower if self.ignore_case else folded.plain
-        matches = self._at(text, end, places, deadline) if self.starts else self.pattern.finditer(text, start, end)
+        known: Iterable[int] | None = places
+        if not self.starts:
+            known = None if self.beginnings is None else self.beginnings.places(folded, start, end)
+        matches = self.pattern.finditer(text, start, end) if known is None else self._at(text, end, known, deadline)
         for match in matches:
             first, last = match.span(match.lastgroup) if match.lastgroup else match.span()
             length = self.check(folded.plain[first:last]) if last > first else 0

@@ -88,6 +88,7 @@ def test_a_repetition_of_a_repetition_is_refused_before_a_text_can_meet_it(match
         read_rules([{**SLOW, "match": match}])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "match", [r"x(?:\s{1,4}\w{1,20}){0,8}b", "x(?:a{1,4}){0,8}b", "x(?:ab?){0,99}c", "x(?:a{3})+b"]
 )
@@ -98,6 +99,7 @@ def test_a_repetition_with_a_sign_between_or_few_times_is_taken(match: str) -> N
     assert time.process_time() - began_s < 1
 
 
+@pytest.mark.alone
 def test_twenty_kilobytes_take_milliseconds_and_no_time_when_they_were_seen() -> None:
     """Two milliseconds on a machine of its own; it fails at ten times that."""
     prose = " ".join(line["text"] for line in corpus() if line["label"] == "benign")

@@ -67,6 +67,7 @@ def test_a_function_of_the_programs_own_masks_and_its_mistakes_hide_all() -> Non
     assert rules.with_custom(broken).mask_text("1234567890123456")[0] == "[masked]"
 
 
+@pytest.mark.alone
 def test_a_function_that_takes_too_long_is_asked_once() -> None:
     asked: list[str] = []
 
