@@ -1,10 +1,11 @@
 """What monitoring adds to a call of a model, by the size of the prompt; and how fast events are taken and stored.
 
 The same client of Anthropic's SDK over a transport in memory, bare and watched, in one run: what the network takes
-would hide what is measured. Each row is the bare call, the watched one and the difference, p50 and p99, and what it
-adds in processor time of the calling thread and of the whole process, which other work on the machine blurs least.
-First ours in rounds that take turns; then, with --install and from then on, each monitor in an environment of its own
-(.venv-monitor-NAME), ours and the SDK's own spans among them: what they add is compared with what ours adds.
+would hide what is measured. What 8 threads keep is told over loopback too, to a server that answers at once. Each row
+is the bare call, the watched one and the difference, p50 and p99, and what it adds in processor time of the calling
+thread and of the whole process, which other work on the machine blurs least. First ours in rounds that take turns;
+then, with --install and from then on, each monitor in an environment of its own (.venv-monitor-NAME), ours and the
+SDK's own spans among them: what they add is compared with what ours adds.
 
 With --check it ends with 1 if a figure that is to be reached is missed.
 """
@@ -34,7 +35,7 @@ from _daemon import daemon
 from _monitor_peers import ANSWER, prompt
 
 import skilld_monitor
-from skilld_monitor.scanning import builtin
+from skilld_monitor.scanning import RuleSet, builtin
 
 SIZES = {"200 B": 200, "20 kB": 20_000, "100 kB": 100_000}
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,11 +49,12 @@ PEERS = {
 }
 ADDED_P50_MS = {"200 B": 0.10, "20 kB": 0.10, "100 kB": 0.15}
 ADDED_P99_MS = 0.5
+THREADS, THREAD_CALLS = 8, 200
 KEPT_BY_THREADS = 0.9
 TAKEN_PER_S, STORED_PER_S = 100_000, 20_000
 IMPORT_MS, ENABLE_MS, ENABLED_KB = 20.0, 20.0, 8192
 SCAN_MS = 2.0
-SCANS = 50
+SCANS, SCANNED_TEXTS, SCANNED_CHARS = 9, 40, 20_000
 
 
 @dataclass(slots=True)
@@ -101,7 +103,9 @@ def main() -> int:
         added = {
             label: print_row(label, *measure(size, options.calls, options.rounds)) for label, size in SIZES.items()
         }
-        kept = print_threads(options.calls, options.rounds)
+        kept = print_threads(options.rounds, "in memory", [make_call(200) for _ in range(THREADS)])
+        with answering() as url:
+            kept_over = print_threads(options.rounds, "over loopback", [make_call(200, url) for _ in range(THREADS)])
         taken, stored, lost = print_events(options.events, folder)
         scan_ms = print_scan()
         added |= print_without_daemon(options.calls, min(options.rounds, 2), folder)
@@ -110,7 +114,8 @@ def main() -> int:
     for label, (p50, p99) in added.items():
         bars.at_most(f"added at {label}, p50 ms", p50, ADDED_P50_MS[label.partition(",")[0]])
         bars.at_most(f"added at {label}, p99 ms", p99, ADDED_P99_MS)
-    bars.at_least("calls/s that 8 threads keep", kept, KEPT_BY_THREADS)
+    bars.at_least("calls/s that 8 threads keep, in memory", kept, KEPT_BY_THREADS)
+    bars.at_least("calls/s that 8 threads keep, over loopback", kept_over, KEPT_BY_THREADS)
     bars.at_least("events/s taken", taken, TAKEN_PER_S)
     bars.at_least("events/s in the daemon's store and event log", stored, STORED_PER_S)
     bars.at_most("events lost", lost, 0)
@@ -166,12 +171,14 @@ def moved(path: Path) -> Iterator[None]:
         elsewhere.rename(path)
 
 
-def make_call(size: int) -> Callable[[], object]:
+def make_call(size: int, url: str = "") -> Callable[[], object]:
+    """A call of a client of its own: of a server there, else of a transport in memory."""
     raw = json.dumps(ANSWER).encode()
     answer = httpx2.MockTransport(
         lambda _request: httpx2.Response(200, content=raw, headers={"content-type": "application/json"})
     )
-    client = anthropic.Anthropic(api_key="k", max_retries=0, http_client=httpx2.Client(transport=answer))
+    http = None if url else httpx2.Client(transport=answer)
+    client = anthropic.Anthropic(api_key="k", max_retries=0, base_url=url or None, http_client=http)
     messages = [{"role": "user", "content": prompt(size)}]
     return lambda: client.messages.create(model="claude-sonnet-5-5", max_tokens=64, messages=messages)  # type: ignore[arg-type]
 
@@ -222,41 +229,70 @@ def percentiles(values: list[float]) -> tuple[float, float]:
     return cuts[49], cuts[98]
 
 
-def print_threads(calls: int, rounds: int) -> float:
-    """Calls a second of 8 threads, bare and watched, in rounds that take turns; the share that is kept."""
+def print_threads(rounds: int, label: str, clients: list[Callable[[], object]]) -> float:
+    """Calls a second of 8 threads, bare and watched, in rounds that take turns; the share that is kept.
+
+    Each round of watched calls is held against the bare ones before and after it: what else the machine does changes
+    more from second to second than watching does.
+    """
     kept, kept_of_cpu = list[float](), list[float]()
     rates = {"bare": list[float](), "watched": list[float]()}
-    for _ in range(rounds):
-        began_s = time.process_time()
-        rates["bare"].append(calls_per_s(calls))
-        bare_s = time.process_time() - began_s
+    calls_per_s(clients, THREAD_CALLS // 4)
+    before = bare(clients)
+    for _ in range(rounds * 2):
         with skilld_monitor.enable_monitoring("benchmark") as made:
             made.flush(10)
             began_s = time.process_time()
-            rates["watched"].append(calls_per_s(calls))
+            rates["watched"].append(calls_per_s(clients, THREAD_CALLS))
             made.flush(30)
-            kept_of_cpu.append(bare_s / (time.process_time() - began_s))
+            watched_s = time.process_time() - began_s
+        after = bare(clients)
+        rates["bare"].append(2 / (1 / before[0] + 1 / after[0]))
         kept.append(rates["watched"][-1] / rates["bare"][-1])
+        kept_of_cpu.append((before[1] + after[1]) / 2 / watched_s)
+        before = after
     print(
-        f"8 threads: {statistics.median(rates['bare']):.0f} calls/s bare, {statistics.median(rates['watched']):.0f}"
-        f" watched; kept, median of {rounds}: {statistics.median(kept):.0%} (from {min(kept):.0%} to {max(kept):.0%});"
-        f" by processor time, with the delivery of all: {statistics.median(kept_of_cpu):.0%}"
+        f"8 threads, {label}: {statistics.median(rates['bare']):.0f} calls/s bare,"
+        f" {statistics.median(rates['watched']):.0f} watched; kept, median of {len(kept)}:"
+        f" {statistics.median(kept):.0%}"
+        f" (from {min(kept):.0%} to {max(kept):.0%}); by processor time, with the delivery of all:"
+        f" {statistics.median(kept_of_cpu):.0%}"
     )
     return statistics.median(kept)
 
 
-def calls_per_s(calls: int) -> float:
+def bare(clients: list[Callable[[], object]]) -> tuple[float, float]:
+    """Calls a second, and processor seconds of all of them."""
+    began_s = time.process_time()
+    return calls_per_s(clients, THREAD_CALLS), time.process_time() - began_s
+
+
+def calls_per_s(clients: list[Callable[[], object]], calls: int) -> float:
+    """Of as many threads as there are clients."""
+
     def work(call: Callable[[], object]) -> None:
         for _ in range(calls):
             call()
 
-    threads = [threading.Thread(target=work, args=(make_call(200),)) for _ in range(8)]
+    threads = [threading.Thread(target=work, args=(call,)) for call in clients]
     began = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return 8 * calls / (time.perf_counter() - began)
+    return len(threads) * calls / (time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[str]:
+    """The address of a server on loopback that answers at once, in a process of its own."""
+    command = [sys.executable, str(Path(__file__).with_name("_answering.py"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None  # it is asked for
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
 
 
 def print_events(count: int, folder: Path) -> tuple[float, float, int]:
@@ -315,15 +351,40 @@ def daemon_pids(folder: Path) -> list[int]:
 
 
 def print_scan() -> float:
-    """Milliseconds of a processor that the built-in rules take for 20 kB that they have not seen, p50."""
-    rules, taken = builtin(), []
-    for number in range(SCANS):
-        text = f"{number} {prompt(20_000)}"
-        began = time.thread_time()
-        rules.scan(text)
-        taken.append((time.thread_time() - began) * 1000)
-    print(f"scan of 20 kB of prose by the {len(rules)} built-in rules: {statistics.median(taken):.2f} ms, p50")
-    return statistics.median(taken)
+    """Milliseconds of a processor that the built-in rules take for 20 kB that they have not seen: of prose, code and
+    documentation the kind that takes longest.
+
+    Of each text the least of several scans counts, since other work on the machine makes one longer and never shorter;
+    of the texts of a kind the median, since one is not like the other. Prose alone would say too little: it has few of
+    the signs that keys and commands are made of, and code and documentation are what is mostly sent to a model.
+    """
+    rules, found = builtin(), dict[str, float]()
+    for kind, text in scanned().items():
+        step = (len(text) - SCANNED_CHARS) // (SCANNED_TEXTS - 1)
+        parts = [text[at * step :][:SCANNED_CHARS] for at in range(SCANNED_TEXTS)]
+        found[kind] = statistics.median(min(scan_ms(rules, part, number) for number in range(SCANS)) for part in parts)
+    shown = ", ".join(f"{ms:.2f} ms of {kind}" for kind, ms in found.items())
+    print(f"scan of 20 kB by the {len(rules)} built-in rules: {shown}; least of {SCANS}, median of {SCANNED_TEXTS}")
+    return max(found.values())
+
+
+def scanned() -> dict[str, str]:
+    """Text of each kind, long enough for windows that differ."""
+    code = sorted((*ROOT.glob("actors/**/*.py"), *ROOT.glob("daemon/**/*.py")))
+    documentation = sorted(ROOT.glob("docs/**/*.md"))
+    return {
+        "prose": prompt(SCANNED_CHARS * 2),
+        "code": "\n".join(path.read_text() for path in code),
+        "documentation": "\n".join(path.read_text() for path in documentation),
+    }
+
+
+def scan_ms(rules: RuleSet, text: str, number: int) -> float:
+    """How long it takes, with a number at its end so that it has not been seen."""
+    fresh = f"{text[:-8]}{number:8}"
+    began_s = time.thread_time()
+    rules.scan(fresh)
+    return (time.thread_time() - began_s) * 1000
 
 
 def print_peers(calls: int, rounds: int, install: bool) -> None:

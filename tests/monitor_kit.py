@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,12 +10,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from skill_actors.models import Usage
+from skill_actors.testing import FakeMessagesApi, Reply, Text, serve_in_thread
 from skilld.http.listener import open_listener
 from skilld.http.peer import Peer
 from skilld.monitor.batch import Batch
@@ -25,9 +28,22 @@ from skilld.monitor.rates import Rate
 from skilld.monitor.store import EventStore, Written
 from skilld_monitor import Monitoring
 
-__all__ = ["LIMITS", "Collector", "collecting", "events", "named", "run_program"]
+__all__ = [
+    "LIMITS",
+    "USAGE",
+    "Collector",
+    "collecting",
+    "events",
+    "messages_api",
+    "named",
+    "policy_file",
+    "run_program",
+    "spans",
+    "the_span",
+]
 
 LIMITS = IngestLimits(connections=8, max_line_bytes=1 << 20, line_s=10.0, rate=Rate(1e6, 1e9))
+USAGE = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=1000, cache_write_5m_tokens=100)
 JSON = dict[str, Any]
 
 
@@ -130,7 +146,34 @@ def events(made: Monitoring, collector: Collector) -> list[JSON]:
     return [event for event in collector.events() if not event["name"].startswith("monitoring_")]
 
 
+def spans(made: Monitoring, collector: Collector) -> list[JSON]:
+    """Of calls of models, so far; the oldest first."""
+    assert made.flush()
+    return collector.events(channel="LLM")
+
+
+def the_span(made: Monitoring, collector: Collector) -> JSON:
+    """Of the only call."""
+    (span,) = spans(made, collector)
+    return span
+
+
 def named(found: list[JSON], name: str) -> JSON:
     """The one of this name."""
     (event,) = [event for event in found if event["name"] == name]
     return event
+
+
+def messages_api() -> AbstractContextManager[FakeMessagesApi]:
+    """A Messages API that has one answer to everything."""
+    return serve_in_thread(FakeMessagesApi(respond=lambda _request: Reply([Text("an answer")], usage=USAGE)))
+
+
+def policy_file(folder: Path, mode: str, **fields: Any) -> str:
+    """A policy of the program's own, with a rule for the word `secret`, or as the fields say."""
+    path = folder / f"{mode}.json"
+    rule = {"id": "codename", "category": "sensitive_data", "severity": "high", "confidence": 1.0, "mask": "full"}
+    rule |= {"kind": "pattern", "match": "secret", **fields}
+    path.write_text(json.dumps({"version": "1", "mode": mode, "rules": [rule]}))
+    path.chmod(0o600)
+    return str(path)

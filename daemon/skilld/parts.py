@@ -154,7 +154,9 @@ class Parts:
             configured=self.config.files.is_kept_elsewhere,
         )
         self.defaults = session_defaults(self.config)
-        self.rule_book = RuleBook(lambda: self.config.monitor.scan.rules_dir)
+        self.rule_book = RuleBook(
+            lambda: self.config.monitor.scan.rules_dir, self.config.daemon.state_dir / "monitor-mask.key"
+        )
         self.session_screen = SessionScreen(self.rule_book, lambda: self.config.monitor, self._note_stopped)
         self.tool_servers = ConfiguredServers(
             lambda: self.config,

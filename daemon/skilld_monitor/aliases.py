@@ -49,9 +49,9 @@ def start_monitoring(agent_id: str | None = None, config: Mapping[str, object] |
     return made
 
 
-def stop_monitoring(timeout_s: float = 2.0) -> Report | None:
+def stop_monitoring(timeout_s: float = 2.0, *unknown: object, **more: object) -> Report | None:
     """Switch it off, as `disable_monitoring` does."""
-    return disable_monitoring(timeout_s)
+    return disable_monitoring(timeout_s, *unknown, **more)
 
 
 def read_config(config: object) -> tuple[dict[str, object], str]:

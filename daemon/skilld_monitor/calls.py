@@ -14,6 +14,7 @@ from skilld_monitor.monitoring import active
 from skilld_monitor.spans import Running, is_cancellation
 from skilld_monitor.trace import enter, leave
 from skilld_monitor.values import plain
+from skilld_monitor.waiting import Waiting, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,13 +132,12 @@ class Opener:
 
     def open(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Running:
         entered_ns = perf_counter_ns()
-        running = Running(self._name, self._channel, dict(self._facts))
+        data: dict[str, object] = {**self._facts}
         on = active()
         if on is not None and "arguments" in on.settings.capture:
-            running.data["args"] = plain(args)
-            running.data["kwargs"] = plain(kwargs)
-        running.begin(entered_ns)
-        return running
+            data["args"] = plain(args)
+            data["kwargs"] = plain(kwargs)
+        return Running(self._name, self._channel, data, entered_ns=entered_ns)
 
     def close(self, running: Running, result: object) -> None:
         on = active()
@@ -168,7 +168,8 @@ def _wrap_plain(func: Callable[..., Any], opener: Opener) -> Callable[..., Any]:
         finally:
             leave(token)
         if type(result) is CoroutineType:  # of a decorator that is no coroutine function itself
-            return _awaited(lambda: result, running, opener)
+            waiting = Waiting(result, functools.partial(running.end, status="cancelled"))
+            return named(_awaited(waiting.begin, running, opener), result)
         opener.close(running, result)
         return result
 

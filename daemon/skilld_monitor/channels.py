@@ -104,7 +104,7 @@ class Sieve:
 
     def keeps(self, record: Record, *, whatever_share: bool = False) -> bool:
         """Whether it is reported; `whatever_share`: by its level alone."""
-        least, share = self._rules.get(record.channel, self._others)
+        least, share = self._rules.get(record.channel, self._others) if self._rules else self._others
         level = LEVELS[record.level]
         if level < least:
             return False

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Token
     from types import TracebackType
-    from typing import Any
+    from typing import Any, Self
 
 __all__ = [
     "MAX_NAME_CHARS",
     "MAX_TAGS",
     "MAX_TAG_CHARS",
+    "NOBODY",
     "Scope",
     "Who",
+    "WithBlock",
     "agent",
     "carried",
     "clear",
@@ -46,9 +48,9 @@ __all__ = [
     "user",
 ]
 
-MAX_NAME_CHARS = 200
+MAX_NAME_CHARS = 1_024  # more than is stored: the daemon cuts, once it has masked what would stand across the cut
 MAX_TAGS = 20
-MAX_TAG_CHARS = 64
+MAX_TAG_CHARS = 512
 
 
 class Who:
@@ -97,8 +99,8 @@ class Who:
         )
 
 
-_NOBODY = Who()
-_here: ContextVar[Who] = ContextVar("skilld_monitor_who", default=_NOBODY)
+NOBODY = Who()
+_here: ContextVar[Who] = ContextVar("skilld_monitor_who", default=NOBODY)
 _everywhere: dict[str, object] = {}  # replaced as a whole, never changed
 
 
@@ -108,7 +110,27 @@ def current_who() -> Who:
     return who if not _everywhere else who.but(facts={**_everywhere, **(who.facts or {})})
 
 
-class Scope:
+class WithBlock:
+    """What may be entered with `with` and with `async with`, which do the same."""
+
+    def __enter__(self) -> Self:
+        raise NotImplementedError
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+
+class Scope(WithBlock):
     """Something holds inside `with` or `async with`, and what held before holds again after it."""
 
     def __init__(self, change: Callable[[Who], Who]) -> None:
@@ -124,14 +146,6 @@ class Scope:
     ) -> None:
         with suppress(ValueError, IndexError):  # in another context than it was entered in there is nothing to go back
             _here.reset(self._tokens.pop())
-
-    async def __aenter__(self) -> Scope:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
 
 
 def session(id: object) -> Scope:
@@ -195,7 +209,7 @@ def set_facts_everywhere(**values: object) -> None:
 def clear(*, everywhere: bool = False) -> None:
     """Nothing of it holds here any more; `everywhere` also drops what `set_facts_everywhere` set."""
     global _everywhere
-    _here.set(_NOBODY)
+    _here.set(NOBODY)
     if everywhere:
         _everywhere = {}
 

@@ -14,16 +14,19 @@ from __future__ import annotations
 import json
 import socket
 import time
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_RECORDS", "Closed", "Delivery", "DeliveryError", "Refusal"]
+__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_RECORDS", "Closed", "Delivery", "DeliveryError", "ForeignHead", "Refusal"]
 
 MAX_BATCH_BYTES = 512 << 10
 MAX_BATCH_RECORDS = 2_000
 _MAX_ANSWER_BYTES = 4 << 20
+# Events wait: who may not report now may be let in; a program that was stopped in the middle of a batch is slow.
+_LATER = ("overloaded", "slow", "forbidden")
 
 
 class DeliveryError(OSError):
@@ -44,6 +47,20 @@ class Refusal(DeliveryError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it will take it at no other time either."""
+        return self.code not in _LATER
+
+
+class ForeignHead(dict[str, object]):
+    """The head of batches that another run left behind. `on_refused` is told of events that the daemon will never
+    have, and why."""
+
+    def __init__(self, head: dict[str, object], on_refused: Callable[[int, str], None]) -> None:
+        super().__init__(head)
+        self.on_refused = on_refused
 
 
 class Delivery:
@@ -68,11 +85,20 @@ class Delivery:
         self._socket: socket.socket | None = None
         self._unread = b""
         self._batch = 0
+        self._is_given_up = False
         self._begun: list[tuple[int, int]] = []  # batches on their way, the oldest first: number and records
 
     @property
     def connected(self) -> bool:
         return self._socket is not None
+
+    def give_up(self) -> None:
+        """Whoever waits for an answer, in another thread, waits no longer, and nothing more is sent."""
+        self._is_given_up = True
+        connection = self._socket
+        if connection is not None:
+            with suppress(OSError):  # it is closed already
+                connection.shutdown(socket.SHUT_RDWR)
 
     def greet(self, timeout_s: float) -> None:
         """Connect anew and say hello. Raises DeliveryError."""
@@ -87,7 +113,7 @@ class Delivery:
         """Deliver one batch, while none is on its way; how many of its records the daemon refused for good.
 
         Args:
-            head: `run`, `agent` and so on.
+            head: `run`, `agent` and so on. A `ForeignHead` is told what was refused as well.
             records: each as JSON.
             timeout_s: for all of it: connecting, sending, and the daemon's writing.
 
@@ -95,7 +121,19 @@ class Delivery:
             DeliveryError: if it was not acknowledged in time; the connection is closed then.
 
         """
-        deadline = time.monotonic() + timeout_s
+        told = head.on_refused if isinstance(head, ForeignHead) else None
+        try:
+            refused = self._send_again(head, records, time.monotonic() + timeout_s)
+        except Refusal as refusal:
+            if told is not None and refusal.is_final:
+                told(len(records), str(refusal))
+            raise
+        if told is not None and refused:
+            told(refused, "the daemon takes no such events")
+        return refused
+
+    def _send_again(self, head: dict[str, object], records: list[bytes], deadline: float) -> int:
+        """As `send`, once more where the daemon was made again since."""
         line = self._line(head, records)
         was_connected = self._socket is not None
         try:
@@ -191,6 +229,8 @@ class Delivery:
         self._begun = []
 
     def _connect(self, deadline: float) -> socket.socket:
+        if self._is_given_up:
+            raise DeliveryError("no answer before the end")
         if self._socket is None:
             made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = ["deliver", "forget", "remember"]
 _remembered: list[Monitoring] = []
 _is_registered = False
 _children: list[_Child] = []
+_expecting = 0  # the child of multiprocessing whose end is waited for
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -36,6 +38,7 @@ def remember(made: Monitoring) -> None:
         _is_registered = True
         os.register_at_fork(after_in_child=_after_fork)  # cannot be taken back; does nothing while none is remembered
     _exchange(signal.SIG_DFL, _on_signal)
+    _expect_end_of_child()
 
 
 def forget(made: Monitoring) -> None:
@@ -51,7 +54,8 @@ def _exchange(found: object, wanted: signal.Handlers | Callable[[int, FrameType 
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             if signal.getsignal(number) == found:
-                signal.signal(number, wanted)
+                with suppress(ValueError):  # in an interpreter that is not the first of its process, none may
+                    signal.signal(number, wanted)
 
 
 def deliver() -> None:
@@ -74,6 +78,14 @@ def _after_fork() -> None:
         util.register_after_fork(_Child(), _Child.expect_end)
 
 
+def _expect_end_of_child() -> None:
+    """In a child of multiprocessing that switches monitoring on itself."""
+    global _expecting
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None and _expecting != os.getpid():
+        _Child().expect_end()
+
+
 class _Child:
     """Stands for a child of multiprocessing in its list of what to call after a fork, which holds it weakly."""
 
@@ -83,4 +95,6 @@ class _Child:
     def expect_end(self) -> None:
         from multiprocessing.util import Finalize
 
+        global _expecting
+        _expecting = os.getpid()
         Finalize(None, deliver, exitpriority=0)

@@ -7,8 +7,10 @@ variables of its own.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from skilld_monitor.context import Scope, Who, current_who
-from skilld_monitor.trace import Place, current, enter, leave
+from skilld_monitor.trace import Place, enter, leave, own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,30 +23,39 @@ __all__ = ["Frame", "stepped"]
 
 
 class Frame:
-    """A place in a trace, and whose the events there are. A context manager for each step, one at a time."""
+    """A place in a trace, and whose the events there are. A context manager for each step.
 
-    __slots__ = ("_scope", "_token", "place", "who")
+    It may be entered where it is entered already, in the same task or another, as where a stream is closed by whoever
+    watches over its reader.
+    """
+
+    __slots__ = ("_entered", "place", "who")
 
     def __init__(self, place: Place) -> None:
         self.place: Place | None = place
         self.who: Who = current_who()
-        self._token: Token[Place | None] | None = None
-        self._scope: Scope | None = None
+        self._entered: list[tuple[Scope, Token[Place | None] | None]] = []
 
     def __enter__(self) -> Frame:
-        self._scope = Scope(lambda _who: self.who)
-        self._scope.__enter__()
-        self._token = None if self.place is None else enter(self.place)
+        scope = Scope(lambda _who: self.who)
+        scope.__enter__()
+        self._entered.append((scope, None if self.place is None else enter(self.place)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.place, self.who = current(), current_who()
-        if self._token is not None:
-            leave(self._token)
-        if self._scope is not None:
-            self._scope.__exit__(kind, error, trace)
+        # Not what others have open inside it: that may be over by the next step.
+        self.place, self.who = own(), current_who()
+        self._left().__exit__(kind, error, trace)
+
+    def _left(self) -> Scope:
+        """Leave what was entered here; the latest that was entered anywhere, if none was."""
+        entered = self._entered[::-1]
+        found = next((one for one in entered if one[1] is None or leave(one[1])), entered[0])
+        with suppress(ValueError):  # another thread that found none of its own has taken it
+            self._entered.remove(found)
+        return found[0]
 
 
 def stepped(inner: Generator[Any, Any, Any], frame: Frame) -> Generator[Any, Any, Any]:

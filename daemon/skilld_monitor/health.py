@@ -6,6 +6,7 @@ __all__ = ["EVERY_US", "Costs", "health_of"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from skilld_monitor.losses import Losses
     from skilld_monitor.monitoring import Report
 
 EVERY_US = 60_000_000
@@ -40,13 +41,15 @@ class Costs:
         return {f"{1 << index}us": count for index, count in enumerate(self._counts) if count}
 
 
-def health_of(report: Report, queued: int, costs: Costs) -> dict[str, object]:
+def health_of(report: Report, queued: int, costs: Costs, losses: Losses) -> dict[str, object]:
     """The data of the event."""
     found: dict[str, object] = {
         name: getattr(report, name)
         for name in ("accepted", "delivered", "spooled", "refused", "dropped", "sampled_out")
     }
     found["queued"] = queued
+    if named := losses.named():
+        found.update(others_refused=losses.refused, others_unreadable=losses.unreadable, others=named)
     if len(costs):
         found["overhead"] = {
             "calls": len(costs),

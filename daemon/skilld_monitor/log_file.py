@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timezone
 
 from skilld_monitor.envelope import envelopes
 from skilld_monitor.records import Record
@@ -49,20 +50,42 @@ class LogFile:
         self._format = log_format
         self._fd = -1
 
-    def write(self, records: list[Record]) -> None:
-        """Append the lines of these records. Raises OSError."""
+    def write(self, records: list[Record]) -> int:
+        """Append the lines of these records; how many cannot be said in any. Raises OSError."""
         raw = bytearray()
+        unsaid = 0
         for index, record in enumerate(records, 1):
-            for line in masked(self._lines(record)):
-                raw += json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+            try:
+                raw += self._encoded(record)
+            except (ValueError, TypeError, OverflowError, RecursionError):  # a value that is none of the plain ones
+                unsaid += 1
             if index % _SLICE == 0:
                 time.sleep(0)  # the program's threads wait for the interpreter meanwhile
         if self._fd < 0:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        view = memoryview(raw)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        self._append(raw)
+        return unsaid
+
+    def _encoded(self, record: Record) -> bytes:
+        lines = [json.dumps(line, ensure_ascii=False) for line in masked(self._lines(record))]
+        return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+
+    def _append(self, raw: bytearray) -> None:
+        written = 0
+        try:
+            while written < len(raw):
+                written += os.write(self._fd, memoryview(raw)[written:])
+        except OSError:
+            self._cut(written - 1 - raw.rfind(b"\n", 0, written))
+            raise
+
+    def _cut(self, half_bytes: int) -> None:
+        """Take back the half of a line, which the next one would go on; not where others have written since."""
+        with suppress(OSError):  # such as of a pipe
+            end = os.lseek(self._fd, 0, os.SEEK_CUR)
+            if half_bytes and os.fstat(self._fd).st_size == end:
+                os.ftruncate(self._fd, end - half_bytes)
 
     def _lines(self, record: Record) -> list[dict[str, object]]:
         agent = record.agent or self._agent
@@ -131,9 +154,8 @@ def masked(lines: list[dict[str, object]]) -> list[dict[str, object]]:
 
 
 def _line(record: Record, agent_id: str, event: str, data: object, time_us: int) -> dict[str, object]:
-    when = datetime.fromtimestamp(time_us / 1_000_000)  # local and naive, as its readers expect
     found: dict[str, object] = {
-        "timestamp": when.isoformat(),
+        "timestamp": _local(time_us).isoformat(),
         "level": record.level,
         "channel": record.channel,
         "agent_id": agent_id,
@@ -148,3 +170,11 @@ def _line(record: Record, agent_id: str, event: str, data: object, time_us: int)
         if value:
             found[key] = value
     return found
+
+
+def _local(time_us: int) -> datetime:
+    """Local and naive, as its readers expect; a time of which the local calendar has none, as that of UTC."""
+    try:
+        return datetime.fromtimestamp(time_us / 1_000_000)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(time_us / 1_000_000, timezone.utc).replace(tzinfo=None)

@@ -12,9 +12,10 @@ from skilld_monitor.channels import Sieve
 from skilld_monitor.context import Who
 from skilld_monitor.diagnostics import Diagnostics, advice_on
 from skilld_monitor.health import EVERY_US, Costs, health_of
+from skilld_monitor.losses import losses_of
 from skilld_monitor.outbox import Outbox
 from skilld_monitor.patching import Patches
-from skilld_monitor.policy.holder import holder_for
+from skilld_monitor.policy.holder import holder_for, policy_problem
 from skilld_monitor.records import Record
 from skilld_monitor.sender import Sender
 from skilld_monitor.settings import Settings, SettingsError, replaced_variables, usable
@@ -30,6 +31,8 @@ __all__ = ["Monitoring", "Report", "active", "disable_monitoring", "enable_monit
 
 _MAX_QUEUED_BYTES = 64 << 20
 _FLUSH_POLL_S = 0.005
+_WAIT_S = 2.0
+_MAX_WAIT_S = 86_400.0  # what no lock takes is no time to wait either
 
 _switching = threading.RLock()
 _active: Monitoring | None = None
@@ -37,9 +40,10 @@ _active: Monitoring | None = None
 
 class Report:
     """What became of a run's records; `complete` says whether all were delivered or wait in the spool file.
-    `sampled_out` were left out on purpose, and are in none of the other numbers."""
+    `sampled_out` were left out on purpose, and are in none of the other numbers; nor are `others_refused`, events that
+    earlier programs left in the spool and the daemon will never have."""
 
-    __slots__ = ("accepted", "complete", "delivered", "dropped", "refused", "sampled_out", "spooled")
+    __slots__ = ("accepted", "complete", "delivered", "dropped", "others_refused", "refused", "sampled_out", "spooled")
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Report:
         dropped: int,
         complete: bool,
         sampled_out: int = 0,
+        others_refused: int = 0,
     ) -> None:
         self.accepted = accepted
         self.delivered = delivered
@@ -58,6 +63,7 @@ class Report:
         self.dropped = dropped
         self.complete = complete
         self.sampled_out = sampled_out
+        self.others_refused = others_refused
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={getattr(self, name)!r}" for name in sorted(self.__slots__))
@@ -84,6 +90,7 @@ class Monitoring:
         """A run: a queue and a sender of its own. A forked child has another than its parent."""
         settings = self.settings
         self.run = os.urandom(16).hex()
+        self._losses = losses_of(self.run)
         self.costs = Costs()
         self._sieve = Sieve(settings.debug_level, settings.channels)
         self._health_due_us = time.time_ns() // 1000 + EVERY_US
@@ -132,7 +139,7 @@ class Monitoring:
 
     def report(self, record: Record) -> None:
         """Queue a record. Waits for nothing, and never raises."""
-        if self._sieve.keeps(record) and self._outbox.put(record):
+        if self._sieve.keeps(record) and self._outbox.put(record) and not self._sender.is_started:
             self._sender.start()
         if record.time_us > self._health_due_us:
             self._report_health()
@@ -149,20 +156,29 @@ class Monitoring:
             return  # the program dates its events into the future
         self._health_due_us = now_us + EVERY_US
         stats = self.stats()
-        level = "WARNING" if stats.dropped or stats.refused else "INFO"
-        self.tell("monitoring_health", health_of(stats, len(self._outbox), self.costs), "META", level)
+        level = "WARNING" if stats.dropped or stats.refused or self._losses.named() else "INFO"
+        self.tell("monitoring_health", self._health(stats), "META", level)
         if self._sender.problem:
             self._diagnostics.say("WARNING", f"records wait in the spool file: {self._sender.problem}")
         self._check_log()
+        self._check_left_behind()
+
+    def _health(self, stats: Report) -> dict[str, object]:
+        return health_of(stats, len(self._outbox), self.costs, self._losses)
+
+    def _check_left_behind(self) -> None:
+        if lost := self._losses.named():
+            self.problem = f"what earlier programs left behind cannot be delivered: {'; '.join(lost)}"
 
     def _check_log(self) -> None:
         failed = self._sender.counts["file_failed"]
         if failed:
             self.problem = f"{failed} events could not be written to {self.log_path}"
 
-    def flush(self, timeout_s: float = 2.0) -> bool:
+    def flush(self, timeout_s: float = _WAIT_S) -> bool:
         """Wait until all that is queued now is delivered or in the spool file; whether it is."""
-        wanted, deadline = self._outbox.accepted, time.monotonic() + timeout_s
+        wait_s, _ = _seconds(timeout_s)
+        wanted, deadline = self._outbox.accepted, time.monotonic() + wait_s
         self._sender.start()
         while self._sender.handled < wanted:
             if time.monotonic() >= deadline:
@@ -182,20 +198,39 @@ class Monitoring:
         """Have the daemon asked for its policy now; `policy` has it when it came. Waits for nothing."""
         self._sender.ask_policy()
 
-    def disable(self, timeout_s: float = 2.0) -> Report:
-        """Restore all that was patched, deliver what is queued, and stop. May be called twice."""
+    def disable(self, timeout_s: float = _WAIT_S) -> Report:
+        """Restore all that was patched, deliver what is queued, and stop. May be called twice.
+
+        Raises:
+            SettingsError: with `strict`, if `timeout_s` is no time; all is done by then. Otherwise `problem` says so.
+
+        """
+        wait_s, problem = _seconds(timeout_s)
+        report = self._disable(wait_s)
+        self._object_to(problem)
+        return report
+
+    def _object_to(self, problem: str) -> None:
+        if problem:
+            self.problem = problem
+            if self.settings.strict:
+                raise SettingsError(problem)
+
+    def _disable(self, timeout_s: float) -> Report:
         global _active
         with _switching:
             if _active is self:
-                health = health_of(self.stats(), len(self._outbox), self.costs)
-                self.tell("monitoring_disabled", health)
+                self.tell("monitoring_disabled", self._health(self.stats()))
                 left = self.patches.restore()
                 if left:
                     self.problem = left
-                exits.forget(self)
                 _active = None
-        report = self._stats(self._sender.close(timeout_s))
+        is_complete = self._sender.close(timeout_s)
+        if is_complete:
+            exits.forget(self)  # else the end of the program waits for the rest
+        report = self._stats(is_complete)
         self._check_log()
+        self._check_left_behind()
         self._diagnostics.say("INFO" if report.complete else "WARNING", f"monitoring is switched off: {report!r}")
         return report
 
@@ -210,10 +245,11 @@ class Monitoring:
     def deliver_all(self) -> None:
         """At the end of the process."""
         if self._pid == os.getpid():
-            if self._outbox.dropped:
+            if self._outbox.dropped or self._losses.named():
                 self._health_due_us = 0
                 self._report_health()
             self._sender.close(self.settings.exit_timeout_s)
+            self._check_left_behind()
 
     def after_fork(self) -> None:
         """In the child: what was queued is the parent's to send; the child begins a run of its own."""
@@ -233,6 +269,7 @@ class Monitoring:
             dropped=self._outbox.dropped + lost,
             complete=complete,
             sampled_out=self._sieve.sampled_out,
+            others_refused=self._losses.refused,
         )
 
     def __enter__(self) -> Monitoring:
@@ -292,7 +329,7 @@ def enable_monitoring(
             if made is not None:
                 made.disable()
             made = Monitoring(found)
-            made.problem = problem
+            made.problem = _joined(problem, made.policy.own_problem)
             _bring_what_is_called_anywhere()
             exits.remember(made)  # before anybody reports: a child forked in between would report as its parent
             _active = made
@@ -306,10 +343,35 @@ def enable_monitoring(
         return made
 
 
-def disable_monitoring(timeout_s: float = 2.0) -> Report | None:
-    """Restore everything, deliver what is queued for at most so long, and stop. None if nothing was on."""
+def disable_monitoring(timeout_s: float = _WAIT_S, *unknown: object, **more: object) -> Report | None:
+    """Restore everything, deliver what is queued for at most so long, and stop. None if nothing was on.
+
+    It takes no other argument; one that comes all the same, such as the agent's id, changes nothing.
+
+    Raises:
+        SettingsError: with `strict`, for an argument that means nothing here; all is done by then. Otherwise `problem`
+            of what `enable_monitoring` returned says so.
+
+    """
     made = _active
-    return None if made is None else made.disable(timeout_s)
+    if made is None:
+        return None
+    report = made.disable(timeout_s)
+    if unknown or more:
+        named = [*map(repr, more), *("one without a name" for _ in unknown)]
+        made._object_to(f"disable_monitoring takes timeout_s alone: {', '.join(named)}")
+    return report
+
+
+def _seconds(value: object) -> tuple[float, str]:
+    """How long to wait, and what is to be said of what was handed over; never raises."""
+    try:
+        wait_s = float(value)  # type: ignore[arg-type]
+        if wait_s == wait_s:
+            return min(max(wait_s, 0.0), _MAX_WAIT_S), ""
+    except Exception:  # of somebody's class
+        pass
+    return _WAIT_S, f"timeout_s is of {type(value).__name__}; expected a number of seconds"
 
 
 def _named(path: object) -> object:
@@ -342,8 +404,10 @@ def _settings(arguments: dict[str, object], notes: str) -> tuple[Settings, str]:
     except OSError:
         folder = None
     found, problem = usable(arguments, os.environ, folder=folder, uid=os.geteuid())
-    if problem and found.strict:
-        raise SettingsError(problem)
+    if found.strict:
+        problem = problem or policy_problem(found.policy_file)
+        if problem:
+            raise SettingsError(problem)
     return found, _joined(problem, notes, replaced_variables(os.environ))
 
 

@@ -16,6 +16,7 @@ __all__ = ["Outbox"]
 
 _PER_RECORD_BYTES = 1024  # about what a record without long text takes
 _PER_VALUE_BYTES = 64
+_SHORT_CHARS = 256  # whatever characters they are
 
 
 class Outbox:
@@ -43,7 +44,7 @@ class Outbox:
 
     def put(self, record: Record) -> bool:
         """Whether there was room. Waits for nothing."""
-        size = _PER_RECORD_BYTES + _data_bytes(record.data)
+        size = _record_bytes(record)
         with self._lock:
             if self._records.qsize() >= self._max_records or self._in_bytes - self._out_bytes + size > self._max_bytes:
                 self.dropped += 1
@@ -68,6 +69,22 @@ class Outbox:
         if record is not None:
             self._out_bytes += record.size
         return record
+
+
+def _record_bytes(record: Record) -> int:
+    """About how much memory it takes."""
+    data = record.data
+    if type(data) is not dict:
+        return _PER_RECORD_BYTES + _data_bytes(data)
+    size = _PER_RECORD_BYTES + _PER_VALUE_BYTES * (1 + len(data))
+    for value in data.values():
+        kind = type(value)
+        if kind is str:
+            chars = len(value)
+            size += chars if chars < _SHORT_CHARS else _data_bytes(value)
+        elif kind is dict or kind is list:
+            size += _data_bytes(value)
+    return size
 
 
 def _data_bytes(value: object) -> int:

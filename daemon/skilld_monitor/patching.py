@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 __all__ = ["Patches"]
 
 TYPE_CHECKING = False
@@ -10,13 +12,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 _MISSING = object()
+_WRAPPED = object()
 
 
 class Patches:
     """What was replaced, in order."""
 
     def __init__(self) -> None:
-        self._made: list[tuple[object, str, object, object]] = []
+        self._made: list[_Patch] = []
         self._undo: list[Callable[[], None]] = []
 
     def replace(self, owner: object, name: str, make: Callable[[object], object]) -> bool:
@@ -29,15 +32,21 @@ class Patches:
         original = getattr(owner, name)
         before = vars(owner).get(name, _MISSING)
         if getattr(original, "__skilld_monitor__", False):
-            known = any(made[0] is owner and made[1] == name for made in self._made)
+            known = any(made.owner() is owner and made.name == name for made in self._made)
             if before is original and not known:  # a class that took it over from the one where it was replaced
-                self._made.append((owner, name, getattr(original, "__wrapped__", original), original))
+                self._keep(_Patch(owner, name, getattr(original, "__wrapped__", original), original))
             return False
         made: Any = make(original)
-        made.__skilld_monitor__ = True
+        if not getattr(made, "__skilld_monitor__", False):
+            made.__skilld_monitor__ = True
         setattr(owner, name, made)
-        self._made.append((owner, name, before, made))
+        is_wrapped = before is original and getattr(made, "__wrapped__", None) is original
+        self._keep(_Patch(owner, name, _WRAPPED if is_wrapped else before, made))
         return True
+
+    def _keep(self, patch: _Patch) -> None:
+        self._made = [made for made in self._made if made.owner() is not None]
+        self._made.append(patch)
 
     def on_restore(self, undo: Callable[[], None]) -> None:
         """Call this too when all is put back."""
@@ -50,19 +59,56 @@ class Patches:
         """
         problems: list[str] = []
         while self._made:
-            owner, name, before, made = self._made.pop()
+            patch = self._made.pop()
             try:
-                if vars(owner).get(name, _MISSING) is not made:
-                    continue
-                if before is _MISSING:
-                    delattr(owner, name)
-                else:
-                    setattr(owner, name, before)
+                patch.undo()
             except Exception as error:  # an owner that refuses now; the others are put back all the same
-                problems.append(f"{name} cannot be put back: {type(error).__name__}")
+                problems.append(f"{patch.name} cannot be put back: {type(error).__name__}")
         while self._undo:
             try:
                 self._undo.pop()()
             except Exception as error:  # such as at the end of a program, when there are no modules any more
                 problems.append(f"{type(error).__name__}: {error}")
         return "; ".join(problems)
+
+
+class _Patch:
+    """One attribute that was replaced. A client that the program drops is not kept alive by it.
+
+    Args:
+        before: what the owner had itself; `_MISSING` for nothing, `_WRAPPED` for what `made` is around.
+
+    """
+
+    __slots__ = ("_before", "made", "name", "owner")
+
+    def __init__(self, owner: object, name: str, before: object, made: object) -> None:
+        is_weak = not isinstance(owner, type) and (before is _MISSING or before is _WRAPPED)
+        self.name = name
+        self.owner = _held(owner, weakly=is_weak)
+        self.made = _held(made, weakly=is_weak)
+        self._before = before
+
+    def undo(self) -> None:
+        owner: Any = self.owner()
+        made: Any = self.made()
+        if owner is None or vars(owner).get(self.name, _MISSING) is not made:
+            return
+        if self._before is _WRAPPED:
+            setattr(owner, self.name, made.__wrapped__)
+        elif self._before is not _MISSING:
+            setattr(owner, self.name, self._before)
+        elif isinstance(owner, type) or hasattr(type(owner), self.name):
+            delattr(owner, self.name)
+        else:  # it makes its attributes when they are asked for, and might take this for the wish to have none
+            object.__delattr__(owner, self.name)
+
+
+def _held(what: object, *, weakly: bool) -> Callable[[], object]:
+    """What gives it; None once nobody else has it, if it is held weakly and can be."""
+    if weakly:
+        try:
+            return weakref.ref(what)
+        except TypeError:  # of a class with slots
+            pass
+    return lambda: what

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from skilld_monitor.context import Who, current_who
+from skilld_monitor.context import MAX_NAME_CHARS, MAX_TAG_CHARS, NOBODY, Who, current_who
 from skilld_monitor.trace import Place, current
 from skilld_monitor.values import plain
 
@@ -15,7 +15,8 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 MAX_RECORD_BYTES = 64 << 10
 _OVERHEAD_BYTES = 200
 
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+# Plain values have no circles. One that somebody makes all the same is a RecursionError.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
 def level_of(text: object) -> str:
@@ -39,8 +40,8 @@ class Record:
     """
 
     __slots__ = (
-        *("agent", "channel", "data", "duration_ms", "level", "masked", "name", "place", "seq", "session", "size"),
-        *("status", "tags", "time_us", "user"),
+        *("channel", "data", "duration_ms", "level", "masked", "name", "place", "seq", "size", "status"),
+        *("time_us", "who"),
     )
 
     def __init__(
@@ -56,15 +57,11 @@ class Record:
         status: str | None = None,
         who: Who | None = None,
     ) -> None:
-        who = current_who() if who is None else who
         self.seq = 0
         self.size = 0  # in the queue, bytes of memory, roughly
         self.name = name
-        self.data = data if who.facts is None or not isinstance(data, dict) else {**who.facts, **data}
-        self.session = who.session
-        self.user = who.user
-        self.tags = who.tags
-        self.agent = who.agent
+        self.data = data
+        self.who: Who = current_who() if who is None else who
         self.masked: tuple[str, ...] = ()
         self.channel = channel
         self.level = level
@@ -73,12 +70,47 @@ class Record:
         self.duration_ms = duration_ms
         self.status = status
 
+    @property
+    def session(self) -> str | None:
+        return self.who.session
+
+    @property
+    def user(self) -> str | None:
+        return self.who.user
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self.who.tags
+
+    @property
+    def agent(self) -> str | None:
+        return self.who.agent
+
+    def complete(self) -> None:
+        """Put what the context adds into the data. Called once, by who sends it."""
+        if self.who.facts is not None and isinstance(self.data, dict):
+            self.data = {**self.who.facts, **self.data}
+
     def to_wire(self) -> bytes:
-        """As JSON in UTF-8, at most `MAX_RECORD_BYTES` long: what is larger goes without its data, and says so."""
+        """As JSON in UTF-8, at most `MAX_RECORD_BYTES` long: what is larger goes without the longest of its data, which
+        is content, and says so."""
         raw = self._encoded(self.data)
         if len(raw) > MAX_RECORD_BYTES:
-            raw = self._encoded({"skilld.truncated_bytes": len(raw)})
+            raw = self._cut(len(raw))
         return raw
+
+    def _cut(self, size: int) -> bytes:
+        note: dict[str, object] = {"skilld.truncated_bytes": size}
+        if isinstance(self.data, dict):
+            lengths = {name: len(_encode(value).encode("utf-8", "replace")) for name, value in self.data.items()}
+            for longest in sorted(lengths, key=lambda name: lengths[name], reverse=True):
+                size -= lengths.pop(longest)
+                if size > MAX_RECORD_BYTES - _OVERHEAD_BYTES:
+                    continue
+                raw = self._encoded({name: self.data[name] for name in lengths} | note)
+                if len(raw) <= MAX_RECORD_BYTES:
+                    return raw
+        return self._encoded(note)
 
     def _encoded(self, data: object) -> bytes:
         found: dict[str, object] = {
@@ -97,11 +129,12 @@ class Record:
         if self.duration_ms is not None:
             found["duration_ms"] = round(self.duration_ms, 3)
             found["status"] = self.status
-        for name, value in (("session", self.session), ("user", self.user), ("agent", self.agent)):
-            if value is not None:
-                found[name] = value
-        if self.tags:
-            found["tags"] = self.tags
+        if self.who is not NOBODY:
+            for name, value in (("session", self.session), ("user", self.user), ("agent", self.agent)):
+                if value is not None:
+                    found[name] = value
+            if self.tags:
+                found["tags"] = self.tags
         if self.masked:
             found["masked"] = self.masked
         found["data"] = data
@@ -112,9 +145,9 @@ class Record:
 def event(name: str, data: object, channel: str, level: str, place: Place | None = None) -> Record:
     """An event of now, with a copy of its data, in the span that is open here unless another is named."""
     return Record(
-        str(name)[:200],
+        str(name)[:MAX_NAME_CHARS],
         plain({} if data is None else data),
-        channel=str(channel)[:64] or "SYSTEM",
+        channel=str(channel)[:MAX_TAG_CHARS] or "SYSTEM",
         level=level_of(level),
         place=current() if place is None else place,
     )

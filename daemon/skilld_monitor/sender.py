@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Sender"]
 
-_GATHER_S = 0.02
+_GATHER_S = 0.05  # each batch takes the interpreter from a busy thread some seven times, whatever is in it
 _SLICE = 16  # records between two chances for others, about 0.2 ms; 4 KiB count as one more
 _BEHIND = 8  # of so many that wait, one more: each chance costs 5 ms for each thread of the program that is busy
 _IDLE_S = 5.0
 _SPOOL_S = 1.0
 _ACK_S = 2.0
 _MOST_FLYING = 2  # batches on their way: while the daemon writes one it has the next, and this thread encodes a third
+_START_AGAIN_S = 1.0
 _SPARE_S = 1.0  # less of the time at the end of a program is not spent on what others left
 # Events wait: who may not report now may be let in; a program that was stopped in the middle of a batch is slow.
 _LATER = ("overloaded", "slow", "forbidden")
@@ -73,7 +74,9 @@ class Sender:
         self._spool = Spool(spool_dir, head, max_spool_bytes)
         self._log_file = log_file
         self._thread: threading.Thread | None = None
+        self.is_started = False
         self._starting = threading.Lock()
+        self._starts_again_at = 0.0  # where no thread could be started
         self._closing = False
         self._deadline = 0.0  # while closing
         self._spool_s = 0.0  # of the time until then, what is left for masking and writing what is not delivered
@@ -91,25 +94,33 @@ class Sender:
         return self._handled
 
     def start(self) -> None:
-        """Start the thread, once. Where none can be started any more, as at the end of a program, `close` does all."""
-        if self._thread is None and self._starting.acquire(blocking=False):  # for ever: it is started once
+        """Start the thread, once. Where none can be started, as at the end of a program, `close` does all."""
+        if self._thread is not None or time.monotonic() < self._starts_again_at:
+            return
+        if self._starting.acquire(blocking=False):  # for ever, once it is started
             try:
                 if not self._closing:
                     thread = threading.Thread(target=self._run, name="skilld-monitor", daemon=True)
                     thread.start()
                     self._thread = thread
-            except RuntimeError:
-                self.problem = "no thread can be started any more"
+                    self.is_started = True
+            except RuntimeError:  # no room for another thread, or none are started any more as the program ends
+                self.problem = "no thread can be started"
+                self._starts_again_at = time.monotonic() + _START_AGAIN_S
+                self._starting.release()
 
     def close(self, timeout_s: float) -> bool:
         """Handle what is queued, and end; whether all was handled within the time. May be called twice."""
         self._deadline = time.monotonic() + timeout_s
-        self._spool_s = min(_SPOOL_S, timeout_s / 2)
+        self._spool_s = min(_SPOOL_S, timeout_s * 0.75)  # to mask takes longer than a daemon to answer
         self._closing = True
         self._outbox.wake()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout_s)
+            thread.join(timeout_s - self._spool_s)
+            if thread.is_alive():  # it may wait for an answer as if there were no end
+                self._delivery.give_up()
+                thread.join(self._spool_s)
             if thread.is_alive():
                 return False
         self._finish()
@@ -202,10 +213,15 @@ class Sender:
             record = self._outbox.take(0)
         if not records:
             return
-        self._write_log(records)
-        self._ship(encoded)
+        if self._closing:  # what may be lost at the end is the file's part, if any
+            self._ship(encoded)
+            self._write_log(records)
+        else:
+            self._write_log(records)
+            self._ship(encoded)
 
     def _encode(self, record: Record) -> bytes | None:
+        record.complete()
         try:
             return record.to_wire()
         except (ValueError, TypeError, RecursionError):  # a value that is none of the plain ones
@@ -217,7 +233,7 @@ class Sender:
         if self._log_file is None:
             return
         try:
-            self._log_file.write(records)
+            self.counts["file_failed"] += self._log_file.write(records)
         except (OSError, ValueError, TypeError):
             self.counts["file_failed"] += len(records)
 

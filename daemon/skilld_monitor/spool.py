@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from functools import partial
 
-from skilld_monitor.delivery import MAX_BATCH_BYTES, MAX_BATCH_RECORDS
+from skilld_monitor.delivery import MAX_BATCH_BYTES, MAX_BATCH_RECORDS, ForeignHead
+from skilld_monitor.losses import losses_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ __all__ = ["Spool", "batches", "left_behind"]
 
 _SUFFIX = ".jsonl"
 _MAX_LEFT_BEHIND = 100  # files that one process looks at
+_NO_HEAD = "it does not begin with the head of a spool file"
 
 
 class Spool:
@@ -143,7 +146,11 @@ def batches(fd: int, start: int = 0) -> Iterator[list[bytes]]:
 
 
 def left_behind(folder: str, own: str) -> Iterator[tuple[str, int, dict[str, object]]]:
-    """Files of processes that have ended: path, descriptor (locked; closed when the iteration goes on) and head."""
+    """Files of processes that have ended: path, descriptor (locked; closed when the iteration goes on) and head.
+
+    What of them is refused for good, and which cannot be read, is noted in the losses of the run whose file `own` is.
+    """
+    losses = losses_of(os.path.basename(own)[: -len(_SUFFIX)])
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(_SUFFIX))[:_MAX_LEFT_BEHIND]
     except OSError:
@@ -154,15 +161,29 @@ def left_behind(folder: str, own: str) -> Iterator[tuple[str, int, dict[str, obj
             continue
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
+        except FileNotFoundError:  # somebody has sent it
+            continue
+        except OSError as error:
+            losses.pass_over(path, str(error.strerror))
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with open(os.dup(fd), "rb") as file:
-                head = json.loads(file.readline())
-            if os.path.exists(path) and isinstance(head, dict):
-                yield path, fd, head
-        except (OSError, ValueError, RecursionError):
+            if not os.path.exists(path) or not os.fstat(fd).st_size:  # sent meanwhile, or begun just now
+                continue
+            losses.begin(path)
+            yield path, fd, ForeignHead(_head_in(fd), partial(losses.refuse, path))
+        except BlockingIOError:  # of a process that runs
             continue
+        except (OSError, ValueError, RecursionError) as error:
+            losses.pass_over(path, _NO_HEAD if isinstance(error, ValueError) else str(error))
         finally:
             os.close(fd)
+
+
+def _head_in(fd: int) -> dict[str, object]:
+    """Raises ValueError for what is none, and RecursionError for what is too deep to be one."""
+    with open(os.dup(fd), "rb") as file:
+        head = json.loads(file.readline())
+    if not isinstance(head, dict):
+        raise ValueError
+    return head

@@ -104,7 +104,8 @@ def log_error(
 ) -> dict[str, object]:
     """Report an exception, as `error.type` and `error.message`, at level ERROR. More arguments as in `log_event`."""
     facts = {"error.type": type(error).__name__, "error.message": plain(error)}
-    return _at("ERROR", name, {**facts, **attributes} if isinstance(attributes, dict) else facts, more)
+    given = more.pop("data", None) if attributes is None else attributes
+    return _at("ERROR", name, {**facts, **given} if isinstance(given, dict) else facts, more)
 
 
 def log_info(name: str, attributes: Mapping[str, object] | None = None, **more: object) -> dict[str, object]:
@@ -118,9 +119,9 @@ def log_warning(name: str, attributes: Mapping[str, object] | None = None, **mor
 
 
 def _at(level: str, name: str, attributes: Mapping[str, object] | None, more: dict[str, object]) -> dict[str, object]:
-    more.pop("level", None)
-    given: dict[str, Any] = more
-    return log_event(name, attributes, level=level, **given)
+    given: dict[str, Any] = {"data": attributes, **more, "level": level}
+    given.pop("event_type", None)  # which is what the name stands for
+    return log_event(name, **given)
 
 
 def time_us_of(value: object) -> int:

@@ -86,7 +86,7 @@ def test_a_request_is_found_as_a_tree_with_what_it_used_and_cost(daemon: Daemon)
     assert (event["session"], event["user"], event["tags"]) == ("conv-1", "u-1", ["beta"])
     lines = daemon.skillctl("monitor", "trace", event["trace"][:12]).stdout.splitlines()
     assert lines[0].startswith(f"{event['trace']} of shop, ")
-    assert lines[0].endswith("2 spans, 1 events, 0 errors, 1000 tokens in and 500 out, $0.007000")
+    assert lines[0].endswith("2 spans, 1 event, 0 errors, 1000 tokens in and 500 out, $0.007000")
     assert lines[1].startswith("request ")
     assert lines[2].startswith("└─ chat claude-sonnet-5-5 ")
     assert lines[2].endswith(" ok 1000 in 500 out $0.007")
@@ -184,6 +184,7 @@ sys.stdin.readline()
     assert stored(daemon) == 2000
 
 
+@pytest.mark.alone
 def test_a_stopped_daemon_holds_up_no_call_and_gets_everything_later(daemon: Daemon) -> None:
     rest = """
 import time

@@ -168,7 +168,7 @@ def test_old_files_are_taken_over_and_written_out_again(tmp_path: Path) -> None:
         taken = daemon.skillctl("monitor", "export", "-o", str(tmp_path / "out.B"))
         piped = daemon.skillctl("monitor", "export", "--agent", "old").stdout
     assert [item["stored"] for item in first] == [1, 1, 1]
-    assert again.stdout.count("0 of 1 events are new, 1 were there already") == 3
+    assert again.stdout.count("0 of 1 event are new, 1 was there already") == 3
     assert (bad.returncode, torn.returncode) == (1, 0)
     assert "No such file" in bad.stderr
     assert "breaks off in the middle" in torn.stderr

@@ -42,6 +42,19 @@ def config(rules: Path, more: str = "") -> str:
     return f'[monitor.scan]\nrules_dir = "{rules}"\n{more}'
 
 
+def redacting_and_blocking(agent: str) -> str:
+    return f"""
+[[monitor.policy.overrides]]
+agent = "{agent}"
+category = "sensitive_data"
+mode = "redact"
+[[monitor.policy.overrides]]
+agent = "{agent}"
+category = "dangerous_commands"
+mode = "block"
+"""
+
+
 @pytest.fixture
 def daemon(tmp_path: Path, rules: Path) -> Iterator[Daemon]:
     with running(tmp_path, config=config(rules)) as made:
@@ -127,17 +140,7 @@ def test_conversations_are_looked_into_and_nothing_of_what_they_say_is_kept_with
 
 
 def test_what_the_policy_blocks_or_redacts_never_comes_into_a_conversation(tmp_path: Path, rules: Path) -> None:
-    more = """
-[[monitor.policy.overrides]]
-agent = "skilld"
-category = "sensitive_data"
-mode = "redact"
-[[monitor.policy.overrides]]
-agent = "skilld"
-category = "dangerous_commands"
-mode = "block"
-"""
-    with running(tmp_path, config=config(rules, more)) as daemon:
+    with running(tmp_path, config=config(rules, redacting_and_blocking("skilld"))) as daemon:
         sent = daemon.skillctl("send", "--new", "--json", "please rm -rf / now")
         assert sent.returncode == 5
         assert "command.recursive-remove" in sent.stderr
@@ -242,17 +245,7 @@ for text in json.load(sys.stdin):
 
 
 def test_a_program_gets_the_policy_of_now_and_keeps_to_it(tmp_path: Path, rules: Path) -> None:
-    more = """
-[[monitor.policy.overrides]]
-agent = "shop"
-category = "sensitive_data"
-mode = "redact"
-[[monitor.policy.overrides]]
-agent = "shop"
-category = "dangerous_commands"
-mode = "block"
-"""
-    with running(tmp_path, config=config(rules, more)) as daemon:
+    with running(tmp_path, config=config(rules, redacting_and_blocking("shop"))) as daemon:
         said = json.dumps(["hello", f"the key is {KEY}", "please rm -rf / now"])
         done = run_program(ASKING, daemon.folder, given=said)
         assert (done.returncode, done.stderr) == (0, "")

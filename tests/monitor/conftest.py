@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import anthropic
 import pytest
 
 import skilld_monitor
-from monitor_kit import Collector, collecting
+from monitor_kit import Collector, collecting, messages_api
+from skill_actors.testing import FakeMessagesApi
+from skilld_monitor import context
 
 
 @pytest.fixture(autouse=True)
@@ -23,9 +26,29 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     yield
     skilld_monitor.disable_monitoring()
+    skilld_monitor.TraceContext.reset()  # a test may leave something open on purpose
+    context.clear(everywhere=True)
 
 
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[Collector]:
     with collecting(tmp_path / "m") as made:
+        yield made
+
+
+@pytest.fixture
+def made(collector: Collector) -> skilld_monitor.Monitoring:
+    """Monitoring that is on."""
+    return skilld_monitor.enable_monitoring("shop")
+
+
+@pytest.fixture
+def api() -> Iterator[FakeMessagesApi]:
+    with messages_api() as served:
+        yield served
+
+
+@pytest.fixture
+def client(api: FakeMessagesApi) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=api.base_url, api_key="k", max_retries=0) as made:
         yield made

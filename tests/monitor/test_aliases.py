@@ -12,7 +12,15 @@ import pytest
 
 import skilld_monitor
 from monitor_kit import Collector, run_program
-from skilld_monitor import SettingsError, Span, enable_monitoring, log_event, start_monitoring, stop_monitoring
+from skilld_monitor import (
+    Monitoring,
+    SettingsError,
+    Span,
+    enable_monitoring,
+    log_event,
+    start_monitoring,
+    stop_monitoring,
+)
 from skilld_monitor.aliases import REPLACED
 
 KEY = "ak_live_5f8a7d6c4b3a2f1e"
@@ -27,6 +35,51 @@ def test_it_starts_and_stops_and_says_what_became_of_all(collector: Collector) -
     assert (report.accepted, report.delivered, report.complete) == (3, 3, True)
     assert stop_monitoring() is None
     assert [event["agent"] for event in collector.events(name="order.paid")] == ["shop-test"]
+
+
+class Unwilling:
+    def __float__(self) -> float:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("off", [skilld_monitor.disable_monitoring, stop_monitoring, Monitoring.disable])
+@pytest.mark.parametrize("given", ["shop-test", None, float("nan"), [], Unwilling()])
+def test_what_is_no_time_to_wait_stops_nothing_and_is_told(collector: Collector, off: Any, given: Any) -> None:
+    """Neither generation's took an argument: who guesses one hands over the agent's id, as for the other."""
+    made = enable_monitoring("shop-test")
+    log_event("x")
+    report = off(made, given) if off is Monitoring.disable else off(given)
+    assert (report.delivered, report.complete) == (3, True)
+    assert "timeout_s is of " in made.problem
+    assert stop_monitoring("shop-test") is None, "nothing is on any more"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [0, -1, "5", True, 10**30, float("inf")])
+def test_any_number_is_a_time_to_wait(collector: Collector, given: Any) -> None:
+    made = enable_monitoring("shop-test")
+    log_event("x")
+    assert made.flush(10)
+    assert skilld_monitor.disable_monitoring(given) is not None
+    assert made.problem == ""
+    assert made.flush("x") in (True, False)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("off", [skilld_monitor.disable_monitoring, stop_monitoring])
+def test_arguments_that_it_does_not_take_are_told_and_not_repeated(collector: Collector, off: Any) -> None:
+    made = enable_monitoring("shop-test")
+    report = off(2.0, KEY, agent_id=KEY)
+    assert report.complete
+    assert "'agent_id', one without a name" in made.problem
+    assert KEY not in made.problem
+
+
+@pytest.mark.parametrize(("given", "more"), [("shop-test", {}), (2.0, {"agent_id": "shop-test"})])
+def test_who_asked_for_strictness_is_told_by_an_error_and_it_is_off(given: Any, more: Any) -> None:
+    made = enable_monitoring("shop-test", strict=True)
+    with pytest.raises(SettingsError):
+        skilld_monitor.disable_monitoring(given, **more)
+    assert skilld_monitor.disable_monitoring() is None
+    assert made.stats().accepted == 2
 
 
 @pytest.mark.parametrize("key", ["events_output_file", "log_file"])

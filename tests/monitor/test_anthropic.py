@@ -6,7 +6,6 @@ import asyncio
 import gc
 import inspect
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ import pytest
 from anthropic.resources.beta.messages import messages as beta_messages
 from anthropic.resources.messages import messages
 
-from monitor_kit import Collector
-from skill_actors.models.base import Usage
-from skill_actors.testing import FakeMessagesApi, HttpError, Reply, Text, serve_in_thread
+from monitor_kit import Collector, spans, the_span
+from skill_actors.testing import FakeMessagesApi, HttpError, serve_in_thread
 from skilld_monitor import Monitoring, Span, enable_monitoring
 
 ASK: dict[str, Any] = {
@@ -25,40 +23,12 @@ ASK: dict[str, Any] = {
     "max_tokens": 64,
     "messages": [{"role": "user", "content": "the secret question"}],
 }
-USAGE = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=1000, cache_write_5m_tokens=100)
 METHODS = [
     (owner, name)
     for module in (messages, beta_messages)
     for owner in (module.Messages, module.AsyncMessages)
     for name in ("create", "parse", "stream")
 ]
-
-
-@pytest.fixture
-def api() -> Iterator[FakeMessagesApi]:
-    with serve_in_thread(FakeMessagesApi(respond=lambda _request: Reply([Text("an answer")], usage=USAGE))) as served:
-        yield served
-
-
-@pytest.fixture
-def client(api: FakeMessagesApi) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=api.base_url, api_key="k", max_retries=0) as made:
-        yield made
-
-
-@pytest.fixture
-def made(collector: Collector) -> Monitoring:
-    return enable_monitoring("shop")
-
-
-def spans(made: Monitoring, collector: Collector) -> list[dict[str, Any]]:
-    assert made.flush()
-    return collector.events(channel="LLM")
-
-
-def the_span(made: Monitoring, collector: Collector) -> dict[str, Any]:
-    (span,) = spans(made, collector)
-    return span
 
 
 def check_whole(span: dict[str, Any]) -> None:

@@ -20,8 +20,7 @@ import trio
 from anthropic import beta_tool
 from anthropic.resources.messages import messages
 
-from monitor_kit import Collector
-from skill_actors.models.base import Usage
+from monitor_kit import USAGE, Collector, policy_file, spans, the_span
 from skill_actors.testing import FakeMessagesApi, HttpError, Reply, Text, Thinking, ToolUse, serve_in_thread
 from skilld_monitor import Monitoring, Span, enable_monitoring
 from skilld_monitor.adapters.anthropic import AnthropicCall
@@ -33,7 +32,6 @@ ASK: JSON = {
     "max_tokens": 64,
     "messages": [{"role": "user", "content": "the secret question"}],
 }
-USAGE = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=1000, cache_write_5m_tokens=100)
 MESSAGE: JSON = {
     "id": "msg_1",
     "type": "message",
@@ -43,33 +41,6 @@ MESSAGE: JSON = {
     "stop_reason": "end_turn",
     "usage": {"input_tokens": 3, "output_tokens": 4},
 }
-
-
-@pytest.fixture
-def api() -> Iterator[FakeMessagesApi]:
-    with serve_in_thread(FakeMessagesApi(respond=lambda _request: Reply([Text("an answer")], usage=USAGE))) as served:
-        yield served
-
-
-@pytest.fixture
-def client(api: FakeMessagesApi) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=api.base_url, api_key="k", max_retries=0) as made:
-        yield made
-
-
-@pytest.fixture
-def made(collector: Collector) -> Monitoring:
-    return enable_monitoring("shop")
-
-
-def spans(made: Monitoring, collector: Collector) -> list[JSON]:
-    assert made.flush()
-    return collector.events(channel="LLM")
-
-
-def the_span(made: Monitoring, collector: Collector) -> JSON:
-    (span,) = spans(made, collector)
-    return span
 
 
 def answering(answer: Callable[[httpx2.Request], httpx2.Response]) -> httpx2.Client:
@@ -372,20 +343,7 @@ def test_files_and_objects_in_what_was_said_are_told_by_what_they_are(
 
 
 def policy(tmp_path: Path, mode: str) -> str:
-    path = tmp_path / "policy.json"
-    rule = {
-        "id": "codename",
-        "category": "sensitive_data",
-        "severity": "high",
-        "confidence": 1.0,
-        "kind": "pattern",
-        "match": "secret",
-        "mask": "full",
-        "directions": ["input"],
-    }
-    path.write_text(json.dumps({"version": "1", "mode": mode, "rules": [rule]}))
-    path.chmod(0o600)
-    return str(path)
+    return policy_file(tmp_path, mode, directions=["input"])
 
 
 CALLS: dict[str, Callable[[anthropic.Anthropic], object]] = {
@@ -423,6 +381,28 @@ def test_a_call_that_a_policy_redacts_goes_out_without_it(
     (span,) = [event for event in spans(made, collector) if event["name"].startswith("chat")]
     assert "secret" not in str(span)
     assert "question" in str(span["data"]["gen_ai.input.messages"])
+
+
+def test_a_raw_response_that_was_asked_for_before_goes_by_the_policy_too(
+    collector: Collector, tmp_path: Path, client: anthropic.Anthropic, api: FakeMessagesApi
+) -> None:
+    raw = client.messages.with_raw_response
+    made = enable_monitoring("shop", policy_file=policy(tmp_path, "block"))
+    with pytest.raises(BlockedError):
+        raw.create(**ASK)
+    assert api.requests == []
+    made.disable()
+    assert raw.create(**ASK).status_code == 200
+
+
+def test_a_body_of_the_programs_own_goes_by_the_policy(
+    collector: Collector, tmp_path: Path, client: anthropic.Anthropic, api: FakeMessagesApi
+) -> None:
+    enable_monitoring("shop", policy_file=policy(tmp_path, "block"))
+    asked = {**ASK, "messages": [{"role": "user", "content": "hello"}]}
+    with pytest.raises(BlockedError):
+        client.messages.create(**asked, extra_body={"messages": ASK["messages"]})
+    assert api.requests == []
 
 
 def test_an_asynchronous_call_that_a_policy_forbids_is_not_made(

@@ -153,7 +153,7 @@ class Hostile:
 
 
 def test_whatever_is_said_is_bounded_text_and_nothing_raises() -> None:
-    set_session("x" * 1000)
+    set_session("x" * 5000)
     set_user(Hostile())
     set_agent(7)
     set_tags(*range(50), "y" * 1000, None, "")
@@ -167,7 +167,9 @@ def test_whatever_is_said_is_bounded_text_and_nothing_raises() -> None:
     set_session(None)
     assert current_who().session is None
     set_facts(bad=Hostile())
-    assert Record("x", {}).data == {"bad": "<Hostile, unreadable: RuntimeError>"}
+    record = Record("x", {})
+    record.complete()
+    assert record.data == {"bad": "<Hostile, unreadable: RuntimeError>"}
 
 
 def test_a_scope_that_is_left_elsewhere_changes_nothing_there() -> None:

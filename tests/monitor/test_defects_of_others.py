@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +23,10 @@ import pytest
 
 import skilld_monitor
 from monitor_kit import Collector, collecting, run_program
-from skill_actors.testing import FakeMessagesApi, Reply, Text, serve_in_thread
+from skill_actors.testing import FakeMessagesApi
 from skilld_monitor import Span, enable_monitoring, instrument_function, instrument_method, log_event, monitor_call
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-
-
-@pytest.fixture
-def api() -> Iterator[FakeMessagesApi]:
-    with serve_in_thread(FakeMessagesApi(respond=lambda _request: Reply([Text("an answer")]))) as served:
-        yield served
-
-
-@pytest.fixture
-def client(api: FakeMessagesApi) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=api.base_url, api_key="k", max_retries=0) as made:
-        yield made
 
 
 def ask(client: anthropic.Anthropic, content: Any = "hello") -> str:

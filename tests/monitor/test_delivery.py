@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,13 @@ from pathlib import Path
 import pytest
 
 from monitor_kit import LIMITS, Collector, collecting, run_program
-from skilld_monitor import Monitoring, enable_monitoring, log_event
+from skilld_monitor import Monitoring, enable_monitoring, log_event, sender
 from skilld_monitor.delivery import MAX_BATCH_RECORDS, Closed, Delivery, DeliveryError, Refusal
-from skilld_monitor.spool import Spool
+from skilld_monitor.log_file import LogFile
+from skilld_monitor.losses import losses_of
+from skilld_monitor.records import Record
+from skilld_monitor.spool import Spool, batches
+from skilld_monitor.spool import left_behind as left_behind_files
 
 BURST = 5_000
 HEAD: dict[str, object] = {"run": "a" * 32, "agent": "shop", "pid": 1}
@@ -130,11 +135,16 @@ def test_without_a_daemon_all_waits_in_a_private_file_and_the_next_program_bring
     assert not file.exists()
 
 
-def test_a_daemon_that_does_not_answer_holds_up_no_call_and_the_end_only_so_long(tmp_path: Path) -> None:
-    rest = """
+@pytest.mark.alone
+@pytest.mark.parametrize("since_s", [0, 0.3], ids=["at once", "while an answer is waited for"])
+def test_a_daemon_that_does_not_answer_holds_up_no_call_and_the_end_only_so_long(
+    tmp_path: Path, since_s: float
+) -> None:
+    rest = f"""
 import time
+time.sleep({since_s})
 began = time.perf_counter()
-skilld_monitor.log_event("burst", {"n": 50})
+skilld_monitor.log_event("burst", {{"n": 50}})
 assert time.perf_counter() - began < 0.05
 """
     with deaf(tmp_path / "monitor.sock"):
@@ -325,6 +335,66 @@ def test_what_the_daemon_will_never_take_is_counted_and_not_sent_for_ever(tmp_pa
         assert collector.drops["too_large"] >= 1
 
 
+def left_behind(folder: Path, name: str, *lines: bytes) -> Path:
+    """A file in the spool, as a program that has ended left it."""
+    (folder / "spool").mkdir(exist_ok=True)
+    path = folder / "spool" / f"{name}.jsonl"
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def test_what_another_program_left_and_the_daemon_will_never_take_is_counted_and_named(tmp_path: Path) -> None:
+    none = left_behind(tmp_path, "c", json.dumps({"run": "no digits"}).encode(), record(1), record(2))
+    some = left_behind(tmp_path, "d", json.dumps(HEAD).encode(), record(1), b'{"seq":"none"}', record(3))
+    with collecting(tmp_path / "m") as collector:
+        made = enable_monitoring("shop")
+        log_event("x")
+        assert made.flush(10)
+        collector.wait(2, agent="shop", name="x")
+        report = made.disable()
+        (ended,) = collector.wait(1, name="monitoring_disabled")
+    assert (report.others_refused, report.refused, report.dropped) == (3, 0, 0)
+    assert (ended["data"]["others_refused"], ended["data"]["others_unreadable"]) == (3, 0)
+    assert [line.partition(": ")[0] for line in ended["data"]["others"]] == [str(none), str(some)]
+    assert f"{none}: bad: run: expected 32 hexadecimal digits" in made.problem
+    assert not none.exists()
+    assert not some.exists()
+
+
+@pytest.mark.parametrize("content", [b"no head", b"[1]", b"[" * 50_000])
+def test_a_file_in_the_spool_that_is_none_is_named_and_left(tmp_path: Path, content: bytes) -> None:
+    path = left_behind(tmp_path, "c", content, record(1))
+    left_behind(tmp_path, "empty")
+    (tmp_path / "spool" / "link.jsonl").symlink_to(path)
+    with collecting(tmp_path / "m") as collector:
+        made = enable_monitoring("shop")
+        log_event("x")
+        assert made.flush(10)
+        made._health_due_us = 0
+        log_event("y")
+        report = made.disable()
+        (health,) = collector.events(name="monitoring_health")
+    assert (health["level"], health["data"]["others_unreadable"]) == ("WARNING", 2), "nothing is lost with an empty one"
+    assert [str(path) in line for line in health["data"]["others"]] == [True, False]
+    assert report.others_refused == 0
+    assert path.exists()
+
+
+def test_what_another_program_left_is_counted_once_however_often_it_is_tried(tmp_path: Path) -> None:
+    """The second batch finds no daemon; all of the file comes again."""
+    lines = [b'{"seq":"none"}'] * MAX_BATCH_RECORDS
+    left_behind(tmp_path, "c", json.dumps(HEAD).encode(), *lines, record(1))
+    spool, refused = str(tmp_path / "spool"), []
+    with collecting(tmp_path / "m") as collector:
+        for _ in range(2):
+            delivery = Delivery(str(collector.path))
+            for _, fd, head in left_behind_files(spool, f"{spool}/{'e' * 32}.jsonl"):
+                delivery.send(head, next(iter(batches(fd))), 5)
+            refused.append(losses_of("e" * 32).refused)
+            delivery.close()
+    assert refused == [MAX_BATCH_RECORDS] * 2
+
+
 def test_who_may_not_report_is_told_so(tmp_path: Path) -> None:
     with (
         collecting(tmp_path, allowed=lambda _peer: False) as collector,
@@ -385,3 +455,70 @@ def test_a_spawned_pool_of_workers_is_watched_if_its_workers_say_so(tmp_path: Pa
         }
         subprocess.run([sys.executable, str(program)], env=env, check=True, timeout=30)
         assert sorted(numbers(collector)) == list(range(10))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_child_that_switches_it_on_itself_delivers_at_its_end(tmp_path: Path, method: str) -> None:
+    with collecting(tmp_path) as collector:
+        program = tmp_path / "child.py"
+        program.write_text(
+            "import multiprocessing\n"
+            "def work():\n"
+            "    import skilld_monitor\n"
+            "    skilld_monitor.enable_monitoring('worker')\n"
+            "    skilld_monitor.log_event('burst', {'n': 1})\n"
+            "if __name__ == '__main__':\n"
+            f"    child = multiprocessing.get_context({method!r}).Process(target=work)\n"
+            "    child.start()\n"
+            "    child.join()\n"
+        )
+        done = run_program(f"import runpy; runpy.run_path({str(program)!r}, run_name='__main__')", tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert numbers(collector) == [1]
+
+
+def test_what_was_not_handled_in_time_when_it_was_switched_off_is_at_the_end_of_the_program(tmp_path: Path) -> None:
+    text = PROGRAM.format(count=2_000, rest="print(made.disable(0.0).complete)")
+    done = run_program(text, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
+    (file,) = (tmp_path / "spool").iterdir()
+    assert len(file.read_bytes().splitlines()) == 1 + 2_002
+
+
+def test_where_no_thread_can_be_started_for_a_while_one_is_started_later(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(sender, "_START_AGAIN_S", 0.05)
+        full.setattr(threading.Thread, "start", no_more_threads)
+        made = enable_monitoring("shop")
+        assert made.delivery_problem() == "no thread can be started"
+    time.sleep(0.06)
+    log_event("x")
+    assert made.flush(10)
+    assert collector.count() == 2
+    assert made.delivery_problem() == ""
+
+
+def test_at_the_end_what_waits_is_in_the_spool_before_it_is_in_the_programs_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading.Thread, "start", no_more_threads)  # so that the end of it does all
+    written, real = [], LogFile.write
+
+    def write(file: LogFile, records: list[Record]) -> int:
+        written.append(len(list((tmp_path / "spool").glob("*"))))
+        return real(file, records)
+
+    monkeypatch.setattr(LogFile, "write", write)
+    made = enable_monitoring("shop", log_file="log")
+    log_event("x")
+    assert made.disable(10).spooled == 3
+    assert written == [1]
+    assert made.log_path is not None
+    assert len(Path(made.log_path).read_text().splitlines()) == 3
+
+
+def no_more_threads(_thread: threading.Thread) -> None:
+    """As the system says it where a process may have no more."""
+    raise RuntimeError("can't start new thread")

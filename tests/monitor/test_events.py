@@ -94,11 +94,23 @@ def test_what_the_program_changes_later_does_not_show(collector: Collector) -> N
     assert event["data"] == {"items": [1]}
 
 
-def test_an_event_too_large_goes_without_its_data_and_says_so(collector: Collector) -> None:
+def test_an_event_too_large_goes_without_the_longest_of_its_data_and_says_so(collector: Collector) -> None:
     enable_monitoring("shop")
-    log_event("large", {str(n): "x" * 8000 for n in range(20)})
+    log_event(
+        "large", {"tokens": 7, "chat": ["x" * 7_500] * 9, "model": "m", **{str(n): "x" * 8_000 for n in range(8)}}
+    )
     (event,) = collector.wait(1, name="large")
-    assert event["data"]["skilld.truncated_bytes"] > 100_000
+    data = event["data"]
+    assert data["skilld.truncated_bytes"] > 100_000
+    assert (data["tokens"], data["model"], len(data)) == (7, "m", 2 + 1 + 8)
+    assert "chat" not in data
+
+
+def test_an_event_too_large_in_a_single_value_goes_without_it(collector: Collector) -> None:
+    enable_monitoring("shop")
+    log_event("large", ["x" * 8_000] * 20)
+    (event,) = collector.wait(1, name="large")
+    assert list(event["data"]) == ["skilld.truncated_bytes"]
 
 
 def test_a_queue_that_is_full_drops_the_newest_and_counts_them(tmp_path: Path) -> None:

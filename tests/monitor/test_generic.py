@@ -6,7 +6,6 @@ import asyncio
 import gc
 import importlib
 import inspect
-import json
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import closing
@@ -16,13 +15,10 @@ from typing import Any
 import anthropic
 import pytest
 
-from monitor_kit import Collector
-from skill_actors.models.base import Usage
-from skill_actors.testing import FakeMessagesApi, Reply, Text, serve_in_thread
+from monitor_kit import Collector, messages_api, policy_file
 from skilld_monitor import Monitoring, adapters, enable_monitoring
 from skilld_monitor.policy import BlockedError
 
-USAGE = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=1000, cache_write_5m_tokens=100)
 ASK: dict[str, Any] = {
     "model": "claude-sonnet-5-5",
     "max_tokens": 9,
@@ -140,12 +136,8 @@ def test_what_it_raises_is_its_own(collector: Collector) -> None:
 
 @pytest.mark.parametrize("mode", ["block", "redact"])
 def test_a_policy_sees_what_is_handed_over_by_position(collector: Collector, tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "policy.json"
-    rule = {"id": "codename", "category": "sensitive_data", "severity": "high", "kind": "pattern", "match": "secret"}
-    path.write_text(json.dumps({"version": "1", "mode": mode, "rules": [{**rule, "confidence": 1.0, "mask": "full"}]}))
-    path.chmod(0o600)
     client = Client()
-    made = enable_monitoring("shop", llm_client=client, llm_method_path="ask", policy_file=str(path))
+    made = enable_monitoring("shop", llm_client=client, llm_method_path="ask", policy_file=policy_file(tmp_path, mode))
     if mode == "block":
         with pytest.raises(BlockedError):
             client.ask("the secret question")
@@ -155,6 +147,23 @@ def test_a_policy_sees_what_is_handed_over_by_position(collector: Collector, tmp
         assert "secret" not in client.asked[0]
         assert "question" in client.asked[0]
     assert the_span(made, collector)["status"] == ("error" if mode == "block" else "ok")
+
+
+def test_a_policy_sees_each_argument_by_name_and_leaves_the_clients_own_keys_alone(
+    collector: Collector, tmp_path: Path
+) -> None:
+    class Chat:
+        def ask(self, **given: object) -> object:
+            return given
+
+    client = Chat()
+    rules = policy_file(tmp_path, "block")
+    enable_monitoring("shop", llm_client=client, llm_method_path="ask", policy_file=rules, policy_fail="open")
+    for name in ("message", "question", "text", "messages"):
+        with pytest.raises(BlockedError):
+            client.ask(**{name: "the secret question"})
+    given = {"api_key": "secret", "headers": {"x-api-key": "secret"}, "message": "hello"}
+    assert client.ask(**given) == given
 
 
 def test_each_module_that_an_adapter_knows_is_waited_for() -> None:
@@ -312,7 +321,7 @@ class Service:
 @pytest.fixture
 def service() -> Iterator[Service]:
     with (
-        serve_in_thread(FakeMessagesApi(respond=lambda _request: Reply([Text("an answer")], usage=USAGE))) as api,
+        messages_api() as api,
         closing(Service(api.base_url)) as made,
     ):
         yield made

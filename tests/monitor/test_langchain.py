@@ -7,7 +7,6 @@ import contextlib
 import copy
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +24,12 @@ from langchain_core.tools import tool
 from langchain_core.tracers import context as tracer_context
 
 from monitor_kit import Collector, events, named, run_program
-from skill_actors.models.base import Usage
-from skill_actors.testing import FakeMessagesApi, HttpError, Reply, Text, serve_in_thread
+from skill_actors.testing import FakeMessagesApi, HttpError, serve_in_thread
 from skilld_monitor import Monitoring, Span, enable_monitoring, get_callback_handler, log_event
 from skilld_monitor.adapters import langchain as adapter
 
-USAGE = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=1000, cache_write_5m_tokens=100)
 MODEL = "claude-sonnet-5-5"
 JSON = dict[str, Any]
-
-
-@pytest.fixture
-def api() -> Iterator[FakeMessagesApi]:
-    with serve_in_thread(FakeMessagesApi(respond=lambda _request: Reply([Text("an answer")], usage=USAGE))) as served:
-        yield served
-
-
-@pytest.fixture
-def made(collector: Collector) -> Monitoring:
-    return enable_monitoring("shop")
 
 
 @pytest.fixture
@@ -448,6 +434,7 @@ def test_helpers_of_the_framework_take_all_their_arguments(made: Monitoring) -> 
     assert convert_to_openai_function(look_up, strict=True)["strict"] is True
 
 
+@pytest.mark.alone
 def test_a_run_of_the_framework_costs_little_more(made: Monitoring) -> None:
     @tool
     def nothing(key: str) -> str:

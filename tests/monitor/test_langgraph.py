@@ -28,11 +28,6 @@ class State(TypedDict, total=False):
     said: Annotated[list[str], add]
 
 
-@pytest.fixture
-def made(collector: Collector) -> Monitoring:
-    return enable_monitoring("shop")
-
-
 def plain_node(state: State) -> State:
     log_event("inside plain", {})
     return {"said": ["secret plain"]}

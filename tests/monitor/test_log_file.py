@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import resource
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import pytest
 from skilld_monitor import Span, enable_monitoring, log_error, log_event, monitor_call
 from skilld_monitor.context import agent, session, tags, user
 from skilld_monitor.envelope import envelopes
+from skilld_monitor.log_file import LogFile
+from skilld_monitor.records import event
 from skilld_monitor.scanning import Direction, Finding, RuleSet
 
 SECRETS = {
@@ -216,3 +221,43 @@ def test_lines_of_generation_a_say_what_they_are_part_of(tmp_path: Path) -> None
         outer.trace_id,
         outer.span_id,
     )
+
+
+@pytest.mark.parametrize("log_format", ["A", "B"])
+def test_a_time_of_which_the_local_calendar_has_none_costs_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        made = enable_monitoring("shop-test", log_file="log", log_format=log_format)
+        log_event("before")
+        log_event("last", timestamp=253_402_300_799)
+        log_event("behind")
+        made.disable(10)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    found = [(line.get("event") or line["name"], line["timestamp"][:16]) for line in lines_of(made.log_path)]
+    assert ("last", "9999-12-31T23:59") in found
+    assert {"before", "behind"} <= {name for name, _time in found}
+    assert made.problem == ""
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_line_leaves_no_half_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    file = LogFile(str(path), "shop", full=False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    file.write([event("first", {"text": "x" * 50}, "SYSTEM", "INFO")])
+    room = len(path.read_bytes()) + 60
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        with pytest.raises(OSError, match="File too large"):
+            file.write([event("second", {"text": "x" * 500}, "SYSTEM", "INFO")])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    file.write([event("third", {}, "SYSTEM", "INFO")])
+    file.close()
+    assert [line["event"] for line in lines_of(str(path))] == ["first", "third"]

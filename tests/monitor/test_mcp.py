@@ -26,11 +26,6 @@ SERVER = Path(monitor_mcp_server.__file__)
 METHODS = ("send_request", "send_discover", "__aenter__", "__aexit__")
 
 
-@pytest.fixture
-def made(collector: Collector) -> Monitoring:
-    return enable_monitoring("shop")
-
-
 def run(body: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
         async with Client(monitor_mcp_server.server) as client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,7 @@ import pytest
 from monitor_kit import Collector
 from old_clients_kit import run_old
 from openai_kit import MODEL, serving_openai
-from skill_actors.models.base import Usage
-from skill_actors.testing import FakeMessagesApi, Reply, Text, serve_in_thread
-
-USAGE = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=1000, cache_write_5m_tokens=100)
+from skill_actors.testing import FakeMessagesApi
 
 ANTHROPIC = """
 import asyncio, json, os, sys
@@ -115,22 +111,14 @@ def folder(tmp_path: Path, collector: Collector) -> Path:
     return tmp_path / "m"
 
 
-@pytest.fixture
-def messages_api() -> Iterator[FakeMessagesApi]:
-    with serve_in_thread(FakeMessagesApi(respond=lambda _request: Reply([Text("an answer")], usage=USAGE))) as served:
-        yield served
-
-
 def spans(collector: Collector) -> list[dict[str, Any]]:
     found = collector.events(channel="LLM")
     assert "secret" not in str(found)
     return found
 
 
-def test_an_anthropic_of_late_2024_is_watched_whole(
-    folder: Path, collector: Collector, messages_api: FakeMessagesApi
-) -> None:
-    printed = run_old(ANTHROPIC, folder, api=messages_api.base_url)
+def test_an_anthropic_of_late_2024_is_watched_whole(folder: Path, collector: Collector, api: FakeMessagesApi) -> None:
+    printed = run_old(ANTHROPIC, folder, api=api.base_url)
     assert printed["version"].startswith("0.")
     assert (printed["problem"], printed["restored"], printed["ours"]) == ("", True, False)
     assert printed["said"] == ["an answer"] * 11 + ["old"]

@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 
-from monitor_kit import Collector, named
+from monitor_kit import Collector, messages_api, named
 from old_clients_kit import run_old
-from skill_actors.models.base import Usage
-from skill_actors.testing import FakeMessagesApi, Reply, Text, serve_in_thread
 
-USAGE = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=1000, cache_write_5m_tokens=100)
 JSON = dict[str, Any]
 
 LANGCHAIN = """
@@ -119,7 +116,7 @@ def folder(tmp_path: Path, collector: Collector) -> Path:
 
 
 def test_langchain_of_version_0_3_and_langgraph_of_0_6_are_watched(folder: Path, collector: Collector) -> None:
-    with serve_in_thread(FakeMessagesApi(respond=lambda _request: Reply([Text("an answer")], usage=USAGE))) as api:
+    with messages_api() as api:
         printed = run_old(LANGCHAIN, folder, api=api.base_url)
     assert printed["version"].startswith("0.3.")
     assert (printed["problem"], printed["strict"]) == ("", True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import httpx2
 import openai
 import pytest
 
-from monitor_kit import Collector
+from monitor_kit import Collector, policy_file, the_span
 from openai_kit import CHAT, EMBEDDINGS, MODEL, RESPONSE, TOOL_CALL, serving_openai
 from skilld_monitor import Monitoring, Span, TraceContext, disable_monitoring, enable_monitoring
 from skilld_monitor.policy import BlockedError
@@ -31,19 +30,8 @@ def client(base_url: str) -> Iterator[Any]:
         yield made
 
 
-@pytest.fixture
-def made(collector: Collector) -> Monitoring:
-    return enable_monitoring("shop")
-
-
 ASK: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "the secret question"}]}
 ASK_RESPONSES: dict[str, Any] = {"model": MODEL, "input": "the secret question", "instructions": "secret"}
-
-
-def the_span(made: Monitoring, collector: Collector) -> dict[str, Any]:
-    assert made.flush()
-    (span,) = collector.events(channel="LLM")
-    return span
 
 
 def check_whole(span: dict[str, Any], id: str, *, reasons: list[str] | None = None) -> None:
@@ -273,12 +261,28 @@ def test_a_cancelled_call_ends_as_cancelled(made: Monitoring, collector: Collect
     assert (span["status"], span["level"]) == ("cancelled", "INFO")
 
 
+def test_raw_responses_that_were_asked_for_before_are_watched_and_put_back(
+    collector: Collector, tmp_path: Path, client: Any
+) -> None:
+    kept = [client.chat.completions.with_raw_response, client.chat.completions.with_streaming_response]
+    before = [wrapper.__closure__[0].cell_contents for wrapper in (kept[0].create, kept[1].create, kept[0].parse)]
+    made = enable_monitoring("shop", policy_file=policy_file(tmp_path, "redact", match="nothing"))
+    assert kept[0].create(**ASK).parse().choices[0].message.content == "an answer"
+    assert client.chat.completions.with_raw_response is kept[0]
+    with kept[1].create(**ASK) as response:
+        assert response.parse().choices[0].message.content == "an answer"
+    assert made.flush()
+    assert len([span for span in collector.events(channel="LLM") if span["duration_ms"] is not None]) == 2
+    made.disable()
+    after = [wrapper.__closure__[0].cell_contents for wrapper in (kept[0].create, kept[1].create, kept[0].parse)]
+    assert all(now is was for now, was in zip(after, before, strict=True))
+    enable_monitoring("shop", policy_file=policy_file(tmp_path, "block"))
+    with pytest.raises(BlockedError):
+        kept[0].create(**ASK)
+
+
 @pytest.mark.parametrize("mode", ["block", "redact"])
 def test_a_policy_holds_for_each_way_to_call(collector: Collector, tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "policy.json"
-    rule = {"id": "codename", "category": "sensitive_data", "severity": "high", "kind": "pattern", "match": "secret"}
-    path.write_text(json.dumps({"version": "1", "mode": mode, "rules": [{**rule, "confidence": 1.0, "mask": "full"}]}))
-    path.chmod(0o600)
     sent: list[bytes] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -286,7 +290,7 @@ def test_a_policy_holds_for_each_way_to_call(collector: Collector, tmp_path: Pat
         known = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSE, "/v1/embeddings": EMBEDDINGS}
         return httpx2.Response(200, json=known[request.url.path])
 
-    made = enable_monitoring("shop", policy_file=str(path))
+    made = enable_monitoring("shop", policy_file=policy_file(tmp_path, mode))
     http = httpx2.Client(transport=httpx2.MockTransport(answer))
     with openai.OpenAI(api_key="k", http_client=http) as client:
         calls: list[Callable[[], object]] = [

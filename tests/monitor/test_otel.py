@@ -14,8 +14,7 @@ from opentelemetry.sdk.trace import sampling
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from monitor_kit import Collector
-from skill_actors.models.base import Usage
-from skill_actors.testing import FakeMessagesApi, HttpError, Reply, Text, serve_in_thread
+from skill_actors.testing import FakeMessagesApi, HttpError, serve_in_thread
 from skilld_monitor import Monitoring, Span, TraceContext, enable_monitoring
 
 ASK: dict[str, Any] = {
@@ -23,7 +22,6 @@ ASK: dict[str, Any] = {
     "max_tokens": 64,
     "messages": [{"role": "user", "content": "the secret question"}],
 }
-USAGE = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=1000, cache_write_5m_tokens=100)
 JSON = dict[str, Any]
 
 
@@ -45,12 +43,6 @@ class Kept(SpanExporter):
 
 
 @pytest.fixture
-def api() -> Iterator[FakeMessagesApi]:
-    with serve_in_thread(FakeMessagesApi(respond=lambda _request: Reply([Text("an answer")], usage=USAGE))) as served:
-        yield served
-
-
-@pytest.fixture
 def kept() -> Kept:
     return Kept()
 
@@ -69,11 +61,6 @@ def client(api: FakeMessagesApi, provider: sdk.TracerProvider) -> Iterator[anthr
         base_url=api.base_url, api_key="k", max_retries=1, open_telemetry={"tracer_provider": provider}
     ) as made:
         yield made
-
-
-@pytest.fixture
-def made(collector: Collector) -> Monitoring:
-    return enable_monitoring("shop")
 
 
 def reported(made: Monitoring, collector: Collector) -> list[JSON]:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import stat
 import time
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
+from pydantic import BaseModel
 
 from monitor_kit import run_program
 from skilld_monitor import Monitoring, enable_monitoring
+from skilld_monitor.monitoring import active
 from skilld_monitor.policy import BlockedError
 from skilld_monitor.policy.cache import keep_policy, read_own, read_policy
 from skilld_monitor.policy.guard import before_call, before_tool
 from skilld_monitor.policy.holder import holder_for
 from skilld_monitor.policy.policies import PolicyError
 from skilld_monitor.scanning import builtin, rules_as_json
-from skilld_monitor.settings import Settings
+from skilld_monitor.settings import Settings, SettingsError
 
 KEY = "sk-ant-api03-" + "aB3dE5fG7h" * 4
 RULES = rules_as_json(builtin())
@@ -33,10 +38,22 @@ def policy(mode: str = "block", **more: Any) -> JSON:
     return {"version": "v1", "mode": mode, "fail": "open", "dry_run": False, "rules": RULES, **more}
 
 
+@dataclass(slots=True)
 class Slotted:
-    """An object that keeps its fields in slots."""
+    """A record that keeps its fields in slots."""
 
-    __slots__ = ("text",)
+    text: str
+
+
+class Block(BaseModel):
+    """A block of content, as SDKs hand them out."""
+
+    type: str = "text"
+    text: str
+
+
+class Plain:
+    """An object that is more than the values under its names."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -56,6 +73,28 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Monitoring:
     """Switched on, and nothing taken out of its queue."""
     monkeypatch.setattr("skilld_monitor.sender.Sender.start", lambda self: None)
     return enable_monitoring("shop")
+
+
+class Odd(dict[str, object]):
+    """A dict that cannot be read."""
+
+    def items(self) -> Any:
+        raise RuntimeError(KEY)
+
+
+class Odder(tuple[str, ...]):
+    """A tuple that cannot be made anew: nobody knows how its class is called."""
+
+
+class Words(list[str]):
+    """A list of a class of its own."""
+
+
+class Point(NamedTuple):
+    """A tuple with names."""
+
+    x: str
+    y: int
 
 
 def asked(text: str) -> JSON:
@@ -111,7 +150,6 @@ def test_a_command_is_redacted_too_though_it_is_never_masked(made: Monitoring) -
         lambda text: [{"type": "image", "source": {"type": "url", "url": text}}],
         lambda text: [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": text}]}],
         lambda text: ({"type": "text", "text": text},),
-        lambda text: iter([{"type": "text", "text": text}]),
         lambda text: {text: "as a name"},
         lambda text: [{"type": "base64", "note": text, "data": "aGVsbG8="}],
         lambda text: [{"type": "text", "tags": {text}}],
@@ -120,6 +158,7 @@ def test_a_command_is_redacted_too_though_it_is_never_masked(made: Monitoring) -
         lambda text: {"a": text}.values(),
         lambda text: MappingProxyType({"type": "text", "text": text}),
         lambda text: [Slotted(text)],
+        lambda text: [Block(text=text)],
     ],
 )
 def test_no_shape_of_content_hides_what_is_blocked(made: Monitoring, hide: Callable[[str], object]) -> None:
@@ -147,7 +186,13 @@ def test_the_bytes_of_an_image_are_not_read_as_text(made: Monitoring) -> None:
     assert before_call(made, kwargs) is kwargs
 
 
-@pytest.mark.parametrize("name", ["functions", "prediction", "suffix", "tools", "instructions"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("documents", "extra_body", "functions", "instructions", "metadata", "output_config", "prediction"),
+        *("response_format", "stop_sequences", "suffix", "text", "tools"),
+    ],
+)
 def test_every_argument_with_text_for_a_model_is_looked_at(made: Monitoring, name: str) -> None:
     made.policy.heard(policy())
     with pytest.raises(BlockedError):
@@ -155,12 +200,8 @@ def test_every_argument_with_text_for_a_model_is_looked_at(made: Monitoring, nam
 
 
 def test_objects_of_an_sdk_are_looked_into_and_copied(made: Monitoring) -> None:
-    class Block:
-        def __init__(self, text: str) -> None:
-            self.type, self.text = "text", text
-
     made.policy.heard(policy("redact"))
-    block = Block(f"key {KEY}")
+    block = Block(text=f"key {KEY}")
     shown: Any = before_call(made, {"messages": [{"role": "assistant", "content": [block]}]})
     copied = shown["messages"][0]["content"][0]
     assert isinstance(copied, Block)
@@ -168,27 +209,103 @@ def test_objects_of_an_sdk_are_looked_into_and_copied(made: Monitoring) -> None:
     assert KEY in block.text
 
 
-def test_an_iterator_of_messages_is_still_there_for_the_call(made: Monitoring) -> None:
-    made.policy.heard(policy())
-    shown = before_call(made, {"messages": iter([{"role": "user", "content": "hello"}])})
-    assert list(shown["messages"]) == [{"role": "user", "content": "hello"}]  # type: ignore[call-overload]
-
-
-def test_an_iterator_is_still_there_for_a_call_that_was_not_judged(
-    made: Monitoring, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("hide", [iter, lambda items: (item for item in items)])
+def test_an_iterator_is_left_as_it_is_and_what_cannot_be_judged_is_told(
+    made: Monitoring, hide: Callable[[list[str]], Any]
 ) -> None:
-    monkeypatch.setattr("skilld_monitor.policy.judging._BUDGET_S", -1.0)
     made.policy.heard(policy())
-    shown: Any = before_call(made, {"messages": [{"role": "user", "content": iter([{"type": "text", "text": KEY}])}]})
-    assert list(shown["messages"][0]["content"]) == [{"type": "text", "text": KEY}]
+    for nested in (False, True):
+        words = hide([KEY, "hello"])
+        kwargs: JSON = {"messages": [{"role": "user", "content": words}] if nested else words}
+        assert before_call(made, kwargs) is kwargs
+        assert list(words) == [KEY, "hello"]
+    assert made.policy.counts["unjudged"] == 2
+    assert made.policy.problem == (
+        "a call was not judged: its argument 'messages' cannot be judged:"
+        " there is an iterator, which can be read only once"
+    )
+    made.policy.heard(policy(fail="closed"))
+    words = hide([KEY])
+    with pytest.raises(BlockedError, match="argument 'messages' cannot be judged: there is an iterator"):
+        before_call(made, {"messages": words})
+    assert list(words) == [KEY]
+
+
+def test_an_iterator_that_never_ends_holds_nothing_up(made: Monitoring) -> None:
+    made.policy.heard(policy())
+    endless = iter(queue.Queue[str]().get, None)
+    assert before_tool(made, "read", {"lines": endless}) == {"lines": endless}
+
+
+def test_what_cannot_be_judged_takes_nothing_from_the_rest(made: Monitoring) -> None:
+    made.policy.heard(policy("redact", modes={"command.recursive-remove": "block"}))
+    words = iter(["hello"])
+    shown = before_call(made, {"messages": words, "system": f"key {KEY}"})
+    assert shown["messages"] is words
+    assert KEY not in str(shown["system"])
+    assert (made.policy.counts["unjudged"], made.policy.counts["redacted"]) == (1, 1)
+    with pytest.raises(BlockedError, match="recursive-remove"):
+        before_call(made, {"messages": Odd(a=1), "system": "rm -rf /"})
+
+
+def test_an_object_that_is_no_record_is_not_looked_into_and_a_model_gets_none_unjudged(made: Monitoring) -> None:
+    made.policy.heard(policy())
+    block = Plain(KEY)
+    kwargs: JSON = {"messages": [{"role": "user", "content": [block]}]}
+    assert before_call(made, kwargs) is kwargs
     assert made.policy.counts["unjudged"] == 1
+    made.policy.heard(policy(fail="closed"))
+    with pytest.raises(BlockedError, match="'messages' cannot be judged: there is an object of the class Plain"):
+        before_call(made, kwargs)
+    arguments = {"shop": block}
+    assert before_tool(made, "buy", arguments) is arguments, "a tool is free to get any"
+    for harmless in (object(), SimpleNamespace(timeout=3.5), Fraction(1, 3), len, Plain):
+        assert before_call(made, {"messages": "hello", "text": harmless})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        OrderedDict(a=KEY),
+        defaultdict(str, a=KEY),
+        Counter({KEY: 2}),
+        Words(["a", KEY]),
+        Point(KEY, 2),
+        deque([KEY], maxlen=3),
+        {"a": KEY}.values(),
+        {KEY: 1}.keys(),
+        {"a": KEY}.items(),
+        MappingProxyType({"a": KEY}),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_what_is_redacted_stays_of_its_kind(made: Monitoring, given: Any) -> None:
+    made.policy.heard(policy("redact"))
+    before = repr(given)
+    shown: Any = before_tool(made, "post", {"body": given})
+    body = shown["body"]
+    assert type(body) is type(given)
+    assert getattr(body, "maxlen", None) == getattr(given, "maxlen", None)
+    assert KEY not in repr(body)
+    assert repr(given) == before
+
+
+def test_what_has_no_copy_of_its_kind_goes_on_as_it_is_and_is_told(made: Monitoring) -> None:
+    made.policy.heard(policy("redact"))
+    kwargs: JSON = {"messages": Odder((KEY,))}
+    assert before_call(made, kwargs) is kwargs
+    assert "a Odder, which cannot be replaced" in made.policy.problem
+    assert told(made) == [], "nothing was redacted"
+    made.policy.heard(policy("redact", fail="closed"))
+    with pytest.raises(BlockedError, match="cannot be replaced"):
+        before_call(made, kwargs)
 
 
 def test_circles_and_depths_end(made: Monitoring) -> None:
+    @dataclass(eq=False)
     class Node:
-        def __init__(self) -> None:
-            self.text = "fine"
-            self.others: list[Node] = []
+        text: str = "fine"
+        others: list[Node] = field(default_factory=list)
 
     made.policy.heard(policy(fail="closed"))
     nodes = [Node() for _ in range(30)]
@@ -207,14 +324,20 @@ def test_circles_and_depths_end(made: Monitoring) -> None:
 
 
 def test_what_a_program_passes_may_raise_and_its_words_are_told_nowhere(made: Monitoring) -> None:
-    class Odd(dict[str, object]):
-        def items(self) -> Any:
-            raise RuntimeError(KEY)
-
     made.policy.heard(policy(fail="closed"))
     with pytest.raises(BlockedError, match="RuntimeError") as caught:
         before_call(made, {"messages": [Odd(a=1)]})
     assert KEY not in str(caught.value) + made.policy.problem + json.dumps(told(made))
+
+
+def test_what_is_in_a_body_of_the_programs_own_goes_by_what_it_is(made: Monitoring) -> None:
+    rule = {**RULES[0], "id": "own.word", "kind": "words", "match": ["teapot"], "starts": [], "directions": ["system"]}
+    made.policy.heard(policy("redact", rules=[rule]))
+    body = {"system": "a teapot", "messages": [{"role": "user", "content": "a teapot"}], "top_k": 3}
+    shown: Any = before_call(made, {**asked("hello"), "extra_body": body})
+    assert "teapot" not in shown["extra_body"]["system"]
+    assert shown["extra_body"]["messages"] is body["messages"]
+    assert body["system"] == "a teapot"
 
 
 def test_headers_and_the_clients_own_key_are_none_of_its_business(made: Monitoring) -> None:
@@ -339,11 +462,71 @@ def test_a_file_of_the_programs_own_adds_rules_and_takes_none_away(tmp_path: Pat
     for text in ("a teapot", KEY):
         with pytest.raises(BlockedError):
             before_call(made, asked(text))
-    os.chmod(tmp_path / "policy.json", 0o666)
-    made.policy.heard(policy("redact", version="v2"))
+
+
+def own_policy(folder: Path, **more: Any) -> str:
+    """A file with a policy that blocks one word."""
+    rule = {**RULES[0], "id": "own.word", "kind": "words", "match": ["teapot"], "starts": []}
+    path = folder / "policy.json"
+    path.write_text(json.dumps({"mode": "block", "rules": [rule], **more}))
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.mark.parametrize("wrong", ["missing", "open to others", "no rule"])
+def test_a_file_that_cannot_be_used_is_told_at_once_and_takes_none_of_the_daemons_rules_away(
+    tmp_path: Path, wrong: str
+) -> None:
+    path = own_policy(tmp_path, **({"rules": [{"id": "x"}]} if wrong == "no rule" else {}))
+    if wrong == "missing":
+        os.unlink(path)
+    elif wrong == "open to others":
+        os.chmod(path, 0o666)
+    with pytest.raises(SettingsError, match=f"policy_file {path}: "):
+        enable_monitoring("shop", policy_file=path, strict=True)
+    assert active() is None
+    made = enable_monitoring("shop", policy_file=path)
+    assert f"policy_file {path}: " in made.problem
+    made.policy.heard(policy())
+    with pytest.raises(BlockedError, match="anthropic"):
+        before_call(made, asked(KEY))
     kwargs = asked("a teapot")
     assert before_call(made, kwargs) is kwargs
-    assert "others may write it" in made.policy.problem
+    assert made.policy.counts["unjudged"] == 1
+    assert f"policy_file {path}: " in made.policy.problem
+
+
+def test_a_policy_of_the_daemons_that_is_none_takes_nothing_from_the_programs_own(tmp_path: Path) -> None:
+    made = enable_monitoring("shop", policy_file=own_policy(tmp_path))
+    made.policy.heard(policy(rules=[{"id": "x"}]))
+    with pytest.raises(BlockedError, match=r"own\.word"):
+        before_call(made, asked("a teapot"))
+
+
+def test_a_file_is_found_from_where_the_program_was_when_it_switched_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_policy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    made = enable_monitoring("shop", policy_file="policy.json")
+    monkeypatch.chdir("/")
+    with pytest.raises(BlockedError, match=r"own\.word"):
+        before_call(made, asked("a teapot"))
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_file_may_say_that_what_cannot_be_judged_is_blocked(tmp_path: Path, broken: bool) -> None:
+    more = {"rules": [{"id": "x"}]} if broken else {}
+    made = enable_monitoring("shop", policy_file=own_policy(tmp_path, fail="closed", **more))
+    made.policy.heard(policy())
+    with pytest.raises(BlockedError, match="fails closed"):
+        before_call(made, asked("hello") if broken else {"messages": iter(["hello"])})
+
+
+def test_a_file_that_fails_closed_waits_for_no_daemon(tmp_path: Path) -> None:
+    made = enable_monitoring("shop", policy_file=own_policy(tmp_path, fail="closed"))
+    kwargs = asked("hello")
+    assert before_call(made, kwargs) is kwargs
 
 
 def test_a_policy_is_kept_for_the_next_program_where_its_user_alone_may_write(tmp_path: Path) -> None:
@@ -400,6 +583,7 @@ def test_a_short_program_is_held_to_what_the_last_one_was_told(tmp_path: Path) -
     assert (done.stdout, done.stderr) == ("BlockedError\n", "")
 
 
+@pytest.mark.alone
 def test_judging_an_ordinary_prompt_takes_milliseconds(made: Monitoring) -> None:
     """Compiled and seen once, a call costs a digest of its text; it fails at ten times the figure."""
     made.policy.heard(policy())

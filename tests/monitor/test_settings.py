@@ -214,6 +214,7 @@ print(sorted(heavy & sys.modules.keys()))
 """
 
 
+@pytest.mark.alone
 def test_it_costs_a_program_little(tmp_path: Path) -> None:
     """The figures are 20 ms and 8 MB; a busy machine may take ten times that long."""
     env = {

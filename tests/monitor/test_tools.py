@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from monitor_kit import Collector, events, named
+from monitor_kit import Collector, events, messages_api, named, policy_file
 from skilld_monitor import (
     Monitoring,
     Span,
@@ -38,11 +41,6 @@ RULE: JSON = {
     "match": ["xyzzy"],
     "mask": "full",
 }
-
-
-@pytest.fixture
-def made(collector: Collector) -> Monitoring:
-    return enable_monitoring("shop")
 
 
 @monitor_tool
@@ -197,10 +195,7 @@ def test_while_monitoring_is_off_a_tool_is_the_function(collector: Collector) ->
 
 
 def policy(tmp_path: Path, mode: str) -> str:
-    path = tmp_path / f"{mode}.json"
-    path.write_text(json.dumps({"version": "1", "mode": mode, "rules": [RULE]}))
-    path.chmod(0o600)
-    return str(path)
+    return policy_file(tmp_path, mode, **RULE)
 
 
 def test_a_call_that_a_policy_forbids_is_not_made(collector: Collector, tmp_path: Path) -> None:
@@ -227,6 +222,109 @@ def test_a_call_that_a_policy_redacts_goes_on_without_it(collector: Collector, t
     with tool_span("lookup", arguments={"key": "xyzzy", "n": 3}) as span:
         assert "xyzzy" not in str(span.arguments)
         assert span.arguments["n"] == 3
+
+
+class Shop:
+    """Has a tool for a method, and what a rule fits for a field."""
+
+    def __init__(self) -> None:
+        self.key = "xyzzy"
+        self.calls = 0
+        self.rows = iter([1, 2])
+
+    @monitor_tool
+    def look(self, query: str) -> tuple[str, str]:
+        self.calls += 1
+        return self.key, query
+
+
+@dataclass
+class Till:
+    """As `Shop`, of values under names."""
+
+    key: str = "xyzzy"
+    calls: int = 0
+
+    @monitor_tool
+    def look(self, query: str) -> tuple[str, str]:
+        self.calls += 1
+        return self.key, query
+
+
+@pytest.mark.parametrize("kind", [Shop, Till])
+def test_the_object_whose_method_a_tool_is_is_no_argument(
+    collector: Collector, tmp_path: Path, kind: type[Shop] | type[Till]
+) -> None:
+    made = enable_monitoring("shop", policy_file=policy(tmp_path, "redact"), policy_fail="closed")
+    made.policy.heard(None)
+    shop = kind()
+    assert shop.look("harmless") == ("xyzzy", "harmless")
+    key, query = shop.look("say xyzzy")
+    assert (key, shop.calls) == ("xyzzy", 2)
+    assert "xyzzy" not in query
+    assert "xyzzy" not in shop.look(query="say xyzzy")[1]
+    if isinstance(shop, Shop):
+        assert list(shop.rows) == [1, 2]
+    assert made.policy.counts["unjudged"] == 0
+
+
+def test_the_names_of_a_functions_arguments_are_its_own(collector: Collector, tmp_path: Path) -> None:
+    enable_monitoring("shop", policy_file=policy_file(tmp_path, "redact", **{**RULE, "match": ["query"]}))
+    assert search("the query") == search(query="the query") == ["found the [masked]"]
+
+
+def test_a_tool_gets_the_very_iterator_that_it_is_called_with(collector: Collector, tmp_path: Path) -> None:
+    @monitor_tool
+    def first(rows: Iterator[int], *more: object, **named: object) -> int:
+        return next(rows)
+
+    made = enable_monitoring("shop", policy_file=policy(tmp_path, "block"))
+    rows = itertools.count()
+    assert (first(rows), first(rows), next(rows)) == (0, 1, 2)
+    assert made.policy.counts["unjudged"] == 2
+    enable_monitoring("shop", policy_file=policy(tmp_path, "block"), policy_fail="closed").policy.heard(None)
+    with pytest.raises(BlockedError, match="argument 'rows' cannot be judged"):
+        first(rows)
+    with pytest.raises(BlockedError, match="argument '1' cannot be judged"):
+        first(3, rows)  # type: ignore[arg-type]
+    with pytest.raises(BlockedError, match="argument 'others' cannot be judged"):
+        first(3, others=[rows])  # type: ignore[arg-type]
+    assert next(rows) == 3
+
+
+@pytest.mark.parametrize("mode", ["redact", "block"])
+def test_what_a_policy_takes_out_of_arguments_is_not_noted_of_them_either(
+    collector: Collector, tmp_path: Path, mode: str
+) -> None:
+    mcp = pytest.importorskip("mcp")
+    import monitor_mcp_server
+
+    made = enable_monitoring("shop", capture="arguments", policy_file=policy(tmp_path, mode))
+    kept = pytest.raises(BlockedError) if mode == "block" else nullcontext()
+
+    @monitor_tool
+    async def tell(word: str) -> None:
+        """Does nothing."""
+
+    async def main() -> None:
+        async with mcp.Client(monitor_mcp_server.server) as client:
+            with kept:
+                await client.call_tool("add", {"a": 1, "b": 2, "word": "xyzzy"})
+
+    with kept:
+        search("say xyzzy")
+    with kept:
+        asyncio.run(tell("xyzzy"))
+    with kept:
+        list(pages(1 if mode == "redact" else "xyzzy"))  # type: ignore[arg-type]
+    with kept, tool_span("lookup", arguments={"key": "xyzzy"}):
+        pass
+    asyncio.run(main())
+    found = events(made, collector)
+    assert "xyzzy" not in str(found)
+    noted = [event["name"] for event in found if "gen_ai.tool.call.arguments" in event["data"]]
+    tools = ["execute_tool lookup", "execute_tool pages", "execute_tool search", "execute_tool tell", "tools/call add"]
+    assert sorted(noted) == (tools if mode == "redact" else [])
 
 
 def test_policies_hold_for_calls_of_mcp_servers_and_of_frameworks(collector: Collector, tmp_path: Path) -> None:
@@ -287,6 +385,38 @@ def test_a_policy_holds_for_a_model_of_langchain_whose_sdk_is_not_watched(collec
     assert len([event for event in found if event["name"] == "LLM_call_blocked"]) == 1
 
 
+@pytest.mark.parametrize("name", ["ChatAnthropic", "ChatOpenAI", "OpenAIChat"])
+def test_a_model_of_langchain_that_only_has_the_name_of_a_watched_ones_class_is_judged(
+    collector: Collector, tmp_path: Path, name: str
+) -> None:
+    models = pytest.importorskip("langchain_core.language_models")
+    made = enable_monitoring("shop", capture="all", policy_file=policy(tmp_path, "block"))
+    model = type(name, (models.GenericFakeChatModel,), {"__module__": __name__})(messages=iter(["hello"]))
+    with pytest.raises(BlockedError):
+        model.invoke("say xyzzy")
+    found = events(made, collector)
+    assert len([event for event in found if event["name"] == "LLM_call_blocked"]) == 1
+    assert "xyzzy" not in str(found)
+
+
+def test_a_model_of_langchain_whose_sdk_is_watched_is_judged_there_and_goes_out_redacted(
+    collector: Collector, tmp_path: Path
+) -> None:
+    chat_anthropic = pytest.importorskip("langchain_anthropic").ChatAnthropic
+    with messages_api() as api:
+        model = chat_anthropic(model="m", base_url=api.base_url, api_key="k", max_retries=0)
+        made = enable_monitoring("shop", capture="all", policy_file=policy(tmp_path, "redact"), policy_fail="closed")
+        made.policy.heard(None)
+        assert model.invoke("say xyzzy").content == "an answer"
+        assert "xyzzy" not in str(api.bodies)
+        assert len(api.bodies) == 1
+        made.policy.heard(json.loads(Path(policy(tmp_path, "block")).read_text()))
+        with pytest.raises(BlockedError):
+            model.invoke("say xyzzy")
+        assert len(api.bodies) == 1
+        assert "xyzzy" not in str(events(made, collector))
+
+
 def test_a_tool_of_langchain_that_would_be_redacted_is_made_or_not_as_the_policy_fails(
     collector: Collector, tmp_path: Path
 ) -> None:
@@ -316,6 +446,7 @@ def test_frameworks_can_be_left_out(collector: Collector) -> None:
     assert events(made, collector) == []
 
 
+@pytest.mark.alone
 def test_a_tools_span_costs_little(made: Monitoring) -> None:
     @monitor_tool
     def nothing() -> None:

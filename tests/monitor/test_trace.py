@@ -17,7 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor_kit import Collector
-from skilld_monitor import Span, TraceContext, agent_span, enable_monitoring, log_event, monitor_call, tool_span
+from skilld_monitor import (
+    Span,
+    TraceContext,
+    agent_span,
+    enable_monitoring,
+    log_event,
+    monitor_call,
+    tool_span,
+)
 from skilld_monitor.trace import (
     Place,
     child,
@@ -231,6 +239,101 @@ def test_a_span_of_a_generator_that_is_closed_elsewhere_does_not_stay_open(
         assert (found["inside"], found["after"]) == (outer.span_id, None)
 
 
+def test_a_span_inside_of_itself_is_two(collector: Collector) -> None:
+    with enable_monitoring("shop") as made:
+        span = Span("work")
+        with span:
+            first = span.span_id
+            with span:
+                second = span.span_id
+                log_event("in", {"n": 2})
+            log_event("in", {"n": 1})
+        assert current() is None
+        log_event("after")
+        assert made.flush()
+        spans = [(event["span"], event["parent"]) for event in collector.events(name="work")]
+        assert spans == [(second, first), (first, None)]
+        assert {event["data"]["n"]: event["span"] for event in collector.events(name="in")} == {1: first, 2: second}
+        assert [event["span"] for event in collector.events(name="after")] == [None]
+
+
+def test_one_span_in_several_threads_at_once_is_one_in_each(collector: Collector) -> None:
+    threads, errors = 8, list[BaseException]()
+    step = threading.Barrier(threads, timeout=20)
+
+    def work(span: Span, n: int) -> None:
+        try:
+            for _ in range(20):
+                step.wait()
+                with span:
+                    place = current()
+                    step.wait()
+                    assert current() is place
+                    log_event("in", {"n": n})
+                    if n % 2:  # half of them leave it before the others
+                        step.wait()
+                if not n % 2:
+                    step.wait()
+                assert current() is None
+        except BaseException as error:
+            errors.append(error)
+            step.abort()
+
+    with enable_monitoring("shop") as made:
+        span = Span("work")
+        running = [threading.Thread(target=work, args=(span, n)) for n in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+        assert errors == []
+        assert made.flush()
+        spans = [event["span"] for event in collector.events(name="work")]
+        assert len(set(spans)) == len(spans) == threads * 20
+        assert sorted(event["span"] for event in collector.events(name="in")) == sorted(spans)
+
+
+def test_one_span_in_tasks_that_take_turns_ends_where_it_began(collector: Collector) -> None:
+    """The first that began is the first that ends: the latest is another task's."""
+
+    async def main(span: Span) -> dict[str, str | None]:
+        began: dict[str, str | None] = {}
+        gates = {"a": asyncio.Event(), "b": asyncio.Event()}
+
+        async def task(name: str) -> None:
+            async with span:
+                began[name] = span.span_id
+                with Span("inner"):
+                    await gates[name].wait()
+                log_event("last", {"n": name})
+
+        a = asyncio.create_task(task("a"))
+        await asyncio.sleep(0)
+        b = asyncio.create_task(task("b"))
+        await asyncio.sleep(0)
+        for name, one in (("a", a), ("b", b)):
+            gates[name].set()
+            await one
+        return began
+
+    with enable_monitoring("shop") as made:
+        began = asyncio.run(main(Span("work")))
+        assert made.flush()
+        assert [event["span"] for event in collector.events(name="work")] == [began["a"], began["b"]]
+        assert [event["span"] for event in collector.events(name="last")] == [began["a"], began["b"]]
+
+
+def test_leaving_a_span_that_was_not_entered_does_nothing(collector: Collector) -> None:
+    with enable_monitoring("shop") as made:
+        span = Span("work")
+        span.__exit__(None, None, None)
+        with span:
+            pass
+        span.__exit__(None, None, None)
+        assert made.flush()
+        assert len(collector.events(name="work")) == 1
+
+
 def test_what_a_generator_reports_is_inside_its_span_and_nowhere_else(collector: Collector) -> None:
     @monitor_call
     def pages() -> Iterator[int]:
@@ -313,3 +416,34 @@ def test_a_program_that_seeds_its_random_numbers_has_ids_that_differ_all_the_sam
         random.seed(7)
         ids |= {new_trace_id(), new_span_id()}
     assert len(ids) == 6
+
+
+def test_the_traceparent_of_the_process_is_none_of_a_request() -> None:
+    environ = {"REQUEST_METHOD": "GET", "TRACEPARENT": f"00-{'9' * 32}-{SPAN}-01"}
+    assert place_from(environ) is None
+    place = place_from({**environ, "HTTP_TRACEPARENT": HEADER})
+    assert place is not None
+    assert place.trace == TRACE
+
+
+def test_what_somebody_else_opened_in_a_generator_is_not_open_there_for_ever(collector: Collector) -> None:
+    made = enable_monitoring("shop-test")
+    foreign: list[Place] = []
+
+    @monitor_call
+    def steps() -> Any:
+        foreign.append(child())
+        yield 1
+        foreign.clear()
+        yield 2
+        log_event("behind")
+        yield 3
+
+    end = follow(lambda place: foreign[0] if foreign else place)
+    try:
+        assert list(steps()) == [1, 2, 3]
+    finally:
+        end()
+    assert made.flush(10)
+    (behind,), (span,) = collector.events(name="behind"), collector.events(name="steps")
+    assert behind["span"] == span["span"]

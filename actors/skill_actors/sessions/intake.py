@@ -176,11 +176,22 @@ class Intake:
             return await self._queue(live, message, options)
 
     async def screened(self, live: LiveSession, message: NewMessage) -> NewMessage:
-        """The message as it may be said. Raises Refused("policy_denied"); it is stored nowhere then."""
+        """The message, and its files, as they may be said.
+
+        Raises:
+            Refused: policy_denied, or bad_request for files that cannot be any; it is stored nowhere then.
+
+        """
         if self._env.screen is None:
             return message
-        text = await self._env.screen.message(live.log.record.owner_uid, live.id, message.text)
-        return message if text == message.text else replace(message, text=text, known_as=message.digest)
+        owner_uid, screen, files = live.log.record.owner_uid, self._env.screen, message.files
+        text = await screen.message(owner_uid, live.id, message.text)
+        if files:
+            check_files(files)  # too many are not worth the time
+            files = await screen.files(owner_uid, live.id, files)
+        if text == message.text and files is message.files:
+            return message
+        return replace(message, text=text, files=files, known_as=message.digest)
 
     def check_text(self, text: str, files: Sequence[tuple[str, bytes]]) -> None:
         """Raise Refused unless this can be said: bad_request, too_large."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,6 +24,17 @@ class Screen(Protocol):
 
         Raises:
             Refused: policy_denied, naming the rule and never the text.
+
+        """
+        ...
+
+    async def files(
+        self, owner_uid: int, session: str, files: Sequence[tuple[str, bytes]]
+    ) -> Sequence[tuple[str, bytes]]:
+        """The files of a message as they may be put into the workspace: the same object where none is changed.
+
+        Raises:
+            Refused: policy_denied, naming the rule and never what is in them.
 
         """
         ...

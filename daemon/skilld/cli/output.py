@@ -18,6 +18,7 @@ __all__ = [
     "Console",
     "clean",
     "columns_of",
+    "counted",
     "flatten",
     "is_terminal",
     "one_line",
@@ -157,6 +158,11 @@ def size_text(count: int | None) -> str:
             break
         value /= 1024
     return f"{value:.1f} {unit}"
+
+
+def counted(count: int, noun: str) -> str:
+    """So many of them, such as `1 event` or `2 events`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from skilld.config.section import FilePath, Section
+from skilld.config.section import FilePath, ProgramFirst, Section
 from skilld.loopback import is_local_host
 
 __all__ = ["HOOK_EVENTS", "HookEvent", "HooksConfig", "checked_receiver", "checked_url", "origin_of"]
@@ -24,6 +24,7 @@ HookEvent = Literal[
     "turn.interrupted",
 ]
 
+Word = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 HOOK_EVENTS: Final[tuple[HookEvent, ...]] = get_args(HookEvent)
 
 
@@ -31,22 +32,13 @@ class HooksConfig(Section):
     """Who is told of endings, approvals and budgets that run out. The token is named here, never written here."""
 
     events: tuple[HookEvent, ...] = Field(default=HOOK_EVENTS, strict=False)
-    exec: tuple[Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")], ...] = Field(
-        default=(), strict=False
-    )
+    exec: Annotated[tuple[Word, ...], ProgramFirst] = Field(default=(), strict=False)
     url: Annotated[str, Field(max_length=2000)] = ""
     token_file: FilePath | None = None
     ca_file: FilePath | None = None
     timeout_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 10.0
     attempts: Annotated[int, Field(ge=1, le=20)] = 5
     queue: Annotated[int, Field(ge=1, le=100_000)] = 1000
-
-    @field_validator("exec")
-    @classmethod
-    def _names_a_program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value and not value[0].startswith("/"):
-            raise ValueError("must begin with the absolute path of a program")
-        return value
 
     @field_validator("url")
     @classmethod

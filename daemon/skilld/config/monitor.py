@@ -24,6 +24,7 @@ class MonitorConfig(Section):
     events_per_s: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] = 50_000.0
     bytes_per_s: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)] = 50_000_000.0
     max_sources: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    question_timeout_s: Annotated[float, Field(gt=0, le=3_600, allow_inf_nan=False)] = 30.0
     max_metric_models: Annotated[int, Field(ge=0, le=10_000)] = 50
     scan: ScanConfig = ScanConfig()
     policy: MonitorPolicyConfig = MonitorPolicyConfig()

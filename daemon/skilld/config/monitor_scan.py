@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from skilld.config.hooks import checked_receiver, origin_of
-from skilld.config.section import Count, FilePath, Seconds, Section
+from skilld.config.section import Count, FilePath, ProgramFirst, Seconds, Section
 
 __all__ = ["AlertsConfig", "Category", "Mode", "MonitorPolicyConfig", "PolicyOverride", "ScanConfig", "Severity"]
 
@@ -70,15 +70,8 @@ class AlertsConfig(Section):
     url: Annotated[str, Field(max_length=2000)] = ""
     secret_file: FilePath | None = None
     ca_file: FilePath | None = None
-    exec: tuple[Word, ...] = Field(default=(), strict=False)
+    exec: Annotated[tuple[Word, ...], ProgramFirst] = Field(default=(), strict=False)
     timeout_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 10.0
-
-    @field_validator("exec")
-    @classmethod
-    def _names_a_program(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value and not value[0].startswith("/"):
-            raise ValueError("must begin with the absolute path of a program")
-        return value
 
     @field_validator("url")
     @classmethod

@@ -11,8 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from skilld.config.hooks import checked_url, origin_of
 from skilld.config.roles import AccountId
-from skilld.config.section import Bound, CredentialName, FilePath, Seconds, Section
-from skilld.loopback import is_local_host, loopback_address
+from skilld.config.section import Bound, CredentialName, FilePath, LocalAddress, Seconds, Section
+from skilld.loopback import is_local_host
 
 __all__ = [
     "EventLogConfig",
@@ -61,19 +61,12 @@ class EventLogConfig(Section):
 class OtlpConfig(Section):
     """Where spans and logs of OpenTelemetry come in, by OTLP over HTTP. With neither address nowhere."""
 
-    listen: str = ""
+    listen: LocalAddress = ""
     socket: FilePath | None = None
     token_file: FilePath | None = None
     uid: AccountId | None = None
     spans: Literal["all", "gen_ai"] = "all"
     max_bytes: Annotated[int, Field(ge=4096, le=256 << 20)] = 8 << 20
-
-    @field_validator("listen")
-    @classmethod
-    def _is_loopback(cls, value: str) -> str:
-        if value:
-            loopback_address(value)
-        return value
 
 
 class HeaderConfig(Section):

@@ -6,15 +6,44 @@ import re
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["Bound", "ConfigError", "Count", "CredentialName", "FilePath", "Names", "Seconds", "Section", "mask"]
+from skilld.loopback import loopback_address
+
+__all__ = [
+    "Bound",
+    "ConfigError",
+    "Count",
+    "CredentialName",
+    "FilePath",
+    "LocalAddress",
+    "Names",
+    "ProgramFirst",
+    "Seconds",
+    "Section",
+    "mask",
+]
+
+
+def _is_loopback(value: str) -> str:
+    if value:
+        loopback_address(value)
+    return value
+
+
+def _names_a_program(value: tuple[str, ...]) -> tuple[str, ...]:
+    if value and not value[0].startswith("/"):
+        raise ValueError("must begin with the absolute path of a program")
+    return value
+
 
 Bound = Annotated[int, Field(ge=0, le=1 << 50)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 CredentialName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
 FilePath = Annotated[Path, Field(strict=False)]
+LocalAddress = Annotated[str, AfterValidator(_is_loopback)]
 Names = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
+ProgramFirst: Final = AfterValidator(_names_a_program)
 Seconds = Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)]
 
 # What looks like a credential is not repeated in an error, whichever key it was written to.

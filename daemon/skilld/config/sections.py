@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from skilld.config.section import Count, CredentialName, FilePath, Seconds, Section, mask
-from skilld.loopback import loopback_address
+from skilld.config.section import Count, CredentialName, FilePath, LocalAddress, Seconds, Section, mask
 from skilld.paths import MAX_SOCKET_PATH_BYTES
 
 __all__ = [
@@ -102,14 +101,7 @@ class LimitsConfig(Section):
 class MetricsConfig(Section):
     """Where the metrics are besides the socket."""
 
-    listen: str = ""
-
-    @field_validator("listen")
-    @classmethod
-    def _is_loopback(cls, value: str) -> str:
-        if value:
-            loopback_address(value)
-        return value
+    listen: LocalAddress = ""
 
 
 class AuditConfig(Section):

@@ -234,7 +234,7 @@ def _no_alerts() -> Alerts:
     raise Refused("not_found", "there is no monitoring here")
 
 
-def _no_rules() -> Mapping[str, Any]:
+async def _no_rules() -> Mapping[str, Any]:
     raise Refused("not_found", "there is no monitoring here")
 
 
@@ -292,7 +292,7 @@ class Services:
     workshop: Callable[[], Workshop] = _no_workshop
     monitor: Callable[[], Monitor] = _no_monitor
     alerts: Callable[[], Alerts] = _no_alerts
-    monitor_rules: Callable[[], Mapping[str, Any]] = _no_rules
+    monitor_rules: Callable[[], Awaitable[Mapping[str, Any]]] = _no_rules
     monitor_sinks: Callable[[], Mapping[str, SinkStatus]] = dict
     agent_owner: Callable[[str], Awaitable[int]] = _no_agents
     mcp: Callable[[], McpServer] = _no_mcp

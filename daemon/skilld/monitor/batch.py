@@ -19,6 +19,7 @@ from pydantic_core import from_json, to_json
 __all__ = [
     "LEVELS",
     "MAX_EVENTS",
+    "MAX_RAW_NAME_CHARS",
     "STATUSES",
     "BadBatch",
     "Batch",
@@ -34,6 +35,9 @@ __all__ = [
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 STATUSES: Final = ("ok", "error", "cancelled", "closed", "abandoned")
 MAX_EVENTS: Final = 5_000
+MAX_RAW_NAME_CHARS: Final = 1_024
+"""Of a name as it comes. It is cut to its own length by `naming`, after it was looked into: what stands across a cut is
+half a secret that no rule knows any more."""
 _MAX_DATA_CHARS: Final = 256 << 10
 _MAX_DEPTH: Final = 500  # half of what readers of JSON take: what can be stored can be read again, wherever it is
 _MAX_TAGS: Final = 20
@@ -155,10 +159,10 @@ def batch_of(found: Any, *, careful: bool = True) -> Batch:
     return Batch(
         number=found["batch"],
         run=run,
-        agent=as_name(found.get("agent"), 200) or "unnamed",
+        agent=_raw_name(found.get("agent")) or "unnamed",
         pid=found["pid"] if _is_count(found.get("pid")) else 0,
-        program=as_name(found.get("program"), 200),
-        environment=as_name(found.get("environment"), 64),
+        program=_raw_name(found.get("program")),
+        environment=_raw_name(found.get("environment")),
         events=tuple(events),
         refused=len(found["events"]) - len(events),
     )
@@ -196,8 +200,8 @@ def _read_event(raw: Any, *, careful: bool) -> MonitorEvent | None:
     return MonitorEvent(
         seq,
         time_us,
-        as_name(name, 200),
-        as_name(get("channel"), 64) or "SYSTEM",
+        _raw_name(name),
+        _raw_name(get("channel")) or "SYSTEM",
         level,
         trace,
         span,
@@ -205,10 +209,10 @@ def _read_event(raw: Any, *, careful: bool) -> MonitorEvent | None:
         None if duration_ms is None else round(duration_ms * 1000),
         status,
         data,
-        as_name(get("session"), 200) or None,
-        as_name(get("user"), 200) or None,
+        _raw_name(get("session")) or None,
+        _raw_name(get("user")) or None,
         _names(get("tags"), _MAX_TAGS),
-        as_name(get("agent"), 200) or None,
+        _raw_name(get("agent")) or None,
         _names(get("masked"), _MAX_MASKED),
     )
 
@@ -237,8 +241,8 @@ def as_json(value: Any) -> str:
     """A JSON value as text that any file can hold and every reader reads: lone surrogates and NaN do not pass."""
     try:
         return to_json(value, inf_nan_mode="null").decode()
-    except ValueError:
-        return storable(_encode(value))
+    except ValueError:  # it takes no lone surrogate and no deep nesting, and the other leaves NaN as it is
+        return storable(_encode(json.loads(_encode(value), parse_constant=lambda _name: None)))
 
 
 def _is_count(value: Any) -> bool:
@@ -256,7 +260,11 @@ def _is_id(value: Any) -> bool:
 def _names(value: Any, most: int) -> tuple[str, ...]:
     if not isinstance(value, list):
         return ()
-    return tuple(name for raw in value[:most] if (name := as_name(raw, 64)))
+    return tuple(name for raw in value[:most] if (name := _raw_name(raw)))
+
+
+def _raw_name(value: Any) -> str:
+    return as_name(value, MAX_RAW_NAME_CHARS)
 
 
 def as_name(value: Any, most: int) -> str:

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import apsw
 
-from skilld.monitor.questions import MAX_PAGE, time_text
+from skilld.monitor.questions import AGENT, MAX_PAGE, asked, time_text
 
 __all__ = ["FindingsWanted", "find_findings"]
 
 _COLUMNS: Final = (
-    "finding.id, finding.time_us, event.id, event.uid, coalesce(event.agent, run.agent), event.name, channel, trace,"
+    f"finding.id, finding.time_us, event.id, event.uid, {AGENT}, event.name, channel, trace,"
     " span, session, user, rule, category, severity, alert, confidence, direction, masked_sample"
 )
 _NAMES: Final = (
@@ -46,10 +46,9 @@ class FindingsWanted:
 
 def find_findings(db: apsw.Connection, wanted: FindingsWanted) -> list[dict[str, Any]]:
     """A page of findings, JSON-ready."""
-    where, values = ["1"], list[Any]()
-    for condition, value in (
+    conditions = (
         ("event.uid = ?", wanted.uid),
-        ("coalesce(event.agent, run.agent) = ?", wanted.agent),
+        (f"{AGENT} = ?", wanted.agent),
         ("category = ?", wanted.category),
         ("severity = ?", wanted.severity),
         ("rule = ?", wanted.rule),
@@ -57,10 +56,8 @@ def find_findings(db: apsw.Connection, wanted: FindingsWanted) -> list[dict[str,
         ("trace = ?", wanted.trace),
         ("finding.id > ?", wanted.after),
         ("finding.id < ?", wanted.before),
-    ):
-        if value is not None:
-            where.append(condition)
-            values.append(value)
+    )
+    where, values = asked(conditions)
     order = "ASC" if wanted.after is not None else "DESC"
     rows = db.execute(
         f"SELECT {_COLUMNS} FROM finding JOIN event ON event.id = finding.event JOIN run ON run.id = event.run"

@@ -19,6 +19,7 @@ import trio
 from skilld.http.peer import Peer, PeerRefused, overflow_uid, read_peer
 from skilld.monitor.batch import BadBatch, Batch, Hello, read_line
 from skilld.monitor.inspected import NO_POLICY, Origin
+from skilld.monitor.naming import with_cut_head
 from skilld.monitor.rates import Rate, RateTable
 from skilld.monitor.store import Written
 
@@ -32,6 +33,7 @@ _GOODBYE_S: Final = 1.0
 _MOST_WAIT_S: Final = 1.0  # who is over the rate by more is sent away, and keeps what it has
 _ROUNDING_S: Final = 0.001  # what a bucket lacks after the exact time for it is no reason to ask again
 _COMPLAIN_EVERY_S: Final = 60.0
+_HELLOS_PER_S: Final = 500  # of one user, who reports nothing else: the answer may have all rules
 _MOST_GOODBYES: Final = 64  # said at once; who comes on top is closed without one
 _MOST_READ: Final = 2  # batches at once: while it is read one takes many times its length
 
@@ -154,6 +156,7 @@ class Ingest:
                 await self._drop(stream, "bad", str(error))
                 return
             if isinstance(batch, Hello):
+                self._rates.take(peer.uid, self._limits.rate.events_per_s / _HELLOS_PER_S, 0, trio.current_time())
                 policy = self._policy_for(peer.uid, batch.agent)
                 await _say(stream, {"policy": None if policy["version"] == batch.policy else policy})
                 continue
@@ -180,7 +183,7 @@ class Ingest:
             await self._drop(stream, "failed", "they cannot be stored now; try again later", code="overloaded")
             return False
         self._on_written(batch, written)
-        version = self._policy_for(origin.uid, batch.agent)["version"]
+        version = self._policy_for(origin.uid, with_cut_head(batch).agent)["version"]
         refused = batch.refused + written.quarantined
         await _say(stream, {"ack": batch.number, "stored": written.stored, "refused": refused, "policy": version})
         return True

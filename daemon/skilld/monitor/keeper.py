@@ -21,6 +21,7 @@ from skilld.monitor.ingest import Ingest, IngestLimits
 from skilld.monitor.inspected import Inspected, Inspection, Origin
 from skilld.monitor.inspection.inspector import Inspector, with_names
 from skilld.monitor.monitor import Monitor
+from skilld.monitor.naming import with_cut_head
 from skilld.monitor.rates import Rate, RateTable
 from skilld.monitor.sources import Sources
 from skilld.monitor.store import EventStore, Written
@@ -65,6 +66,7 @@ class MonitorKeeper(TrioActor):
                 on_stored=self._observe,
                 sources=self._sources,
                 rates=RateTable(Rate(config.events_per_s, config.bytes_per_s)),
+                question_s=config.question_timeout_s,
             )
             self.spawn(self._serve, monitor, listener, self._ingest(monitor))
             undo.pop_all()
@@ -186,7 +188,7 @@ async def report(parts: Parts, batch: Batch, origin: Origin) -> Written:
     await parts.rule_book.wait()
     if parts.config.monitor.scan.enabled:
         batch = with_names(parts.rule_book.rules, batch)
-    return await parts.sources.get().write(batch, origin)
+    return await parts.sources.get().write(with_cut_head(batch), origin)
 
 
 def _sources(parts: Parts) -> Sources:

@@ -1,4 +1,4 @@
-"""What is done to a batch before it is stored: it is looked into, masked and priced. Runs in a thread.
+"""What is done to a batch before it is stored: it is looked into, masked, its names cut, and priced. Runs in a thread.
 
 A batch over which the inspection fails is looked into event by event, and only what it fails over is put into
 quarantine: without its content, since nobody can say what is in it.
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from skill_actors.models.prices import PriceTable
 from skilld.monitor.batch import Batch, MonitorEvent
 from skilld.monitor.inspected import Found, Inspected, Inspection, Origin
+from skilld.monitor.naming import with_cut_names
 from skilld.monitor.prices import priced
 
 __all__ = ["Prepared", "Spoiled", "prepare"]
@@ -37,7 +38,8 @@ def prepare(inspection: Inspection, prices: Callable[[], PriceTable] | None, bat
 
     def look(part: Batch) -> Inspected:
         found = inspection.inspect(part, origin)
-        return found if prices is None else Inspected(priced(found.batch, prices), found.findings)
+        cut = with_cut_names(found.batch)
+        return Inspected(cut if prices is None else priced(cut, prices), found.findings)
 
     try:
         return Prepared(look(batch))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,7 +12,7 @@ import apsw
 
 from skilld.monitor.batch import LEVELS
 
-__all__ = ["AGENT", "MAX_PAGE", "MAX_PAGE_CHARS", "Wanted", "find_events", "lost_before", "time_text"]
+__all__ = ["AGENT", "MAX_PAGE", "MAX_PAGE_CHARS", "Wanted", "asked", "find_events", "lost_before", "time_text"]
 
 MAX_PAGE: Final = 1_000
 MAX_PAGE_CHARS: Final = 8 << 20  # of data: a page is read into memory as a whole
@@ -83,9 +83,14 @@ def find_events(db: apsw.Connection, wanted: Wanted) -> list[dict[str, Any]]:
     return found
 
 
+def asked(conditions: Iterable[tuple[str, Any]]) -> tuple[list[str], list[Any]]:
+    """Those conditions of which the value is not None, behind one that always holds; and the values."""
+    given = [(condition, value) for condition, value in conditions if value is not None]
+    return ["1", *(condition for condition, _ in given)], [value for _, value in given]
+
+
 def _conditions(wanted: Wanted) -> tuple[list[str], list[Any]]:
-    where, values = ["1"], list[Any]()
-    for condition, value in (
+    conditions = (
         ("event.uid = ?", wanted.uid),
         (f"{AGENT} = ?", wanted.agent),
         ("name = ?", wanted.name),
@@ -105,10 +110,8 @@ def _conditions(wanted: Wanted) -> tuple[list[str], list[Any]]:
         ("time_us < ?", wanted.until_us),
         ("event.id > ?", wanted.after),
         ("event.id < ?", wanted.before),
-    ):
-        if value is not None:
-            where.append(condition)
-            values.append(value)
+    )
+    where, values = asked(conditions)
     if wanted.level is not None:
         worse = LEVELS[LEVELS.index(wanted.level) :]
         where.append(f"level IN ({', '.join('?' for _ in worse)})")

@@ -31,7 +31,7 @@ class RateTable:
         self._rate = rate
         self._buckets: dict[int, _Bucket] = {}
 
-    def take(self, uid: int, events: int, size: int, now_s: float) -> float:
+    def take(self, uid: int, events: float, size: int, now_s: float) -> float:
         """Take from the user's buckets; for how many seconds the user has to wait before the next batch is read."""
         rate = self._rate
         bucket = self._buckets.get(uid)

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from pathlib import Path
 from typing import Final
 
-import apsw
+__all__ = ["PER_EVENT_BYTES", "STEPS"]
 
-__all__ = ["PER_EVENT_BYTES", "VERSION", "open_events"]
-
-VERSION: Final = 2
 PER_EVENT_BYTES: Final = 256  # what an event takes of the file besides its name and data, about
-_BUSY_MS: Final = 5_000
 _FIRST: Final = f"""
 CREATE TABLE run (
     id INTEGER PRIMARY KEY,
@@ -104,32 +98,5 @@ UPDATE event SET
         ) END
     WHERE span IS NOT NULL AND json_valid(data) AND json_type(data) = 'object';
 """
-_STEPS: Final = (_FIRST, _SECOND)
-
-
-def open_events(path: Path) -> apsw.Connection:
-    """The file at this path, made if it is missing, brought up to this version if it is older.
-
-    Raises:
-        apsw.Error: if it is damaged, was written by a newer skilld, or cannot be used.
-
-    """
-    db = apsw.Connection(str(path))
-    try:
-        path.chmod(0o600)
-        db.set_busy_timeout(_BUSY_MS)
-        db.pragma("journal_mode", "wal")
-        db.pragma("synchronous", "full")
-        version = int(db.pragma("user_version"))
-        if version > VERSION:
-            raise apsw.Error(f"{path} was written by a newer skilld (version {version} of its tables)")
-        if version < VERSION:
-            with db:
-                for step in _STEPS[version:]:
-                    db.execute(step)
-                db.pragma("user_version", VERSION)
-    except BaseException:
-        with contextlib.suppress(apsw.Error):
-            db.close()
-        raise
-    return db
+STEPS: Final = (_FIRST, _SECOND)
+"""By the version that a file is of, what makes it one of the next."""

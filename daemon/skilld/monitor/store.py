@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,22 +23,25 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from skilld.monitor.batch import Batch, MonitorEvent, as_json, as_name, storable
+from skilld.monitor.database import DAMAGE, move_aside, open_database, open_or_begin_anew
 from skilld.monitor.inspected import Found, Inspected, Origin
 from skilld.monitor.prices import COST
-from skilld.monitor.schema import PER_EVENT_BYTES, open_events
+from skilld.monitor.readers import Away, Readers
+from skilld.monitor.schema import PER_EVENT_BYTES, STEPS
 from skilld.monitor.usage import CallUse, call_use
 
-__all__ = ["EventStore", "Written"]
+__all__ = ["MOST_READERS", "EventStore", "SlowQuestion", "Written"]
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
+MOST_READERS: Final = 6
+"""Questions that are answered at once; one more waits for the first that is."""
+
 _PRUNE_EVENTS: Final = 1_000  # at once: about 20 ms
-_BUSY_MS: Final = 5_000
-_MOST_ASIDE: Final = 2  # damaged files that are kept for who wants to look
-_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError)
+_STEPS: Final = 20_000  # of SQLite's machine between two looks at the clock: about 1 ms
 _NUMBERED: Final = ("event", "finding")
 _COLUMNS: Final = (
     "seq, time_us, name, channel, level, trace, span, parent, duration_us, status, data, session, user, tags, agent,"
@@ -75,34 +77,21 @@ class Written:
     unstorable: frozenset[int] = field(default=frozenset(), compare=False)
 
 
+class SlowQuestion(Exception):
+    """A question took longer than it may."""
+
+
 class EventStore:
     """The file, and the only one who writes it. Every method blocks and may be called in any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._reading = threading.Lock()
-        self._db = self._open(path)
-        self._reader = _open_reader(path)
+        self._db = open_or_begin_anew(path, STEPS)
+        self._readers = Readers(path, MOST_READERS)
         self._is_gone = False  # the file was moved aside, and another could not be begun yet
         self._newest: dict[str, int] = {}
         self._newest |= {table: self.newest_id(table) for table in _NUMBERED}
-
-    @staticmethod
-    def _open(path: Path) -> apsw.Connection:
-        """The file, made if it is missing. One that is damaged is moved aside: no program's reports are worth a daemon.
-
-        Raises:
-            OSError: if the folder cannot be made.
-            apsw.Error: if the file cannot be used.
-
-        """
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            return open_events(path)
-        except _DAMAGE:
-            _move_aside(path)
-            return open_events(path)
 
     def write(self, batches: Sequence[tuple[Inspected, Origin]]) -> list[Written]:
         """Keep the events of batches that are not kept yet, and what was found in those.
@@ -125,7 +114,7 @@ class EventStore:
             try:
                 with self._db:
                     found = work()
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 self._begin_again(error)
                 with self._db:
                     found = work()
@@ -134,23 +123,21 @@ class EventStore:
     def _begin_again(self, error: apsw.Error) -> None:
         """Move the file aside, and begin another whose numbers go on: who follows misses nothing of what comes."""
         _log.error("the file of reported events is damaged, is moved aside, and another begun: %s", error)
-        with self._reading:
-            for db in (self._reader, self._db):
-                with contextlib.suppress(apsw.Error):
-                    db.close()
-            _move_aside(self._path)
+        self._readers.leave()
+        with contextlib.suppress(apsw.Error):
+            self._db.close()
+        move_aside(self._path)
         self._is_gone = True
         self._begin()
 
     def _begin(self) -> None:
         """Begin another file; who comes next tries again if it fails, as on a disk that is full."""
-        with self._reading:
-            self._db = open_events(self._path)
-            with self._db:
-                for table, newest in self._newest.items():
-                    self._db.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
-                    self._db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, newest))
-            self._reader = _open_reader(self._path)
+        self._db = open_database(self._path, STEPS)
+        with self._db:
+            for table, newest in self._newest.items():
+                self._db.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+                self._db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, newest))
+        self._readers.begin()
         self._is_gone = False
 
     def _write_one(self, inspected: Inspected, origin: Origin, rows: list[Row], now_us: int) -> Written:
@@ -259,11 +246,17 @@ class EventStore:
     def optimize(self) -> tuple[int, int]:
         """Make the file as small and quick as it can be; its bytes before and after. Nothing is written meanwhile."""
         with self._lock:
-            before = self._file_bytes()
-            self._db.execute("INSERT INTO event_text (event_text) VALUES ('optimize')")
-            self._db.execute("VACUUM")
-            self._db.execute("PRAGMA optimize")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if self._is_gone:
+                self._begin()
+            try:
+                before = self._file_bytes()
+                self._db.execute("INSERT INTO event_text (event_text) VALUES ('optimize')")
+                self._db.execute("VACUUM")
+                self._db.execute("PRAGMA optimize")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            except DAMAGE as error:
+                self._begin_again(error)
+                before = self._file_bytes()
             return before, self._file_bytes()
 
     def _file_bytes(self) -> int:
@@ -294,55 +287,53 @@ class EventStore:
         statement = "INSERT INTO follower VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET at = ?2"
         self._transact(lambda: self._db.execute(statement, (name, id)))
 
-    def ask(self, question: Callable[[apsw.Connection], T]) -> T:
-        """What a question finds in one consistent view, beside the writer.
+    def ask(self, question: Callable[[apsw.Connection], T], limit_s: float | None = None) -> T:
+        """What a question finds in one consistent view, beside the writer and other questions.
 
-        Raises what the question does; of a file that is damaged nothing, but for what is asked of the one begun anew.
+        Args:
+            limit_s: how long it may look, once it has begun; None for as long as it takes.
+
+        Raises what the question does, and SlowQuestion; of a file that is damaged nothing, but for what is asked of the
+        one begun anew.
         """
-        with self._reading:
-            reader = self._reader
-            try:
-                return _ask(reader, question)
-            except _DAMAGE as error:
-                damage: apsw.Error = error
-            except apsw.ConnectionClosedError as error:
-                if not self._is_gone:  # it was closed for good
-                    raise
-                damage = error
+        damage: tuple[int, apsw.Error] | None = None
+        try:
+            with self._readers.lend() as reader:
+                try:
+                    return _ask(reader.db, question, limit_s)
+                except DAMAGE as error:
+                    damage = reader.file, error
+        except Away:
+            pass
         with self._lock:
             if self._is_gone:
                 self._begin()
-            elif self._reader is reader:  # else somebody has seen to it
-                self._begin_again(damage)
-        with self._reading:
-            return _ask(self._reader, question)
+            elif damage is not None and damage[0] == self._readers.file:  # else somebody has seen to it
+                self._begin_again(damage[1])
+        with self._readers.lend() as reader:
+            return _ask(reader.db, question, limit_s)
 
     def close(self) -> None:
         """Close the file, when who uses it is done. May be called twice."""
-        with self._reading:
-            self._reader.close()
+        self._readers.close()
         with self._lock:
             self._db.close()
 
 
-def _open_reader(path: Path) -> apsw.Connection:
-    reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    reader.set_busy_timeout(_BUSY_MS)
-    return reader
-
-
-def _ask(reader: apsw.Connection, question: Callable[[apsw.Connection], T]) -> T:
-    with reader:
-        found = question(reader)
+def _ask(reader: apsw.Connection, question: Callable[[apsw.Connection], T], limit_s: float | None) -> T:
+    ends_at = float("inf") if limit_s is None else time.monotonic() + limit_s
+    if limit_s is not None:
+        reader.set_progress_handler(lambda: time.monotonic() >= ends_at, _STEPS)
+    try:
+        with reader:
+            found = question(reader)
+    except apsw.InterruptError as error:
+        if time.monotonic() < ends_at:
+            raise apsw.ConnectionClosedError("the file is closed") from error
+        raise SlowQuestion(f"it took longer than {limit_s:g} s") from error
+    finally:
+        reader.set_progress_handler(None)
     return found
-
-
-def _move_aside(path: Path) -> None:
-    os.replace(path, path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
-    for old in sorted(path.parent.glob(f"{path.name}.damaged-*"))[:-_MOST_ASIDE]:
-        old.unlink(missing_ok=True)
-    for ending in ("-wal", "-shm"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
 
 
 def _row(event: MonitorEvent) -> Row:

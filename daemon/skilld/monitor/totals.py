@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import apsw
 
-from skilld.monitor.questions import AGENT, time_text
+from skilld.monitor.questions import AGENT, asked, time_text
 
 __all__ = ["TotalsWanted", "find_sessions", "totals"]
 
@@ -49,8 +49,8 @@ def totals(db: apsw.Connection, wanted: TotalsWanted) -> Mapping[str, Any]:
             for name, column in (("channels", "channel"), ("levels", "level"), ("names", "name"))
         },
         "models": _used(db, "model", where, values),
-        "users": _used(db, "user", where, values),
-        "sessions": _used(db, "session", where, values),
+        "users": _used_apart(db, "user", where, values),
+        "sessions": _used_apart(db, "session", where, values),
         "findings": _findings(db, where, values),
         **dict(zip(_USAGE_NAMES, _one(db, f"SELECT {_USAGE} {_FROM} WHERE {where}", values), strict=True)),
         "unpriced": int(db.execute(f"SELECT {_UNPRICED} {_FROM} WHERE {where}", values).get),
@@ -79,18 +79,15 @@ def find_sessions(db: apsw.Connection, wanted: TotalsWanted, limit: int) -> list
 
 
 def _conditions(wanted: TotalsWanted) -> tuple[str, tuple[Any, ...]]:
-    given = [
-        (condition, value)
-        for condition, value in (
-            ("event.uid = ?", wanted.uid),
-            (f"{AGENT} = ?", wanted.agent),
-            ("session = ?", wanted.session),
-            ("event.time_us >= ?", wanted.since_us),
-            ("event.time_us < ?", wanted.until_us),
-        )
-        if value is not None
-    ]
-    return " AND ".join(["1", *(condition for condition, _ in given)]), tuple(value for _, value in given)
+    conditions = (
+        ("event.uid = ?", wanted.uid),
+        (f"{AGENT} = ?", wanted.agent),
+        ("session = ?", wanted.session),
+        ("event.time_us >= ?", wanted.since_us),
+        ("event.time_us < ?", wanted.until_us),
+    )
+    where, values = asked(conditions)
+    return " AND ".join(where), tuple(values)
 
 
 def _sources(db: apsw.Connection, where: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -105,12 +102,25 @@ def _sources(db: apsw.Connection, where: str, values: tuple[Any, ...]) -> list[d
 
 def _used(db: apsw.Connection, column: str, where: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
     """Calls of models by what the column says, the dearest first."""
+    return _used_by((column,), (column,), db, where, values)
+
+
+def _used_apart(db: apsw.Connection, column: str, where: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """As `_used`; what programs of several users of this host call by the same name is not the same."""
+    return _used_by((column, "event.uid"), (column, "uid"), db, where, values)
+
+
+def _used_by(
+    columns: tuple[str, ...], names: tuple[str, ...], db: apsw.Connection, where: str, values: tuple[Any, ...]
+) -> list[dict[str, Any]]:
+    by = ", ".join(columns)
     rows = db.execute(
-        f"SELECT {column}, count(*) FILTER (WHERE model IS NOT NULL), {_ERRORS}, {_USAGE}, {_UNPRICED} {_FROM}"
-        f" WHERE {column} IS NOT NULL AND {where} GROUP BY 1 ORDER BY 6 DESC, 2 DESC LIMIT {_MOST}",
+        f"SELECT {by}, count(*) FILTER (WHERE model IS NOT NULL) AS calls, {_ERRORS}, {_USAGE}, {_UNPRICED} {_FROM}"
+        f" WHERE {columns[0]} IS NOT NULL AND {where} GROUP BY {by} ORDER BY sum(cost_usd) DESC, calls DESC"
+        f" LIMIT {_MOST}",
         values,
     )
-    names = (column, "calls", "errors", *_USAGE_NAMES, "unpriced")
+    names = (*names, "calls", "errors", *_USAGE_NAMES, "unpriced")
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, takewhile
 from typing import Any, Final
 
 import apsw
 
 from skill_actors.errors import Refused
 from skilld.monitor.findings import FindingsWanted, find_findings
-from skilld.monitor.questions import MAX_PAGE, Wanted, find_events
+from skilld.monitor.questions import MAX_PAGE, MAX_PAGE_CHARS, Wanted, find_events
 
 __all__ = ["MAX_TRACE_EVENTS", "find_trace"]
 
@@ -38,14 +39,25 @@ def find_trace(db: apsw.Connection, uid: int | None, id: str) -> dict[str, Any]:
     mine, values = ("", (trace,)) if uid is None else (" AND uid = ?", (trace, uid))
     total = int(db.execute(f"SELECT count(*) FROM event WHERE trace = ?{mine}", values).get)
     events = list[dict[str, Any]]()
-    while len(events) < min(total, MAX_TRACE_EVENTS):
+    most = _most_of(db, mine, values)
+    while len(events) < most:
         after = events[-1]["id"] if events else 0
-        page = find_events(db, Wanted(uid=uid, trace=trace, after=after, limit=MAX_PAGE))
-        events += page
-        if len(page) < MAX_PAGE:  # it was the last one, or there was too much in it
+        wanted = Wanted(uid=uid, trace=trace, after=after, limit=min(MAX_PAGE, most - len(events)))
+        page = find_events(db, wanted)
+        if not page:
             break
+        events += page
     findings = find_findings(db, FindingsWanted(uid=uid, trace=trace, after=0, limit=MAX_PAGE))
     return {"trace": trace, "events": events, "findings": findings, "more": total - len(events)}
+
+
+def _most_of(db: apsw.Connection, mine: str, values: tuple[Any, ...]) -> int:
+    """How many of its events fit into one answer, which has no more in it than a page; at least one."""
+    sizes = db.execute(
+        f"SELECT length(data) FROM event WHERE trace = ?{mine} ORDER BY id LIMIT ?", (*values, MAX_TRACE_EVENTS)
+    )
+    fitting = takewhile(lambda size: size <= MAX_PAGE_CHARS, accumulate(size for (size,) in sizes))
+    return max(1, sum(1 for _ in fitting))
 
 
 def _event(db: apsw.Connection, uid: int | None, id: str) -> dict[str, Any] | None:

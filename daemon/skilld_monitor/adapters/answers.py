@@ -29,6 +29,7 @@ _REQUEST = {
     "dimensions": "gen_ai.embeddings.dimension.count",
     "stream": "gen_ai.request.stream",
 }
+_SCALARS = (str, int, float, bool)
 _MAX_STOPS = 16
 _CONTENT = {
     "system": ("system", "gen_ai.system_instructions"),
@@ -41,8 +42,23 @@ _CONTENT = {
 _UNGIVEN = ("NotGiven", "Omit")  # what SDKs put where the program said nothing
 
 
+_DETAILS = (
+    *("cache_creation", "input_tokens_details", "output_tokens_details"),
+    *("prompt_tokens_details", "completion_tokens_details"),
+)
+_COUNTS = (
+    *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+    *("prompt_tokens", "completion_tokens"),
+)
+_DETAILED = (
+    *("cached_tokens", "reasoning_tokens", "thinking_tokens"),
+    *("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
+)
+_ANSWER = ("id", "model", "stop_reason", "choices", "usage")
+_NO_CONTENT: frozenset[str] = frozenset()
 _MAX_KNOWN = 256
 _names: dict[type, frozenset[str]] = {}
+_models: dict[type, bool] = {}
 
 
 def get(thing: object, name: str) -> object:
@@ -79,13 +95,13 @@ def _names_of(kind: type) -> frozenset[str]:
 def request_facts(kwargs: Mapping[str, object], capture: frozenset[str]) -> dict[str, object]:
     """Of a call by its keyword arguments; content only as far as `capture` allows."""
     found: dict[str, object] = {}
-    for name, attribute in _REQUEST.items():
-        value = kwargs.get(name)
-        if type(value) in (str, int, float, bool):
-            found[attribute] = value
-    stops = kwargs.get("stop_sequences") or kwargs.get("stop")
-    if isinstance(stops, list) and len(stops) <= _MAX_STOPS and all(type(stop) is str for stop in stops):
-        found["gen_ai.request.stop_sequences"] = list(stops)
+    for name, value in kwargs.items():
+        if name in _REQUEST and type(value) in _SCALARS:
+            found[_REQUEST[name]] = value
+    for name in ("stop_sequences", "stop"):
+        stops = kwargs.get(name) if name in kwargs else None
+        if isinstance(stops, list) and len(stops) <= _MAX_STOPS and all(type(stop) is str for stop in stops):
+            found["gen_ai.request.stop_sequences"] = list(stops)
     if capture:
         for name, (field, attribute) in _CONTENT.items():
             if field in capture and name in kwargs and type(kwargs[name]).__name__ not in _UNGIVEN:
@@ -93,23 +109,45 @@ def request_facts(kwargs: Mapping[str, object], capture: frozenset[str]) -> dict
     return found
 
 
-def answer_facts(answer: object, capture: frozenset[str], content: Callable[[object], object]) -> dict[str, object]:
+def _fields(thing: object, names: tuple[str, ...]) -> Mapping[str, object]:
+    """Those of a mapping or of a pydantic object, by name; of anything else, what it has under these names."""
+    kind = type(thing)
+    if kind is dict:
+        return thing  # type: ignore[return-value]  # mypy does not follow `kind is dict`
+    is_model = _models.get(kind)
+    if is_model is None:
+        is_model = hasattr(kind, "__pydantic_core_schema__")
+        if len(_models) < _MAX_KNOWN:
+            _models[kind] = is_model
+    if not is_model:
+        return {name: get(thing, name) for name in names}
+    extra = thing.__pydantic_extra__  # type: ignore[attr-defined]
+    fields: dict[str, object] = thing.__dict__
+    return {**fields, **extra} if extra else fields
+
+
+def answer_facts(
+    answer: object, capture: frozenset[str] = _NO_CONTENT, content: Callable[[object], object] | None = None
+) -> dict[str, object]:
     """Of a whole answer; `content` finds what was said in it."""
+    said = _fields(answer, _ANSWER)
     found: dict[str, object] = {}
-    for name, attribute in (("id", "gen_ai.response.id"), ("model", "gen_ai.response.model")):
-        value = get(answer, name)
+    for name in ("id", "model"):
+        value = said.get(name)
         if type(value) is str:
-            found[attribute] = value
-    reason = get(answer, "stop_reason")
+            found[f"gen_ai.response.{name}"] = value
+    reason = said.get("stop_reason")
     if type(reason) is str:
         found["gen_ai.response.finish_reasons"] = [reason]
-    choices = get(answer, "choices")
+    choices = said.get("choices")
     if isinstance(choices, list):
         reasons = [reason for choice in choices if type(reason := get(choice, "finish_reason")) is str]
         if reasons:
             found["gen_ai.response.finish_reasons"] = reasons
-    found.update(usage_facts(get(answer, "usage")))
-    if "output" in capture:
+    usage = said.get("usage")
+    if usage is not None:
+        found.update(usage_facts(usage))
+    if content is not None and "output" in capture:
         found["gen_ai.output.messages"] = content_of(content(answer))
     return found
 
@@ -119,37 +157,33 @@ def usage_facts(usage: object) -> dict[str, object]:
     found: dict[str, object] = {}
     if usage is None:
         return found
-    read, written = _count(usage, "cache_read_input_tokens"), _count(usage, "cache_creation_input_tokens")
-    sent = _count(usage, "input_tokens")
-    if sent is not None:
-        found["gen_ai.usage.input_tokens"] = sent + (read or 0) + (written or 0)
-    prompt = _count(usage, "prompt_tokens")
-    if prompt is not None:
-        found["gen_ai.usage.input_tokens"] = prompt
+    said = _fields(usage, (*_COUNTS, *_DETAILS))
+    counts = _counts(said)
+    read, written = counts.get("cache_read_input_tokens"), counts.get("cache_creation_input_tokens")
+    if "input_tokens" in counts:
+        found["gen_ai.usage.input_tokens"] = counts["input_tokens"] + (read or 0) + (written or 0)
+    if "prompt_tokens" in counts:
+        found["gen_ai.usage.input_tokens"] = counts["prompt_tokens"]
     for name in ("output_tokens", "completion_tokens"):
-        value = _count(usage, name)
-        if value is not None:
-            found["gen_ai.usage.output_tokens"] = value
-    for details in (get(usage, "prompt_tokens_details"), get(usage, "input_tokens_details")):
-        if read is None:
-            read = _count(details, "cached_tokens")
-    for details in (get(usage, "completion_tokens_details"), get(usage, "output_tokens_details")):
-        for name in ("reasoning_tokens", "thinking_tokens"):
-            reasoning = _count(details, name)
-            if reasoning is not None:
-                found["gen_ai.usage.reasoning.output_tokens"] = reasoning
+        if name in counts:
+            found["gen_ai.usage.output_tokens"] = counts[name]
+    for name, details in said.items():
+        if details is not None and name in _DETAILS:
+            within = _counts(_fields(details, _DETAILED))
+            if read is None:
+                read = within.get("cached_tokens")
+            for part in ("reasoning_tokens", "thinking_tokens"):
+                if part in within:
+                    found["gen_ai.usage.reasoning.output_tokens"] = within[part]
+            for part in ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"):  # each has a price of its own
+                if part in within:
+                    found[f"anthropic.usage.cache_creation.{part}"] = within[part]
     if read is not None:
         found["gen_ai.usage.cache_read.input_tokens"] = read
     if written is not None:
         found["gen_ai.usage.cache_write.input_tokens"] = written
-    kept = get(usage, "cache_creation")  # how long what is written stays, which has a price of its own
-    for name in ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"):
-        value = _count(kept, name)
-        if value is not None:
-            found[f"anthropic.usage.cache_creation.{name}"] = value
     return found
 
 
-def _count(usage: object, name: str) -> int | None:
-    value = None if usage is None else get(usage, name)
-    return value if type(value) is int else None
+def _counts(said: Mapping[str, object]) -> dict[str, int]:
+    return {name: value for name, value in said.items() if type(value) is int}

@@ -35,47 +35,52 @@ class AnthropicCall(Call):
     """One call, with what its stream has said so far."""
 
     provider = "anthropic"
-
-    def __init__(self, owner: object, kwargs: dict[str, object], capture: frozenset[str]) -> None:
-        super().__init__(owner, kwargs, capture)
-        self._usage: dict[str, object] = {}
-        self._blocks = Blocks() if "output" in capture else None
+    _usage: dict[str, object] | None = None
+    _blocks: Blocks | None = None
 
     def provider_of(self, owner: object) -> str:
         return module_provider(getattr(owner, "_client", None), _PROVIDERS, self.provider)
 
     def on_answer(self, answer: object) -> None:
-        self.running.data.update(answer_facts(answer, self.capture, lambda found: get(found, "content")))
+        self.running.data.update(answer_facts(answer, self.capture, _content_of))
 
     def on_piece(self, piece: object) -> None:
+        if self._usage is None:
+            self._usage = {}
+            self._blocks = Blocks() if "output" in self.capture else None
         kind = get(piece, "type")
         if kind == "message_start":
             message = get(piece, "message")
-            self.running.data.update(answer_facts(message, frozenset(), lambda _found: None))
-            self._note_usage(get(message, "usage"))
+            self.running.data.update(answer_facts(message))
+            self._note_usage(self._usage, get(message, "usage"))
         elif kind == "message_delta":
             reason = get(get(piece, "delta"), "stop_reason")
             if type(reason) is str:
                 self.running.data["gen_ai.response.finish_reasons"] = [reason]
-            self._note_usage(get(piece, "usage"))
+            self._note_usage(self._usage, get(piece, "usage"))
         elif self._blocks is not None:
             self._blocks.note(piece)
 
     def on_end(self) -> None:
         self.running.data.update(usage_facts(self._usage))
-        if self._blocks is not None:
-            self.running.data["gen_ai.output.messages"] = content(self._blocks.whole())
+        if "output" in self.capture:
+            self.running.data["gen_ai.output.messages"] = content((self._blocks or Blocks()).whole())
 
-    def _note_usage(self, usage: object) -> None:
+    @staticmethod
+    def _note_usage(noted: dict[str, object], usage: object) -> None:
         """The last word on each count; a count that is not said again stays."""
         for name in _COUNTS:
             value = get(usage, name)
             if type(value) is int:
-                self._usage[name] = value
+                noted[name] = value
         for name in _DETAILS:
             details = get(usage, name)
             if details is not None:
-                self._usage[name] = details
+                noted[name] = details
+
+
+def _content_of(answer: object) -> object:
+    return get(answer, "content")
 
 
 class CountTokensCall(AnthropicCall):
@@ -105,7 +110,7 @@ class CompletionCall(AnthropicCall):
         self.running.data.update(answer_facts(answer, self.capture, lambda found: get(found, "completion")))
 
     def on_piece(self, piece: object) -> None:
-        self.running.data.update(answer_facts(piece, frozenset(), lambda _found: None))
+        self.running.data.update(answer_facts(piece))
         said = get(piece, "completion")
         if "output" in self.capture and type(said) is str:
             self._said.append(said)

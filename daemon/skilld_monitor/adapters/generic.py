@@ -7,26 +7,30 @@ same kind that hands on all that goes in and out. Where the method asks an SDK t
 from __future__ import annotations
 
 import functools
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+)
 
 from skilld_monitor.adapters.answers import answer_facts, get
 from skilld_monitor.adapters.outer import Joined, WaitingChat
 from skilld_monitor.adapters.watching import Call, Under, awaited, begin, is_coroutine_function, taken
 from skilld_monitor.monitoring import active
-from skilld_monitor.policy.guard import FIELDS
+from skilld_monitor.policy.guard import every_field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator
     from types import TracebackType
     from typing import Any
 
     from skilld_monitor.monitoring import Monitoring
-    from skilld_monitor.scanning import Direction
 
 __all__ = ["watch_client"]
-
-_INPUT: Direction = "input"
 
 
 class GenericCall(Call):
@@ -63,7 +67,23 @@ def watch_client(made: Monitoring, client: object, path: str) -> None:
         owner = getattr(owner, name)
     if getattr(getattr(type(owner), method, None), "__skilld_monitor__", False):
         return
-    made.patches.replace(owner, method, _watched)
+    made.patches.replace(owner, method, _watched_object if _is_object(getattr(owner, method)) else _watched)
+    again: Any = client
+    for name in owners:
+        again = getattr(again, name)
+    if again is not owner:
+        raise AttributeError(f"{'.'.join(owners)} is another object each time that it is asked for")
+
+
+def _is_object(called: object) -> bool:
+    """Whether it is something with a call and more, such as the calls of gRPC, and no function."""
+    return not isinstance(called, (FunctionType, MethodType, BuiltinFunctionType, type))
+
+
+def _watched_object(original: Any) -> Any:
+    from skilld_monitor.adapters.called_object import watched_object
+
+    return watched_object(original, _watched(original))
 
 
 def _watched(original: Any) -> Any:
@@ -75,10 +95,8 @@ def _watched(original: Any) -> Any:
         if on is None:
             return original(*args, **kwargs)
         placed = {f"#{number}": value for number, value in enumerate(args)}
-        fields: Mapping[str, Direction] | None = None
-        if placed:
-            fields = {**FIELDS, **dict.fromkeys(placed, _INPUT)}
-        call, passed = begin(GenericCall, owner, {**kwargs, **placed}, on, fields)
+        given = {**kwargs, **placed}
+        call, passed = begin(GenericCall, owner, given, on, every_field(given) if on.policy.is_active else None)
         args = tuple(passed.pop(name) for name in placed)
         with Under(call):
             result = original(*args, **passed)
@@ -99,9 +117,9 @@ def _take(call: Call, result: Any) -> Any:
         return _named(_looked(result, call), result)
     if isinstance(result, AsyncGeneratorType):
         return _named(_alooked(result, call), result)
-    if getattr(result, "_iterator", None) is not None:
-        call.stream(result, is_async=hasattr(result, "__anext__"))
-    elif callable(getattr(result, "add_done_callback", None)):
+    if _is_stream(result):
+        call.stream(result, is_async=hasattr(type(result), "__anext__"))
+    elif callable(getattr(type(result), "add_done_callback", None)):
         result.add_done_callback(functools.partial(_take_future, call))
     elif hasattr(result, "__await__"):
         call.running.data["skilld.unread"] = type(result).__name__  # what it comes to is not seen without changing it
@@ -109,6 +127,13 @@ def _take(call: Call, result: Any) -> Any:
     else:
         call.answered(result)
     return result
+
+
+def _is_stream(result: Any) -> bool:
+    """Whether it is one as SDKs make them; not whatever answers to any name."""
+    kind = type(result)
+    is_iterator = hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+    return is_iterator and getattr(result, "__dict__", {}).get("_iterator") is not None
 
 
 def _take_future(call: Call, future: Any) -> None:

@@ -145,7 +145,7 @@ class _Methods:
 
 def _beginning(serialized: Any, run_id: Any, parent_run_id: Any, said: Mapping[str, Any]) -> Beginning:
     name = name_of(serialized, said.get("name"))
-    return Beginning(run_id, parent_run_id, name, said.get("tags"), said.get("metadata"))
+    return Beginning(run_id, parent_run_id, name, said.get("tags"), said.get("metadata"), serialized)
 
 
 def _open_here(mine: Place | None) -> Place | None:

@@ -5,6 +5,7 @@ Nothing is reported that a run did not say, and what was said in it only as far 
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 
 from skilld_monitor.adapters.answers import get, request_facts
@@ -48,6 +49,18 @@ _PROVIDERS = {
     "mistral": "mistral_ai",
     "mistralai": "mistral_ai",
     "xai": "x_ai",
+}
+# By LangChain's name for the module, whose SDK its classes call; by that, who is asked, and what is called.
+_SDKS_BELOW: Mapping[tuple[str, ...], str] = {
+    ("langchain", "chat_models", "anthropic"): "anthropic",
+    ("langchain", "chat_models", "azure_openai"): "openai",
+    ("langchain", "chat_models", "openai"): "openai",
+    ("langchain", "llms", "openai"): "openai",
+}
+_PROVIDERS_BELOW = {"anthropic": ("anthropic",), "openai": ("azure", "azure_openai", "openai")}
+_CALLED_BELOW = {
+    "anthropic": (("anthropic.resources.messages", "Messages"),),
+    "openai": (("openai.resources.chat.completions", "Completions"),),
 }
 _SETTINGS = {
     "ls_model_name": "gen_ai.request.model",
@@ -109,9 +122,21 @@ def model_facts(
     return facts
 
 
-def is_watched_below(metadata: Mapping[str, object] | None) -> bool:
-    """Whether the model is asked by an SDK that is watched itself."""
-    return (metadata or {}).get("ls_provider") in ("anthropic", "azure", "azure_openai", "openai")
+def is_watched_below(metadata: Mapping[str, object] | None, serialized: object) -> bool:
+    """Whether the model is asked by an SDK that is watched itself. By LangChain's own name for its class: what a class
+    of the program's calls itself, and with it `ls_provider`, says nothing of that."""
+    path = get(serialized, "id") if get(serialized, "type") == "constructor" else None
+    sdk = _SDKS_BELOW.get(tuple(map(str, path[:-1]))) if isinstance(path, (list, tuple)) else None
+    return sdk is not None and (metadata or {}).get("ls_provider") in _PROVIDERS_BELOW[sdk] and _is_watched(sdk)
+
+
+def _is_watched(sdk: str) -> bool:
+    """Not of a version of it that our adapter does not know."""
+    for name, kind in _CALLED_BELOW[sdk]:
+        owner = getattr(sys.modules.get(name), kind, None)
+        if getattr(getattr(owner, "create", None), "__skilld_monitor__", False):
+            return True
+    return False
 
 
 def as_messages(messages: Sequence[object]) -> list[object]:

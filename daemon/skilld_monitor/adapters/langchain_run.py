@@ -26,16 +26,24 @@ _AGENT_GRAPHS = "langchain_create_agent"
 
 
 class Beginning:
-    """What LangChain says of a run that begins."""
+    """What LangChain says of a run that begins.
 
-    __slots__ = ("id", "metadata", "name", "parent_id", "tags")
+    Args:
+        serialized: the class of what is run, as LangChain writes it down.
 
-    def __init__(self, id: object, parent_id: object, name: str, tags: Tags, metadata: Metadata) -> None:
+    """
+
+    __slots__ = ("id", "metadata", "name", "parent_id", "serialized", "tags")
+
+    def __init__(
+        self, id: object, parent_id: object, name: str, tags: Tags, metadata: Metadata, serialized: object
+    ) -> None:
         self.id = id
         self.parent_id = parent_id
         self.name = name
         self.tags = tags
         self.metadata = metadata
+        self.serialized = serialized
 
 
 class _Step:

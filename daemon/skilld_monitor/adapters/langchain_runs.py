@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["Runs"]
 
 _MAX_OPEN = 65_536
+_CONTENT = ("gen_ai.system_instructions", "gen_ai.input.messages", "gen_ai.tool.call.arguments")
 
 
 class Runs:
@@ -84,7 +85,7 @@ class Runs:
         if made.running is not None:
             size = said.get("batch_size")
             made.chat = await_chat(made.running, with_others=type(size) is int and size > 1)
-        if on.policy.is_active and not is_watched_below(run.metadata):
+        if on.policy.is_active and not is_watched_below(run.metadata, run.serialized):
             asked: dict[str, object] = {"messages": as_messages(messages)}
             self._allow(run, lambda: before_call(on, asked, can_change=False))
 
@@ -109,6 +110,8 @@ class Runs:
         # The SDK's word counts for more; and a stream of its that is left may go on to change what it holds.
         running.data = {**_read(lambda: said_facts(response, on.settings.capture)), **running.data}
         _name_model(running)
+        if isinstance(error, BlockedError):
+            _forget_content(running)
         _end(on, running, error)
 
     def begin_tool(self, on: Monitoring, run: Beginning, arguments: object, call_id: object) -> None:
@@ -135,6 +138,7 @@ class Runs:
                 if begun.chat is not None:
                     begun.chat.over = True
                     _name_model(begun.running)
+                _forget_content(begun.running)
                 begun.running.end(error)
             raise
 
@@ -228,6 +232,12 @@ def _name_model(running: Running) -> None:
     model = running.data.get("gen_ai.request.model") or running.data.get("gen_ai.response.model")
     operation = str(running.data["gen_ai.operation.name"])
     running.name = f"{operation} {cut_name(model)}" if model else operation
+
+
+def _forget_content(running: Running) -> None:
+    """Of a call that a policy forbade nothing is reported that was said."""
+    for attribute in _CONTENT:
+        running.data.pop(attribute, None)
 
 
 def _is_node(run: Run) -> bool:

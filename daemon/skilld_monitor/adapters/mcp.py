@@ -32,6 +32,7 @@ __all__ = ["WATCHED"]
 
 CHANNEL = "MCP"
 _TOOL_CALL = "tools/call"
+_ARGUMENTS = "gen_ai.tool.call.arguments"
 _SESSION_SPAN = "_skilld_monitor_session"
 
 
@@ -71,12 +72,9 @@ class _Request:
             facts["gen_ai.tool.name"] = self._target
         elif self._target:
             facts["gen_ai.prompt.name"] = self._target
-        if "arguments" in self._capture:
-            arguments, uri = get(self._params, "arguments"), get(self._params, "uri")
-            if arguments is not None:
-                facts["gen_ai.tool.call.arguments"] = plain(arguments)
-            if uri is not None:
-                facts["mcp.resource.uri"] = str(uri)
+        uri = get(self._params, "uri")
+        if uri is not None and "arguments" in self._capture:
+            facts["mcp.resource.uri"] = str(uri)
         return facts
 
     def _begin(self, facts: dict[str, object]) -> Running:
@@ -87,16 +85,19 @@ class _Request:
         return Running(f"{self.method} {self._target}".strip() or "mcp.request", CHANNEL, facts)
 
     def allowed(self, on: Monitoring) -> None:
-        """Let the policies look at a tool's arguments; what they redact is redacted in what is sent.
+        """Let the policies look at a tool's arguments; what they redact is redacted in what is sent, and in what is
+        noted of it.
 
         Raises BlockedError where one forbids the call.
         """
-        if self.method != _TOOL_CALL:
-            return
-        arguments = get(self._params, "arguments")
-        shown = before_tool(on, self._target, arguments)
-        if shown is not arguments:
-            self._change({"arguments": shown})
+        arguments = shown = get(self._params, "arguments")
+        if self.method == _TOOL_CALL:
+            shown = before_tool(on, self._target, arguments)
+            if shown is not arguments:
+                self._change({"arguments": shown})
+        is_known = shown is arguments and _ARGUMENTS in self.running.data  # by a tool around it
+        if shown is not None and not is_known and "arguments" in self._capture:
+            self.running.data[_ARGUMENTS] = plain(shown)
 
     def put_in_trace(self) -> None:
         """Say in the request where in the trace it is. One of a shape that we do not know is sent as it is."""

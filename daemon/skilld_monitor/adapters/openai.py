@@ -43,10 +43,7 @@ class OpenAICall(Call):
     """One chat completion or response."""
 
     provider = "openai"
-
-    def __init__(self, owner: object, kwargs: dict[str, object], capture: frozenset[str]) -> None:
-        super().__init__(owner, kwargs, capture)
-        self._choices = Choices()
+    _choices: Choices | None = None
 
     def provider_of(self, owner: object) -> str:
         host = host_of(owner)
@@ -69,10 +66,14 @@ class OpenAICall(Call):
                 self.on_answer(whole)
             return
         if get(piece, "id") is not None:
-            self.running.data.update(answer_facts(piece, frozenset(), _said))
+            self.running.data.update(answer_facts(piece))
+            if self._choices is None:
+                self._choices = Choices()
             self._choices.note(piece, content="output" in self.capture)
 
     def on_end(self) -> None:
+        if self._choices is None:
+            return
         reasons = self._choices.reasons
         if reasons:
             self.running.data["gen_ai.response.finish_reasons"] = list(reasons.values())
@@ -93,7 +94,7 @@ class EmbeddingsCall(OpenAICall):
     operation = "embeddings"
 
     def on_answer(self, answer: object) -> None:
-        self.running.data.update(answer_facts(answer, frozenset(), _said))
+        self.running.data.update(answer_facts(answer))
 
 
 def _said(answer: object) -> object:

@@ -60,19 +60,24 @@ def leave_chat(token: Token[tuple[WaitingChat, ...]]) -> None:
         _waiting.reset(token)
 
 
-def begin_chat(name: str, channel: str, facts: dict[str, object], owner: object = None) -> Running:
+def begin_chat(name: str, channel: str, facts: dict[str, object], owner: object, entered_ns: int) -> Running:
     """The span of a call of a model: one of its own, or part of that of the framework that makes the call, or of the
-    same call of the same object further out, as where a program's own method calls that which it replaced."""
+    same call of the same object further out, as where a program's own method calls that which it replaced.
+
+    Args:
+        entered_ns: as of `Running`.
+
+    """
     around = current_cover()
     if around is not None and owner is not None and around.owner is owner:
-        return Joined(around.running, facts)
+        return Joined(around.running, facts, entered_ns)
     waiting = _waiting.get()
     if waiting and facts.get("gen_ai.operation.name") in _CHATS:
         for chat in waiting:
             if not chat.over:
                 chat.over = True
-                return Joined(chat.running, facts)
-    return Running(name, channel, facts)
+                return Joined(chat.running, facts, entered_ns)
+    return Running(name, channel, facts, entered_ns=entered_ns)
 
 
 class Joined(Running):
@@ -80,8 +85,8 @@ class Joined(Running):
 
     __slots__ = ("_outer",)
 
-    def __init__(self, outer: Running, facts: dict[str, object]) -> None:
-        super().__init__(outer.name, outer.channel, outer.data, outer.place)
+    def __init__(self, outer: Running, facts: dict[str, object], entered_ns: int = 0) -> None:
+        super().__init__(outer.name, outer.channel, outer.data, outer.place, entered_ns)
         self._outer = outer
         self.data.update(facts)
 

@@ -8,6 +8,10 @@ response is closed or dropped.
 from __future__ import annotations
 
 import functools
+import sys
+import weakref
+from itertools import compress
+from types import MethodType
 
 from skilld_monitor.adapters.watching import is_coroutine_function, kind_of, taken
 
@@ -22,17 +26,18 @@ if TYPE_CHECKING:
 __all__ = ["take", "watch_responses"]
 
 _WAITING = "_skilld_monitor_waiting"
+_KEPT = ("WithRawResponse", "WithStreamingResponse")
 
 
 def take(call: Call, result: Any) -> Any:
     """What a watched method returned: an answer, a stream of one, or the response itself. The same object again."""
     kind = kind_of(result)
-    if kind in ("stream", "astream"):
-        call.stream(result, is_async=kind == "astream")
+    if kind == "answer":
+        call.answered(result)
     elif kind == "response":
         _take_response(call, result)
     else:
-        call.answered(result)
+        call.stream(result, is_async=kind == "astream")
     return result
 
 
@@ -43,6 +48,46 @@ def watch_responses(module: ModuleType, made: Monitoring) -> None:
         for method, make in (("parse", _watched_parse), ("close", _watched_close)):
             if hasattr(owner, method):
                 made.patches.replace(owner, method, make)
+    package, _, rest = module.__name__.partition(".")
+    if rest == "_response" and made.policy.is_active:  # to find them takes longer than all else that is done here
+        _watch_kept(package, made)
+
+
+def _watch_kept(package: str, made: Monitoring) -> None:
+    """Watch what clients made of their methods before those were watched: a resource keeps its `with_raw_response`, and
+    that the methods as they were. Of an SDK that is loaded already its resources are watched by now."""
+    import gc
+
+    resources = [module for name, module in [*sys.modules.items()] if name.startswith(f"{package}.resources.")]
+    named = [found for module in resources for name, found in [*vars(module).items()] if name.endswith(_KEPT)]
+    kinds = {found for found in named if isinstance(found, type)}
+    everything = gc.get_objects() if kinds else []  # nobody else knows them
+    for kept in compress(everything, map(kinds.__contains__, map(type, everything))):
+        for wrapper in [*vars(kept).values()]:
+            _watch_wrapper(wrapper, made)
+
+
+def _watch_wrapper(wrapper: Any, made: Monitoring) -> None:
+    """Have it call the method as it is watched, and as it was when all is put back."""
+    bound = getattr(wrapper, "__wrapped__", None)
+    names = getattr(getattr(wrapper, "__code__", None), "co_freevars", ())
+    if not isinstance(bound, MethodType) or "func" not in names:
+        return
+    cell = wrapper.__closure__[names.index("func")]
+    watched: Any = getattr(type(bound.__self__), bound.__name__, None)
+    if cell.cell_contents is not bound or not getattr(watched, "__skilld_monitor__", False):
+        return
+    if getattr(bound, "__skilld_monitor__", False):
+        return
+    cell.cell_contents = MethodType(watched, bound.__self__)
+    known = weakref.ref(wrapper)
+
+    def put_back() -> None:
+        kept = known()
+        if kept is not None:
+            kept.__closure__[names.index("func")].cell_contents = kept.__wrapped__
+
+    made.patches.on_restore(put_back)
 
 
 def _take_response(call: Call, result: Any) -> None:
@@ -70,9 +115,10 @@ class _Waiting:
 
 def _waiting_call(result: Any) -> Call | None:
     """Take the call that waits for this response."""
-    waiting = vars(result).pop(_WAITING, None)
+    waiting = getattr(result, _WAITING, None)
     if waiting is None:
         return None
+    delattr(result, _WAITING)
     call: Call = waiting.call
     waiting.call = None
     return call

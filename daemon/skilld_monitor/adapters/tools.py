@@ -12,13 +12,14 @@ an agent does. What a tool does is untouched, as with `monitor_call`.
 from __future__ import annotations
 
 import functools
+from contextvars import ContextVar
 
 from skilld_monitor.adapters.outer import Joined, ToolPlace, open_tool
 from skilld_monitor.calls import Opener, like, said_of, wrapped
-from skilld_monitor.context import agent, current_who
+from skilld_monitor.context import WithBlock, agent, current_who
 from skilld_monitor.monitoring import active
 from skilld_monitor.policy.errors import BlockedError
-from skilld_monitor.policy.guard import before_tool
+from skilld_monitor.policy.guard import before_function, before_tool
 from skilld_monitor.spans import Running, is_cancellation
 from skilld_monitor.trace import child, enter, leave
 from skilld_monitor.values import plain
@@ -43,6 +44,10 @@ else:
 __all__ = ["AgentSpan", "ToolRun", "ToolSpan", "agent_span", "begin_tool", "monitor_tool", "tool", "tool_span"]
 
 CHANNEL = "TOOL"
+_ARGUMENTS = "gen_ai.tool.call.arguments"
+
+# The call that begins here, until the policies have judged its arguments: before that they are not noted.
+_beginning: ContextVar[Running | None] = ContextVar("skilld_monitor_tool", default=None)
 
 
 class ToolRun(Running):
@@ -122,7 +127,11 @@ class _ToolOpener(Opener):
 
     def open(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Running:
         running = begin_tool(self._tool, kwargs.get(self._call_id_from), self._kind)
-        _note(running, "arguments", "gen_ai.tool.call.arguments", {"args": args, **kwargs} if args else kwargs)
+        on = active()
+        if on is not None and on.policy.is_active:
+            _beginning.set(running)
+        elif on is not None and "arguments" in on.settings.capture:
+            _note_arguments(running, args, kwargs)
         return running
 
     def close(self, running: Running, result: object) -> None:
@@ -138,12 +147,35 @@ def _guarded(func: Callable[..., Any], name: str) -> Callable[..., Any]:
         on = active()
         if on is None or not on.policy.is_active:
             return func(*args, **kwargs)
-        given = {**{str(place): value for place, value in enumerate(args)}, **kwargs}
-        shown: Any = before_tool(on, name, given)
-        left = [shown.pop(str(place)) for place in range(len(args))] if shown is not given else args
-        return func(*left, **(shown if shown is not given else kwargs))
+        running = _beginning.get()
+        _beginning.set(None)
+        kept = 1 if _is_method(func, args) else 0
+        names = _names(func, len(args), kwargs)[kept:]
+        given = {**dict(zip(names, args[kept:])), **kwargs}
+        shown = before_function(on, name, given)
+        if shown is not given:
+            args = (*args[:kept], *(shown.pop(place) for place in names))
+            kwargs = shown
+        if running is not None:
+            _note_arguments(running, args, kwargs)
+        return func(*args, **kwargs)
 
     return guarded
+
+
+def _is_method(func: object, args: tuple[object, ...]) -> bool:
+    """Whether the first argument is the object whose method is called: that is nothing that a model asked with."""
+    module, owner = said_of(func, "__module__"), said_of(func, "__qualname__").rpartition(".")[0]
+    kinds = type(args[0]).__mro__ if args and owner and not owner.endswith("<locals>") else ()
+    return any((kind.__module__, kind.__qualname__) == (module, owner) for kind in kinds)
+
+
+def _names(func: object, count: int, others: Mapping[str, object]) -> list[str]:
+    """Of arguments by position, by the function's own names where it says them; none is among the others."""
+    code = getattr(func, "__code__", None)
+    known = code.co_varnames[: code.co_argcount] if code is not None else ()
+    names = [known[place] if place < len(known) else str(place) for place in range(count)]
+    return [f"#{place}" if name in others else name for place, name in enumerate(names)]
 
 
 def _as_mapping(found: object, otherwise: Mapping[str, object]) -> Mapping[str, object]:
@@ -156,7 +188,11 @@ def _note(running: Running, field: str, attribute: str, value: object) -> None:
         running.data[attribute] = plain(value)
 
 
-class ToolSpan:
+def _note_arguments(running: Running, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
+    _note(running, "arguments", _ARGUMENTS, {"args": args, **kwargs} if args else kwargs)
+
+
+class ToolSpan(WithBlock):
     """A call of a tool, for `with` and `async with`.
 
     `arguments` are those that were given, as far as the policies leave them. What is put into `result` is reported
@@ -174,7 +210,6 @@ class ToolSpan:
 
     def __enter__(self) -> ToolSpan:
         running = begin_tool(self._name, self._call_id, self._kind)
-        _note(running, "arguments", "gen_ai.tool.call.arguments", self.arguments)
         on = active()
         if on is not None:
             try:
@@ -182,6 +217,7 @@ class ToolSpan:
             except BlockedError as error:
                 running.end(error)
                 raise
+        _note(running, "arguments", _ARGUMENTS, self.arguments)
         self._running = running
         self._token = enter(running.place)
         return self
@@ -197,14 +233,6 @@ class ToolSpan:
             if error is not None and not is_cancellation(error):
                 _note(self._running, "result", "error.message", str(plain(error)))
             self._running.end(error)
-
-    async def __aenter__(self) -> ToolSpan:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
 
 
 def tool_span(
@@ -223,7 +251,7 @@ def tool_span(
     return ToolSpan(str(plain(name)), call_id, arguments, kind)
 
 
-class AgentSpan:
+class AgentSpan(WithBlock):
     """What one agent does, for `with` and `async with`: a span, and all that is reported inside is that agent's."""
 
     def __init__(self, name: str, facts: dict[str, object]) -> None:
@@ -250,14 +278,6 @@ class AgentSpan:
             self._scope.__exit__(kind, error, trace)
         if self._running is not None:
             self._running.end(error)
-
-    async def __aenter__(self) -> AgentSpan:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
 
 
 def agent_span(name: str, *, id: object = None, version: object = None) -> AgentSpan:

@@ -14,9 +14,10 @@ from time import perf_counter_ns
 from skilld_monitor.adapters.answers import request_facts
 from skilld_monitor.adapters.covering import Cover, cover, uncover
 from skilld_monitor.adapters.outer import begin_chat, leave_chat, stand_by
-from skilld_monitor.adapters.servers import server_facts
+from skilld_monitor.adapters.servers import known_facts, server_facts
 from skilld_monitor.monitoring import active
 from skilld_monitor.policy.guard import before_call
+from skilld_monitor.waiting import Waiting, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,29 +79,35 @@ class Call:
     provider = "unknown"
     operation = "chat"
     chat: WaitingChat | None = None  # for what may ask an SDK that is watched itself: then it is one call
+    is_reading = False  # whether the SDK is getting the next piece just now
+    # Weakly, as the response has the call, and they have the response.
+    pieces: Callable[[], _Looked | None] = staticmethod(lambda: None)
+    _had_piece = False
+    _is_over = False
 
     def __init__(self, owner: object, kwargs: dict[str, object], capture: frozenset[str]) -> None:
         entered_ns = perf_counter_ns()
         self.capture = capture
-        facts: dict[str, object] = {
-            "gen_ai.operation.name": self.operation,
-            "gen_ai.provider.name": self.provider,
-        }
+        facts: dict[str, object] = {}
         try:
-            facts["gen_ai.provider.name"] = self.provider_of(owner)
-            facts.update(server_facts(owner))
+            facts = known_facts(owner, type(self), self.answering)
             facts.update(self.asked(kwargs))
         except Exception as error:  # what the program passes may be of any class; the SDK may take it all the same
+            facts.setdefault("gen_ai.operation.name", self.operation)
+            facts.setdefault("gen_ai.provider.name", self.provider)
             facts["skilld.unread"] = type(error).__name__
         model = facts.get("gen_ai.request.model")
-        self.running = begin_chat(f"{self.operation} {model}" if model else self.operation, "LLM", facts, owner)
+        name = f"{self.operation} {model}" if model else self.operation
+        self.running = begin_chat(name, "LLM", facts, owner, entered_ns)
         self.cover = Cover(self.running, "llm", owner)
-        self.is_reading = False  # whether the SDK is getting the next piece just now
-        # Weakly, as the response has the call, and they have the response.
-        self.pieces: Callable[[], _Looked | None] = lambda: None
-        self._had_piece = False
-        self._is_over = False
-        self.running.begin(entered_ns)
+
+    def answering(self, owner: object) -> dict[str, object]:
+        """What is asked, and who answers; kept for the calls to come."""
+        return {
+            "gen_ai.operation.name": self.operation,
+            "gen_ai.provider.name": self.provider_of(owner),
+            **server_facts(owner),
+        }
 
     def provider_of(self, owner: object) -> str:
         """Who answers, in OpenTelemetry's words."""
@@ -204,7 +211,7 @@ def begin(
         BlockedError: if a policy forbids it. That is reported, without its content.
 
     """
-    passed = guarded(make_call, owner, kwargs, on, fields)
+    passed = guarded(make_call, owner, kwargs, on, fields) if on.policy.is_active else kwargs
     return make_call(owner, passed, on.settings.capture), passed
 
 
@@ -239,8 +246,14 @@ def watched(make_call: MakeCall, take: Take, *, is_async: bool) -> Callable[[Any
             if on is None:
                 return original(self, *args, **kwargs)
             call, passed = begin(make_call, self, kwargs, on)
-            with Under(call):
+            token = cover(call.cover)
+            try:
                 result = original(self, *args, **passed)
+            except BaseException as error:
+                call.failed(error)
+                raise
+            finally:
+                uncover(token)
             return awaited(call, result, take) if is_async else taken(take, call, result)
 
         if not is_coroutine_function(original):
@@ -262,10 +275,15 @@ def called(call: Call, make: Callable[[], Any], take: Take) -> Any:
     return taken(take, call, result)
 
 
-async def awaited(call: Call, result: Awaitable[Any], take: Take) -> Any:
-    """Wait for the call's result."""
+def awaited(call: Call, result: Awaitable[Any], take: Take) -> Any:
+    """A coroutine that waits for the call's result."""
+    waiting = Waiting(result, functools.partial(call.ended, status="cancelled"))
+    return named(_awaited(call, waiting, take), result)
+
+
+async def _awaited(call: Call, waiting: Waiting, take: Take) -> Any:
     with Under(call):
-        answer = await result
+        answer = await waiting.begin()
     return taken(take, call, answer)
 
 
@@ -382,8 +400,14 @@ def _end_when_closed(stream: Any, call: Call, *, is_async: bool) -> None:
     if method is None:
         return
 
+    held = weakref.ref(closed)  # else it would hold itself, and one that is dropped would wait for the collector
+
     def close() -> Any:
-        vars(closed).pop(name, None)  # it holds itself by this no longer
+        closed = held()
+        if closed is None:
+            return None
+        vars(closed).pop(name, None)
+        vars(closed).pop("_skilld_monitor_pieces", None)  # it cannot be pickled
         pieces = call.pieces()
         if pieces is None:
             call.ended(status="abandoned")
@@ -392,7 +416,9 @@ def _end_when_closed(stream: Any, call: Call, *, is_async: bool) -> None:
         return method(closed)
 
     async def aclose() -> None:
-        await close()
+        closing = close()
+        if closing is not None:
+            await closing
 
     closed._skilld_monitor_pieces = call.pieces
     setattr(closed, name, aclose if is_async else close)

@@ -109,7 +109,7 @@ def _watched(request: Any, response: Any, exchange: Exchange) -> Any:
         exchange.finish()
         return response
     if getattr(response, "file_to_stream", None) is None:  # a file may be sent by the server itself: it stays one
-        pieces = _pieces_async if response.is_async else _pieces
+        pieces = _pieces_async if getattr(response, "is_async", False) else _pieces  # before 4.2 there are none
         response.streaming_content = pieces(response.streaming_content, exchange)
     else:
         exchange.sent = exchange.length or 0

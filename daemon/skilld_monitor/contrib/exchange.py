@@ -28,6 +28,8 @@ _CREDENTIALS = (  # in the names of headers
     *("authorization", "cookie", "token", "secret", "password", "credential", "signature", "session"),
     *("api-key", "apikey", "access-key", "auth-key"),
 )
+# Who asks, in the words of the span, and in those of the start event.
+_ASKED = {"client.address": "remote_addr", "user_agent.original": "user_agent", "url.query": "query"}
 _NO_BODY = frozenset((204, 304))
 _MAX_CHARS = 1024
 _MAX_DIGITS = 18  # of a length in bytes; Python takes no more than 4300 for a number
@@ -80,6 +82,9 @@ class Head:
         self.header = header
 
 
+_NONE = Head("", "", "", "", "", lambda _name: None)
+
+
 def begin(read: Callable[[], Head], options: Options) -> Exchange | None:
     """A request has come. None while monitoring is off, or if it cannot be read: it is answered all the same."""
     on = active()
@@ -117,7 +122,8 @@ class Exchange:
         self._running = _running(head, options)
         self.frame = Frame(self._running.place)
         shown = self._shown()
-        shown.update(_asked(head, options))
+        data = self._running.data
+        shown.update((name, data[key]) for key, name in _ASKED.items() if key in data)
         self._event("http_request_start", shown, "INFO")
 
     def answered(self, status: int | None, length: str | None = None) -> None:
@@ -133,7 +139,8 @@ class Exchange:
 
     def broke(self, error: BaseException) -> None:
         """The framework makes an answer of this exception. Where that is none of the server's fault, nothing failed."""
-        self._error = error
+        if not self._is_over:
+            self._error = error
 
     def hung_up(self) -> None:
         """Who asked is gone."""
@@ -141,6 +148,8 @@ class Exchange:
 
     def closed(self) -> None:
         """The server wants no more of the body: it has all of it, or who asked is gone."""
+        if self._is_over:
+            return
         is_whole = self.length is not None and self.sent >= self.length
         if not is_whole and self._head.method != "HEAD" and self.status not in _NO_BODY:
             self._is_gone = True
@@ -155,6 +164,8 @@ class Exchange:
             self._report(error)
         except Exception as failed:  # a route or a user of any class
             self._on.problem = f"a request is not reported: {type(failed).__name__}"
+        # What the request holds holds the request: only the collector would find that it is gone.
+        self._head, self.user, self._error = _NONE, None, None
 
     def _report(self, error: BaseException | None) -> None:
         running, shown = self._running, self._shown()
@@ -231,18 +242,6 @@ def _running(head: Head, options: Options) -> Running:
         if value is not None:
             data[f"http.request.header.{name}"] = _cut(value)
     return running
-
-
-def _asked(head: Head, options: Options) -> dict[str, object]:
-    """What the program wants to know of who asks, as the start event calls it."""
-    found: dict[str, object] = {}
-    if "client" in options.fields and head.client:
-        found["remote_addr"] = _cut(head.client)
-    if "user_agent" in options.fields:
-        found["user_agent"] = _cut(head.header("user-agent") or "")
-    if "query" in options.fields and head.query:
-        found["query"] = _cut(head.query)
-    return found
 
 
 def _cut(text: str) -> str:

@@ -9,6 +9,7 @@ object, but for streams and their managers, which are stood for as well until th
 
 from __future__ import annotations
 
+from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, ModuleType
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,7 @@ from skilld_monitor.monitoring import active
 from skilld_monitor.records import event
 from skilld_monitor.spans import Running
 from skilld_monitor.values import plain
+from skilld_monitor.waiting import Waiting, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +153,8 @@ def _settled(result: Any, work: Work | None, way: _Way, path: str, part: Any) ->
     """What the program gets for what a method returned, and when the call has ended."""
     kind = type(result)
     if kind is CoroutineType:
-        return _awaited(result, work, way, path, part)
+        put_away = (lambda: None) if work is None else partial(work.end, status="cancelled")
+        return named(_awaited(Waiting(result, put_away), work, way, path, part), result)
     if work is not None and kind is GeneratorType:
         return drive(result, work)
     if work is not None and kind is AsyncGeneratorType:
@@ -168,12 +171,12 @@ def _settled(result: Any, work: Work | None, way: _Way, path: str, part: Any) ->
     return result
 
 
-async def _awaited(waiting: Any, work: Work | None, way: _Way, path: str, part: Any) -> Any:
+async def _awaited(waiting: Waiting, work: Work | None, way: _Way, path: str, part: Any) -> Any:
     if work is None:
-        return _settled(await waiting, None, way, path, part)
+        return _settled(await waiting.begin(), None, way, path, part)
     try:
         with work.frame:
-            result = await waiting
+            result = await waiting.begin()
     except BaseException as error:
         work.end(error)
         raise

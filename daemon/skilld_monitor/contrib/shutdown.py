@@ -14,7 +14,7 @@ from skilld_monitor.monitoring import disable_monitoring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from types import FrameType
     from typing import Any
 
@@ -55,9 +55,10 @@ async def lifespan(_app: object = None, timeout_s: float = 2.0) -> AsyncIterator
         await asyncio.get_running_loop().run_in_executor(None, disable_monitoring, timeout_s)
 
 
-def on_signals(*numbers: int, timeout_s: float = 2.0) -> None:
+def on_signals(*numbers: int, timeout_s: float = 2.0) -> Callable[[], None]:
     """Switch monitoring off when one of these signals comes, before what the program does about it itself. One that
-    is ignored stays so.
+    is ignored stays so. The handlers stay when monitoring is switched off; call what is returned to put back what was
+    there, in the main thread too.
 
     Args:
         numbers: SIGTERM and SIGINT if none is given.
@@ -66,23 +67,33 @@ def on_signals(*numbers: int, timeout_s: float = 2.0) -> None:
         ValueError: outside the main thread, where Python takes no handlers.
 
     """
+    made: dict[int, _Handler] = {}
     for number in numbers or (signal.SIGTERM, signal.SIGINT):
         before = signal.getsignal(number)
         if before != signal.SIG_IGN and not isinstance(before, _Handler):
-            signal.signal(number, _Handler(before, timeout_s))
+            made[number] = _Handler(before, timeout_s)
+            signal.signal(number, made[number])
+
+    def undo() -> None:
+        for number, handler in made.items():
+            now: object = signal.getsignal(number)
+            if now is handler:  # else somebody else's, which may call ours
+                signal.signal(number, handler.before)
+
+    return undo
 
 
 class _Handler:
     """Delivers, and does what was done before."""
 
     def __init__(self, before: Any, timeout_s: float) -> None:
-        self._before = before
+        self.before = signal.SIG_DFL if before is None else before
         self._timeout_s = timeout_s
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         disable_monitoring(self._timeout_s)
-        if callable(self._before):
-            self._before(number, frame)
+        if callable(self.before):
+            self.before(number, frame)
         else:  # the system's own way to end
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

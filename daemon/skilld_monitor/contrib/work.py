@@ -126,7 +126,11 @@ def _around_generator(func: Callable[..., Any], begin: Begin) -> Callable[..., A
     @functools.wraps(func)
     def called(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         work = begin(args, kwargs)
-        inner = func(*args, **kwargs)
+        try:
+            inner = func(*args, **kwargs)
+        except BaseException as error:  # the arguments are wrong
+            _end(work, error)
+            raise
         return (yield from (inner if work is None else drive(inner, work)))
 
     return called
@@ -151,27 +155,28 @@ def _around_async_generator(func: Callable[..., Any], begin: Begin) -> Callable[
     async def called(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         work = begin(args, kwargs)
         frame = nullcontext() if work is None else work.frame
-        inner = func(*args, **kwargs)
-        step, given = inner.asend, None
-        while True:
-            try:
-                with frame:
-                    item = await step(given)
-            except StopAsyncIteration:
-                _end(work)
-                return
-            except BaseException as error:
-                _end(work, error)
-                raise
-            try:
-                given, step = (yield item), inner.asend
-            except GeneratorExit:
-                with frame:
-                    await inner.aclose()
-                _end(work, status="closed")
-                raise
-            except BaseException as error:
-                given, step = error, inner.athrow
+        try:
+            inner = func(*args, **kwargs)
+            step, given = inner.asend, None
+            while True:
+                try:
+                    with frame:
+                        item = await step(given)
+                except StopAsyncIteration:
+                    break
+                try:
+                    given, step = (yield item), inner.asend
+                except GeneratorExit:
+                    with frame:
+                        await inner.aclose()
+                    _end(work, status="closed")
+                    raise
+                except BaseException as error:
+                    given, step = error, inner.athrow
+        except BaseException as error:
+            _end(work, error)
+            raise
+        _end(work)
 
     return called
 

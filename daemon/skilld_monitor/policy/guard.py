@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from skilld_monitor.monitoring import Monitoring
     from skilld_monitor.scanning import Direction
 
-__all__ = ["FIELDS", "before_call", "before_tool"]
+__all__ = ["FIELDS", "before_call", "before_function", "before_tool", "every_field"]
 
 # By argument of a model's call, which way its text goes. What is in messages goes by its role and type.
 FIELDS: Mapping[str, Direction] = {
@@ -29,7 +29,23 @@ FIELDS: Mapping[str, Direction] = {
     "prediction": "input",
     "suffix": "input",
     "requests": "input",
+    "documents": "input",
+    "extra_body": "input",
+    "metadata": "input",
+    "output_config": "system",
+    "output_format": "system",
+    "response_format": "system",
+    "stop": "input",
+    "stop_sequences": "input",
+    "text": "system",
 }
+# Of a client that no adapter knows, what is no text for a model: the client's own keys would be found in it.
+_NO_TEXT = ("api_key", "auth", "extra_headers", "headers")
+
+
+def every_field(arguments: Mapping[str, object]) -> Mapping[str, Direction]:
+    """As `FIELDS`, of a client whose arguments nobody knows: any may have text for a model."""
+    return {name: FIELDS.get(name, "input") for name in arguments if name not in _NO_TEXT}
 
 
 def before_call(
@@ -69,6 +85,13 @@ def before_tool(on: Monitoring, name: str, arguments: object, *, can_change: boo
         return arguments
     from skilld_monitor.policy.judging import judge
 
-    return judge(
-        on, "tool_call", {"arguments": arguments}, {"arguments": "tool_arguments"}, tool=name, can_change=can_change
-    )["arguments"]
+    return judge(on, "tool_call", {"": arguments}, {"": "tool_arguments"}, tool=name, can_change=can_change)[""]
+
+
+def before_function(on: Monitoring, name: str, arguments: dict[str, object]) -> dict[str, object]:
+    """As `before_tool`, of a function's arguments by name: the names are its own, and stay."""
+    if not on.policy.is_active:
+        return arguments
+    from skilld_monitor.policy.judging import judge
+
+    return judge(on, "tool_call", arguments, dict.fromkeys(arguments, "tool_arguments"), tool=name)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from skilld_monitor.policy.policies import Policy
     from skilld_monitor.settings import Settings
 
-__all__ = ["Holder", "holder_for"]
+__all__ = ["Holder", "holder_for", "policy_problem"]
 
 _POLL_S = 0.005
 _COUNTS = ("blocked", "redacted", "would_block", "would_redact", "unjudged")
@@ -29,22 +29,29 @@ class Holder:
 
     Args:
         path: of the file in which the daemon's policy is kept for the next run.
-        file: with a policy of the program's own, as JSON; it adds to the daemon's and takes nothing from it.
-        fail_closed: whether calls are blocked while no policy of the daemon's is known.
+        file: with a policy of the program's own, as JSON; it adds to the daemon's and takes nothing from it. It is read
+            here and now.
+        fail_closed: whether calls are blocked that cannot be judged, and all while no policy of the daemon's is known.
 
+    `own_problem` says what is wrong with the file, "" for nothing.
     """
 
     def __init__(self, path: str, *, file: str = "", fail_closed: bool = False) -> None:
         self._path = path
-        self._file = file
-        self._fail_closed = fail_closed
+        self.must_know = fail_closed  # whether no call goes out before the daemon has said its policy
         self._said: Mapping[str, object] | None = None
-        self._made: tuple[Policy, ...] | None = None
+        self._made: tuple[tuple[Policy, ...], str] | None = None
+        self._own: Policy | None = None
+        self._own_is_closed = False
+        self.own_problem = ""
         self.version = ""
         self.is_known = False  # whether there is a policy of the daemon's, from itself or its cache
         self.problem = ""
         self.counts = dict.fromkeys(_COUNTS, 0)
-        self.is_active = fail_closed or bool(file)
+        self._is_always_active = self.is_active = fail_closed or bool(file)
+        if file:
+            self._own, self._own_is_closed, self.own_problem = _own_policy(file)
+            self.problem = self.own_problem
         self._load()
 
     def _load(self) -> None:
@@ -61,13 +68,8 @@ class Holder:
             self._keep(said)
         self.is_known = True
 
-    def policies(self) -> tuple[Policy, ...]:
-        """Those in force.
-
-        Raises:
-            PolicyError: if one cannot be used.
-
-        """
+    def policies(self) -> tuple[tuple[Policy, ...], str]:
+        """Those in force, and what is wrong with one that is not, "" for nothing: the others hold all the same."""
         made = self._made
         if made is None:
             made = self._made = self._make()
@@ -75,8 +77,9 @@ class Holder:
 
     @property
     def fail_closed(self) -> bool:
-        """Whether what cannot be judged is blocked."""
-        return self._fail_closed or (self._said is not None and self._said.get("fail") == "closed")
+        """Whether what cannot be judged is blocked: one that says so is enough."""
+        said = self._said
+        return self.must_know or self._own_is_closed or (said is not None and said.get("fail") == "closed")
 
     def wait_known(self, timeout_s: float) -> bool:
         """Whether the daemon has said its policy within the time."""
@@ -90,16 +93,20 @@ class Holder:
         self._made = None
         self.version = str(said.get("version", ""))
         self.is_known = True
-        self.is_active = self._fail_closed or bool(self._file) or _is_active(said)
+        self.is_active = self._is_always_active or _is_active(said)
 
-    def _make(self) -> tuple[Policy, ...]:
-        from skilld_monitor.policy.cache import read_own
-        from skilld_monitor.policy.policies import Policy
+    def _make(self) -> tuple[tuple[Policy, ...], str]:
+        from skilld_monitor.policy.policies import Policy, PolicyError
 
-        found = [] if self._said is None else [Policy(self._said)]
-        if self._file:
-            found.append(Policy(read_own(self._file)))
-        return tuple(found)
+        found, problem = [], self.own_problem
+        if self._said is not None:
+            try:
+                found.append(Policy(self._said))
+            except Exception as error:  # what the daemon said may be anything
+                problem = str(error) if isinstance(error, PolicyError) else type(error).__name__
+        if self._own is not None:
+            found.append(self._own)
+        return tuple(found), problem
 
     def _keep(self, said: Mapping[str, object]) -> None:
         from skilld_monitor.policy.cache import forget_policy, keep_policy
@@ -111,6 +118,25 @@ class Holder:
                 forget_policy(self._path)
         except (OSError, ValueError, RecursionError) as error:
             self.problem = f"the policy cannot be kept: {error}"
+
+
+def policy_problem(file: str) -> str:
+    """What is wrong with a policy of the program's own; "" for nothing, and for that there is none."""
+    return _own_policy(file)[2] if file else ""
+
+
+def _own_policy(file: str) -> tuple[Policy | None, bool, str]:
+    """The policy, whether it fails closed, and what is wrong with it."""
+    from skilld_monitor.policy.cache import read_own
+    from skilld_monitor.policy.policies import Policy, PolicyError
+
+    said: dict[str, object] = {}
+    try:
+        said = read_own(file)
+        return Policy(said), said.get("fail") == "closed", ""
+    except PolicyError as error:
+        text = str(error)
+    return None, said.get("fail") == "closed", text if file in text else f"policy_file {file}: {text}"
 
 
 def _is_active(said: Mapping[str, object]) -> bool:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 
 from skilld_monitor.policy.errors import BlockedError
-from skilld_monitor.policy.policies import PolicyError
-from skilld_monitor.policy.walking import TooDeep, changed
+from skilld_monitor.policy.guard import FIELDS
+from skilld_monitor.policy.walking import TooDeep, Walk
 from skilld_monitor.records import event
 from skilld_monitor.scanning import OutOfTime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from skilld_monitor.monitoring import Monitoring
     from skilld_monitor.policy.policies import Policy
@@ -22,6 +22,7 @@ __all__ = ["judge"]
 
 _BUDGET_S = 0.25  # of the program's time that one call may take
 _CONTACT_S = 1.0  # the daemon is given to say its policy where no call goes out without one
+_BODIES = ("extra_body",)  # has other arguments under their names
 _MAX_TOLD = 20  # rules that one event names
 
 
@@ -38,7 +39,7 @@ def judge(
 
     Args:
         kind: `LLM_call` or `tool_call`; the events are named after it.
-        fields: which arguments are looked at.
+        fields: which arguments are looked at; "" is all of a tool's as one.
         tool: which is called.
         can_change: whether the call can go on with other arguments than these.
 
@@ -47,33 +48,63 @@ def judge(
 
     """
     about: dict[str, object] = {"gen_ai.tool.name": tool[:200]} if tool else {}
-    judging = _Judging()
+    judging = _Judging(is_tool=kind == "tool_call")
     shown = arguments
-    why = _unknown(on)
-    if not why:
-        try:
-            judging.policies = on.policy.policies()
-            arguments = _walked(arguments, fields, _as_it_is)  # iterators can be read once: the call gets the lists
-            judging.deadline = time.monotonic() + _BUDGET_S  # rules are made once, however long that takes
-            shown = _walked(arguments, fields, judging.text)
-        except Exception as error:  # what the program passes may be of any class, and a policy may be none
-            why = _told(error)
+    judging.unjudged = _unknown(on)
+    if not judging.unjudged:
+        judging.policies, judging.unjudged = on.policy.policies()
+        judging.deadline = time.monotonic() + _BUDGET_S  # rules are made once, however long that takes
+        shown = judging.walked(arguments, fields)
     if judging.redacted and not can_change:
-        why = "its arguments cannot be replaced"
-    if why and not judging.blocked:
-        return _unjudged(on, kind, arguments, why, about)
-    return _verdict(on, kind, judging, arguments, shown, about)
+        judging.unjudged, shown = "its arguments cannot be replaced", arguments
+        judging.redacted = []
+    _told_dry(on, kind, judging, about)
+    if judging.blocked:
+        _block(on, kind, judging.blocked, about)
+    if judging.unjudged:
+        _unjudged(on, kind, judging.unjudged, about)
+    if judging.redacted and shown is not arguments:
+        on.policy.counts["redacted"] += 1
+        _tell(on, f"{kind}_redacted", judging.redacted, about)
+    return shown
 
 
 class _Judging:
-    """What was found in one call so far."""
+    """What was found in one call so far; `unjudged` says why not all of it could be judged."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_tool: bool) -> None:
+        self._is_tool = is_tool
+        self.unjudged = ""
         self.policies: tuple[Policy, ...] = ()
         self.deadline = 0.0
         self.blocked: list[Finding] = []
         self.redacted: list[Finding] = []
         self.dry: list[tuple[str, Finding]] = []
+
+    def walked(self, arguments: dict[str, object], fields: Mapping[str, Direction]) -> dict[str, object]:
+        """The arguments with what is redacted in them; the same dict where nothing is."""
+        shown = dict(arguments)
+        is_changed = False
+        for name, direction in fields.items():
+            if name in arguments:
+                shown[name] = self._argument(name, arguments[name], direction)
+                is_changed = is_changed or shown[name] is not arguments[name]
+        return shown if is_changed else arguments
+
+    def _argument(self, name: str, value: object, direction: Direction) -> object:
+        """One of them; as it is, if it cannot be judged."""
+        if name in _BODIES and isinstance(value, dict) and not self._is_tool:
+            return self.walked(value, {field: FIELDS.get(field, direction) for field in value})
+        walk = Walk(self.text, objects=not self._is_tool)  # a tool is free to get any, and `self` is one
+        try:
+            made = walk.value(value, direction)
+        except Exception as error:  # what the program passes may be of any class
+            self.unjudged = self.unjudged or _told(error)
+            return value
+        if walk.unread and not self.unjudged:
+            at = name or walk.at
+            self.unjudged = f"its {f'argument {at!r}' if at else 'arguments'} cannot be judged: there is {walk.unread}"
+        return made
 
     def text(self, text: str, direction: Direction) -> str:
         """The text that goes on; what is found is noted."""
@@ -93,7 +124,7 @@ class _Judging:
 def _unknown(on: Monitoring) -> str:
     """Why nothing may go out yet; "" if it may."""
     holder = on.policy
-    if holder.is_known or not holder.fail_closed:
+    if holder.is_known or not holder.must_know:
         return ""
     on.ask_policy()
     if holder.wait_known(_CONTACT_S):
@@ -101,66 +132,37 @@ def _unknown(on: Monitoring) -> str:
     return f"the daemon has not said what it is: {on.delivery_problem() or 'no answer yet'}"
 
 
-def _as_it_is(text: str, direction: Direction) -> str:
-    return text
-
-
 def _told(error: Exception) -> str:
     """What may be said of an error: others than ours may say what was said."""
     if isinstance(error, OutOfTime):
         return "it took too long"
-    return f"{type(error).__name__}: {error}" if isinstance(error, (PolicyError, TooDeep)) else type(error).__name__
+    return f"{type(error).__name__}: {error}" if isinstance(error, TooDeep) else type(error).__name__
 
 
-def _walked(
-    arguments: dict[str, object], fields: Mapping[str, Direction], look: Callable[[str, Direction], str]
-) -> dict[str, object]:
-    shown = dict(arguments)
-    is_changed = False
-    for name, direction in fields.items():
-        if name in arguments:
-            shown[name] = changed(arguments[name], direction, look)
-            is_changed = is_changed or shown[name] is not arguments[name]
-    return shown if is_changed else arguments
-
-
-def _unjudged(
-    on: Monitoring, kind: str, arguments: dict[str, object], why: str, about: dict[str, object]
-) -> dict[str, object]:
-    on.policy.counts["unjudged"] += 1
-    on.policy.problem = f"a call was not judged: {why}"
-    if not on.policy.fail_closed:
-        return arguments
-    on.policy.counts["blocked"] += 1
-    _tell(on, f"{kind}_blocked", [], {**about, "security.reason": why[:200]})
-    raise BlockedError(f"blocked: the policy fails closed, and {why}")
-
-
-def _verdict(
-    on: Monitoring,
-    kind: str,
-    judging: _Judging,
-    arguments: dict[str, object],
-    shown: dict[str, object],
-    about: dict[str, object],
-) -> dict[str, object]:
-    counts = on.policy.counts
+def _told_dry(on: Monitoring, kind: str, judging: _Judging, about: dict[str, object]) -> None:
     for action in ("block", "redact"):
         dry = [finding for would, finding in judging.dry if would == action]
         if dry:
-            counts[f"would_{action}"] += 1
+            on.policy.counts[f"would_{action}"] += 1
             _tell(on, f"{kind}_would_{action}", dry, {**about, "security.dry_run": True})
-    if judging.blocked:
-        counts["blocked"] += 1
-        _tell(on, f"{kind}_blocked", judging.blocked, about)
-        first = judging.blocked[0]
-        message = f"blocked by policy: rule {first.rule!r} ({first.category}) fits the {first.direction} of this call"
-        raise BlockedError(message, first.rule, first.category)
-    if judging.redacted:
-        counts["redacted"] += 1
-        _tell(on, f"{kind}_redacted", judging.redacted, about)
-        return shown
-    return shown
+
+
+def _block(on: Monitoring, kind: str, found: list[Finding], about: dict[str, object]) -> None:
+    on.policy.counts["blocked"] += 1
+    _tell(on, f"{kind}_blocked", found, about)
+    first = found[0]
+    message = f"blocked by policy: rule {first.rule!r} ({first.category}) fits the {first.direction} of this call"
+    raise BlockedError(message, first.rule, first.category)
+
+
+def _unjudged(on: Monitoring, kind: str, why: str, about: dict[str, object]) -> None:
+    """Raises BlockedError if the policy fails closed."""
+    on.policy.counts["unjudged"] += 1
+    on.policy.problem = f"a call was not judged: {why}"
+    if on.policy.fail_closed:
+        on.policy.counts["blocked"] += 1
+        _tell(on, f"{kind}_blocked", [], {**about, "security.reason": why[:200]})
+        raise BlockedError(f"blocked: the policy fails closed, and {why}")
 
 
 def _tell(on: Monitoring, name: str, found: list[Finding], about: dict[str, object]) -> None:

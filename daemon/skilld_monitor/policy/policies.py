@@ -30,14 +30,15 @@ class Policy:
 
     """
 
-    __slots__ = ("actions", "dry_run", "is_closed", "mode", "rules", "version")
+    __slots__ = ("actions", "dry_run", "rules")
 
     def __init__(self, said: Mapping[str, object]) -> None:
         if not isinstance(said, dict):
             raise PolicyError(f"policy: expected an object, not {type(said).__name__}")
-        self.version = _text(said, "version", "")
-        self.mode = _one_of(said, "mode", MODES, "observe")
-        self.is_closed = _one_of(said, "fail", ("open", "closed"), "open") == "closed"
+        if not isinstance(said.get("version", ""), str):
+            raise PolicyError("policy: version: expected text")
+        mode = _one_of(said, "mode", MODES, "observe")
+        _one_of(said, "fail", ("open", "closed"), "open")  # the holder goes by it, whatever else is wrong
         dry_run = said.get("dry_run", False)
         if not isinstance(dry_run, bool):
             raise PolicyError("policy: dry_run: expected true or false")
@@ -48,24 +49,12 @@ class Policy:
         modes = said.get("modes", {})
         if not isinstance(modes, dict) or not all(mode in MODES for mode in modes.values()):
             raise PolicyError(f"policy: modes: expected one of {', '.join(MODES)} by id of a rule")
-        wanted = {str(fields.get("id")): modes.get(fields.get("id"), self.mode) for fields in rules}
-        self.actions = {rule: mode for rule, mode in wanted.items() if mode in _ACTIVE}
+        wanted = {str(fields.get("id")): modes.get(fields.get("id"), mode) for fields in rules}
+        self.actions = {rule: action for rule, action in wanted.items() if action in _ACTIVE}
         try:
             self.rules: RuleSet = read_rules(fields for fields in rules if str(fields.get("id")) in self.actions)
         except RuleError as error:
             raise PolicyError(f"policy: {error}") from error
-
-    @property
-    def is_active(self) -> bool:
-        """Whether anything is redacted or blocked."""
-        return len(self.rules) > 0
-
-
-def _text(said: Mapping[str, object], name: str, default: str) -> str:
-    value = said.get(name, default)
-    if not isinstance(value, str):
-        raise PolicyError(f"policy: {name}: expected text")
-    return value
 
 
 def _one_of(said: Mapping[str, object], name: str, allowed: tuple[str, ...], default: str) -> str:

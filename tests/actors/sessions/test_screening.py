@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,15 @@ class NoApples:
         if "bomb" in text:
             raise Refused("policy_denied", "no bombs")
         return text.replace("apple", "pear")
+
+    async def files(
+        self, owner_uid: int, session: str, files: Sequence[tuple[str, bytes]]
+    ) -> Sequence[tuple[str, bytes]]:
+        if any(b"bomb" in content for _, content in files):
+            raise Refused("policy_denied", "no bombs")
+        if not any(b"apple" in content for _, content in files):
+            return files
+        return [(name, content.replace(b"apple", b"pear")) for name, content in files]
 
     async def call(
         self, owner_uid: int, session: str, tool: str, given: Mapping[str, Any]
@@ -54,6 +63,29 @@ def test_a_message_is_taken_in_as_it_may_be_or_not_at_all(tmp_path: Path) -> Non
                 await kit.manager.submit(session, ME, "an pear", (), "key")
             (queued, *_) = await kit.events(session)
             assert queued.data["text"] == "an pear"
+
+    run(main)
+
+
+def test_the_files_of_a_message_are_put_down_as_they_may_be_or_not_at_all(tmp_path: Path) -> None:
+    model = ScriptedModel([Reply([Text("a")])])
+
+    async def main() -> None:
+        async with open_kit(tmp_path, model, around=AROUND) as kit:
+            session = await kit.session()
+            with refused("policy_denied", "no bombs"):
+                await kit.manager.submit(session, ME, "see", [("a.txt", b"fine"), ("b.txt", b"a bomb")])
+            with refused("bad_request", "plain file name"):
+                await kit.manager.submit(session, ME, "see", [("../b.txt", b"a bomb")])
+            assert await kit.types(session) == [], "it is stored nowhere"
+            assert not (tmp_path / "workspaces" / session / "a.txt").exists()
+            files = [("a.txt", b"an apple")]
+            first = await kit.manager.submit(session, ME, "see", files, "key")
+            again = await kit.manager.submit(session, ME, "see", files, "key")
+            assert (again.turn, again.duplicate) == (first.turn, True)
+            assert (tmp_path / "workspaces" / session / "a.txt").read_bytes() == b"an pear"
+            (queued, *_) = await kit.events(session)
+            assert queued.data["files"] == [{"name": "a.txt", "size": 7}]
 
     run(main)
 

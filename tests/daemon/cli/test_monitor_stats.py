@@ -1,10 +1,45 @@
-"""What `skillctl monitor stats` says of money."""
+"""What `skillctl monitor` says of what was reported: money, whose it is, and how many of each."""
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
+from typing import Any
 
+import pytest
+from click.testing import CliRunner
+
+from fake_daemon import fake_daemon
+from skilld.cli.app import skillctl
 from skilld.cli.commands.monitor.stats import cost_text
+from skilld.cli.output import counted
+
+USED = {"calls": 1, "errors": 0, "input_tokens": 1, "output_tokens": 2, "cost_usd": None, "unpriced": 0}
+STATS: dict[str, Any] = {"events": 1, "sources": [], "channels": {}, "levels": {}, "models": [], "findings": {}}
+NOTHING = ("session", "user", "model", "cost_usd", "input_tokens", "output_tokens")
+EVENT: dict[str, Any] = {
+    "id": 1,
+    "time": "2026-01-15T09:30:00.000000Z",
+    "agent": "shop",
+    "channel": "LLM",
+    "level": "ERROR",
+    "data": {},
+    "trace": "ab",
+    "tags": [],
+    "program": "x",
+    "seq": 1,
+    **dict.fromkeys(NOTHING),
+}
+
+
+def said(tmp_path: Path, path: str, answer: dict[str, Any], *words: str) -> str:
+    """What `skillctl monitor` prints when the daemon answers so."""
+    with fake_daemon(tmp_path) as daemon:
+        daemon.on_json("GET", path, answer)
+        daemon.on_json("POST", path, answer)
+        done = CliRunner().invoke(skillctl, ["--socket", str(daemon.path), "monitor", *words])
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 @pytest.mark.parametrize(
@@ -13,3 +48,34 @@ from skilld.cli.commands.monitor.stats import cost_text
 )
 def test_a_little_is_not_nothing(cost_usd: float | None, said: str) -> None:
     assert cost_text(cost_usd) == said
+
+
+def test_one_is_not_several() -> None:
+    assert [counted(count, "event") for count in (0, 1, 2)] == ["0 events", "1 event", "2 events"]
+
+
+def test_of_one_event_it_says_so(tmp_path: Path) -> None:
+    assert said(tmp_path, "/v1/monitor/stats", {**STATS, "users": []}, "stats") == "1 event\n"
+    span = {**EVENT, "name": "chat", "span": "cd", "parent": None, "duration_ms": 2.0, "status": "error"}
+    span.update(input_tokens=1, output_tokens=1)
+    event = {**EVENT, "id": 2, "level": "INFO", "name": "x", "span": "cd"}
+    event.update(dict.fromkeys(("parent", "duration_ms", "status")))
+    trace = {"trace": "ab", "events": [span, event], "findings": [], "more": 0}
+    heading = said(tmp_path, "/v1/monitor/traces/ab", trace, "trace", "ab").splitlines()[0]
+    assert heading.endswith("1 span, 1 event, 1 error, 1 token in and 1 out"), heading
+
+
+@pytest.mark.parametrize(("uids", "shown"), [((1, 1), False), ((1, 2), True)])
+def test_whose_it_is_is_told_where_it_is_several_users_of_the_host(
+    tmp_path: Path, uids: tuple[int, ...], shown: bool
+) -> None:
+    users = [{"user": "ann", "uid": uid, **USED} for uid in uids]
+    listed = said(tmp_path, "/v1/monitor/stats", {**STATS, "users": users}, "stats")
+    assert ("UID" in listed) is shown
+    one = {"agents": ["shop"], "user": "ann", "events": 1, "first": "x", "last": "y", **USED}
+    sessions = {"items": [{"session": "s1", "uid": uid, **one} for uid in uids]}
+    listed = said(tmp_path, "/v1/monitor/sessions", sessions, "sessions")
+    assert ("UID" in listed) is shown
+    assert [line.split()[1] == str(uid) for line, uid in zip(listed.splitlines()[1:], uids, strict=True)] == [shown] * 2
+    raw = json.loads(said(tmp_path, "/v1/monitor/stats", {**STATS, "users": users}, "stats", "--json"))
+    assert [one["uid"] for one in raw["users"]] == list(uids)

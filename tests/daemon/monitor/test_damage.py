@@ -42,7 +42,8 @@ def damaged(tmp_path: Path) -> EventStore:
     keep(made, batch(1, {}, {}, {}), ME, [Found(0, Rule())])
     made._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     made._db.execute("PRAGMA shrink_memory")
-    made._reader.execute("PRAGMA shrink_memory")
+    for reader in made._readers._idle:
+        reader.execute("PRAGMA shrink_memory")
     spoil(tmp_path / "events.db")
     return made
 
@@ -74,16 +75,24 @@ def test_one_that_is_damaged_when_old_events_go_is_too(damaged: EventStore, tmp_
     damaged.close()
 
 
+def test_one_that_is_damaged_when_it_is_to_be_made_smaller_is_too(damaged: EventStore, tmp_path: Path) -> None:
+    before, after = damaged.optimize()
+    assert before == after, "there was nothing in the new one"
+    assert len(list(tmp_path.glob("events.db.damaged-*"))) == 1
+    assert keep(damaged, batch(2, {})) == Written(1, 0)
+    damaged.close()
+
+
 def test_a_file_that_cannot_be_begun_anew_yet_is_begun_as_soon_as_it_can(
     damaged: EventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a disk that is full at that moment: whether somebody writes first or asks first."""
 
-    def full(_path: Path) -> apsw.Connection:
+    def full(_path: Path, _steps: Sequence[str]) -> apsw.Connection:
         raise apsw.FullError("database or disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr("skilld.monitor.store.open_events", full)
+        patched.setattr("skilld.monitor.store.open_database", full)
         for _ in range(2):
             with pytest.raises(apsw.FullError):
                 keep(damaged, batch(2, {}))

@@ -303,6 +303,17 @@ def test_bytes_are_counted_before_the_line_is_read_and_greetings_too(tmp_path: P
         assert collector.drops == {"overloaded": 1}
 
 
+def test_greetings_count_as_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skilld.monitor.ingest._HELLOS_PER_S", 0.2)
+    limits = replace(LIMITS, rate=Rate(10, 1e9))
+    with collecting(tmp_path, limits=limits) as collector, talking(collector) as talk:
+        for number in range(3):  # each is five seconds' worth, of ten that there are; one is owed
+            talk.send({"hello": 1, "agent": f"a{number}"})
+            assert talk.answer() == {"policy": NO_POLICY}
+        talk.send(batch(event()))
+        assert talk.code() == "overloaded"
+
+
 def test_what_was_sent_away_is_not_counted_and_may_come_when_the_bucket_is_full(tmp_path: Path) -> None:
     """Else a batch larger than all that may come at once would come again and again, and never be taken."""
     limits = replace(LIMITS, rate=Rate(20, 1e9))
@@ -343,6 +354,17 @@ def test_numbers_that_json_does_not_know_and_deep_nesting_are_stored_as_what_eve
         talk.send(line.replace(b'"DEEP"', deep) + b"\n")
         assert talk.answer()["ack"] == 1
         assert collector.events()[0]["data"] == {"n": None, "m": None}
+
+
+@pytest.mark.parametrize("beside", [b'"\\ud800"', b"[" * 400 + b"]" * 400], ids=["a lone surrogate", "deep nesting"])
+def test_nor_do_they_come_in_beside_what_the_quick_reader_does_not_take(tmp_path: Path, beside: bytes) -> None:
+    line = json.dumps(batch(event(data={"n": float("nan"), "m": [float("-inf")], "k": "BESIDE"}))).encode()
+    with collecting(tmp_path) as collector, talking(collector) as talk:
+        talk.send(line.replace(b'"BESIDE"', beside) + b"\n")
+        assert talk.answer()["stored"] == 1
+        (found,) = collector.events()
+        assert (found["data"]["n"], found["data"]["m"]) == (None, [None])
+        json.dumps(found, allow_nan=False)
 
 
 @pytest.mark.parametrize("levels", [501, 700, 940])

@@ -16,7 +16,7 @@ from skilld.monitor.alerts.alert import TOO_MANY, AlertRules, Seen
 from skilld.monitor.alerts.store import AlertStore
 from skilld.monitor.inspection.inspector import NOT_SCANNED
 from skilld.monitor.inspection.pushed import policy_for
-from skilld.monitor.inspection.rule_files import read_rules_dir
+from skilld.monitor.inspection.rule_files import layered, read_rule_file
 from skilld_monitor.scanning import DIRECTIONS, builtin
 from skilld_monitor.scanning.masking import METHODS
 from skilld_monitor.scanning.rules import _FIELDS, KINDS
@@ -33,7 +33,7 @@ def blocks(kind: str) -> list[str]:
 def test_the_rule_file_of_the_page_does_what_the_page_says(tmp_path: Path) -> None:
     (text,) = [block for block in blocks("toml") if "[[rule]]" in block]
     (tmp_path / "local.toml").write_text(text)
-    rules = read_rules_dir(tmp_path)
+    rules = layered([read_rule_file(tmp_path / "local.toml")])
     ids = {rule.id: rule for rule in rules.rules}
     assert "personal.phone" not in ids
     assert not [id for id in ids if id.startswith("secret.azure-")]

@@ -12,7 +12,7 @@ from monitor_event_kit import Rule, batch, keep
 from skilld.monitor.findings import FindingsWanted, find_findings
 from skilld.monitor.inspected import Found, Origin
 from skilld.monitor.questions import Wanted, find_events
-from skilld.monitor.schema import VERSION
+from skilld.monitor.schema import STEPS
 from skilld.monitor.store import EventStore, Written
 from skilld.monitor.totals import TotalsWanted, totals
 
@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Iterator[EventStore]:
 
 
 def test_what_was_stored_is_found_as_before(store: EventStore) -> None:
-    assert store.ask(lambda db: db.pragma("user_version")) == VERSION
+    assert store.ask(lambda db: db.pragma("user_version")) == len(STEPS)
     events = store.ask(lambda db: find_events(db, Wanted(uid=1000, after=0)))
     assert [(event["id"], event["name"], event["agent"]) for event in events] == [
         (1, "order", "shop"),

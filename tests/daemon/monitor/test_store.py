@@ -20,6 +20,7 @@ from skilld.monitor.monitor import Monitor
 from skilld.monitor.questions import Wanted, find_events
 from skilld.monitor.store import EventStore, Written
 from skilld.monitor.totals import TotalsWanted, totals
+from skilld.monitor.writing import write_together
 
 NOW_US = 1_700_000_000_000_000
 
@@ -237,6 +238,42 @@ def test_a_transaction_that_fails_is_told_to_all_who_share_it(tmp_path: Path) ->
     trio.run(main)
 
 
+def test_where_no_thread_can_be_had_all_who_wait_are_told_and_the_next_are_kept(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at a bound of processes of the system."""
+    run_sync = trio.to_thread.run_sync
+    outcomes: list[str] = []
+    monitors: list[Monitor] = []
+
+    async def short(work: Any, *args: Any, **kwargs: Any) -> Any:
+        if work is write_together and args[1]:
+            while not outcomes and len(args[1]) + len(monitors[0]._waiting) < 4:  # noqa: ASYNC110 - until the others wait for the first
+                await trio.sleep(0.001)
+            raise RuntimeError("can't start new thread")
+        return await run_sync(work, *args, **kwargs)
+
+    async def main() -> Written:
+        monitor = Monitor(store=store)
+        monitors.append(monitor)
+
+        async def one(run: int) -> None:
+            try:
+                await monitor.write(batch(run, {}), Origin(1, 1))
+            except RuntimeError as error:
+                outcomes.append(str(error))
+
+        with monkeypatch.context() as patched, trio.fail_after(10):
+            patched.setattr("trio.to_thread.run_sync", short)
+            async with trio.open_nursery() as nursery:
+                for run in range(4):
+                    nursery.start_soon(one, run)
+        return await monitor.write(batch(9, {}), Origin(1, 1))
+
+    assert trio.run(main) == Written(1, 0)
+    assert outcomes == ["can't start new thread"] * 4
+
+
 def test_who_follows_does_not_read_again_what_did_not_fit(store: EventStore) -> None:
     asked: list[int | None] = []
     first_look = threading.Event()
@@ -255,8 +292,8 @@ def test_who_follows_does_not_read_again_what_did_not_fit(store: EventStore) -> 
             await monitor.write(batch(2, {"name": "wanted"}), Origin(1, 1))
         return found
 
-    def noted(question: Any) -> Any:
-        found = ask(question)
+    def noted(question: Any, limit_s: float | None = None) -> Any:
+        found = ask(question, limit_s)
         if isinstance(question, partial):
             asked.append(question.keywords["wanted"].after)
             first_look.set()

@@ -67,6 +67,23 @@ def test_tokens_and_costs_are_added_up_by_source_model_user_and_session(store: E
     assert found["findings"] == {"sensitive_data": {"medium": 1}}
 
 
+def test_what_two_users_of_the_host_call_by_one_name_is_not_the_same(store: EventStore) -> None:
+    keep(store, priced(batch(4, chat("c5", user="u1", session="s1")), lambda: PRICES), Origin(2, 1))
+    found = added(store, uid=None)
+    assert [(one["user"], one["uid"], one["calls"], one["input_tokens"]) for one in found["users"]] == [
+        ("u1", 1, 2, 2000),
+        ("u1", 2, 1, 1000),
+        ("u2", 1, 1, 0),
+    ]
+    assert sorted((one["session"], one["uid"], one["calls"]) for one in found["sessions"]) == [
+        ("s1", 1, 2),
+        ("s1", 2, 2),
+        ("s2", 1, 1),
+    ]
+    assert [(one["model"], one["calls"]) for one in found["models"]] == [("claude-sonnet-5-5", 4), ("unknown", 1)]
+    assert {one["uid"] for one in added(store, uid=2)["users"]} == {2}
+
+
 def test_a_call_without_a_price_is_counted_as_such(store: EventStore) -> None:
     assert added(store)["unpriced"] == 0, "it did not say what it used"
     keep(store, batch(3, chat("c9", model="unknown")))
@@ -175,6 +192,12 @@ def test_large_events_make_shorter_pages_and_a_shorter_trace(store: EventStore) 
     assert len(page(first[-1]["id"])) == 7, "whoever goes on misses none"
     found = store.ask(lambda db: find_trace(db, 1, "1a49e"))
     assert (len(found["events"]), found["more"]) == (33, 7)
+
+
+def test_a_trace_of_several_pages_has_no_more_in_it_than_one(store: EventStore) -> None:
+    keep(store, batch(9, *[{"trace": "1a49e", "data": "x" * 4_998}] * 2_500))
+    found = store.ask(lambda db: find_trace(db, 1, "1a49e"))
+    assert (len(found["events"]), found["more"]) == (MAX_PAGE_CHARS // 5_000, 2_500 - MAX_PAGE_CHARS // 5_000)
 
 
 def test_old_events_are_removed_by_the_clocks_of_their_programs_one_users_or_everybodys(store: EventStore) -> None:

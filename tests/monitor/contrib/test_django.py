@@ -16,7 +16,9 @@ import contrib_kit
 from contrib_kit import TRACE, Reported, traceparent
 from doc_kit import ROOT, blocks
 from skilld_monitor import Span, disable_monitoring
+from skilld_monitor.contrib.django import MonitoringMiddleware
 from skilld_monitor.monitoring import active
+from skilld_monitor.trace import current
 
 if not settings.configured:
     settings.configure(
@@ -31,6 +33,7 @@ if not settings.configured:
 from django.core.handlers.asgi import ASGIHandler  # type: ignore[import-untyped]
 from django.core.handlers.wsgi import WSGIHandler  # type: ignore[import-untyped]
 from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse  # type: ignore[import-untyped]
+from django.test import RequestFactory  # type: ignore[import-untyped]
 from django.urls import path  # type: ignore[import-untyped]
 
 
@@ -179,9 +182,7 @@ def test_a_file_stays_one_that_the_server_may_send_itself(reported: Reported) ->
 
 
 def test_who_it_is_is_told_where_that_is_asked_for_and_known(reported: Reported) -> None:
-    from django.test import RequestFactory, override_settings  # type: ignore[import-untyped]
-
-    from skilld_monitor.contrib.django import MonitoringMiddleware
+    from django.test import override_settings
 
     class User:
         is_authenticated = True
@@ -220,3 +221,52 @@ def test_what_the_manual_says_for_django_is_taken(reported: Reported) -> None:
     on = active()
     assert on is not None
     assert on.settings.agent_id == "shop-production"
+
+
+class OldStream:
+    """A streamed answer as Django 3.2 to 4.1 has it: it does not say whether it is asynchronous."""
+
+    status_code = 200
+    streaming = True
+
+    def __init__(self, content: Iterator[bytes]) -> None:
+        self.streaming_content = content
+        self.headers: dict[str, str] = {}
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_stream_of_an_older_django_is_read_as_ever(reported: Reported) -> None:
+    middleware = MonitoringMiddleware(lambda _request: OldStream(iter([b"one", b"two"])))
+    answer = middleware(RequestFactory().get("/old"))
+    assert list(answer.streaming_content) == [b"one", b"two"]
+    answer.close()
+    assert reported.exchange()[2]["data"]["http.response.body.size"] == 6
+
+
+def test_a_stream_that_another_thread_closes_is_read_to_its_end_as_ever(reported: Reported) -> None:
+    async def main() -> list[bytes]:
+        goes_on = asyncio.Event()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"one"
+            await goes_on.wait()
+            yield b"two"
+
+        async def respond(_request: Any) -> Any:
+            return StreamingHttpResponse(pieces())
+
+        answer = await MonitoringMiddleware(respond)(RequestFactory().get("/later"))
+        reading = asyncio.ensure_future(read(answer))
+        await asyncio.sleep(0.02)
+        await asyncio.to_thread(answer.close)
+        goes_on.set()
+        return await reading
+
+    async def read(answer: Any) -> list[bytes]:
+        found = [piece async for piece in answer.streaming_content]
+        assert current() is None
+        return found
+
+    assert asyncio.run(main()) == [b"one", b"two"]

@@ -246,3 +246,32 @@ def test_while_it_is_off_the_function_is_called_as_it_is(wrap: Callable[..., Any
     assert wrap(Shop.order)(Shop(), 2) == 4
     assert list(wrap(Shop.lines)(Shop(), 2)) == [0, 1]
     assert Orders.__init__ is MonitoredService.__init__
+
+
+def test_generators_that_never_begin_and_those_that_fail_when_they_are_closed_are_told(reported: Reported) -> None:
+    @monitoring_aspect
+    async def unclosable() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            raise LookupError("cleanup")
+
+    wrap: Any = monitoring_aspect
+    lines, lines_later = wrap(Shop.lines), wrap(Shop.lines_later)
+
+    async def main() -> None:
+        items: Any = unclosable()
+        assert await items.__anext__() == 1
+        with pytest.raises(LookupError, match="cleanup"):
+            await items.aclose()
+        with pytest.raises(TypeError, match="count"):
+            await lines_later(Shop()).__anext__()
+
+    asyncio.run(main())
+    with pytest.raises(TypeError, match="count"):
+        next(lines(Shop()))
+    assert [(span["status"], span["data"]["error.type"]) for span in reported.spans("AOP")] == [
+        ("error", "LookupError"),
+        ("error", "TypeError"),
+        ("error", "TypeError"),
+    ]

@@ -13,6 +13,8 @@ import pytest
 from contrib_kit import Reported
 from skilld_monitor.contrib import asgi, wsgi
 
+pytestmark = pytest.mark.alone
+
 REQUESTS = 400
 MAX_ADDED_MS = 0.2
 SLOWER = 10  # than on a machine that does nothing else

@@ -160,3 +160,19 @@ def test_all_of_it_is_there_by_the_name_of_the_package() -> None:
     for name in contrib.__all__:
         __import__(f"skilld_monitor.contrib.{name}")
     assert skilld_monitor.__name__ == "skilld_monitor"
+
+
+def test_handlers_of_signals_are_put_back() -> None:
+    before = signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    try:
+        undo = on_signals(signal.SIGUSR2)
+        assert signal.getsignal(signal.SIGUSR2) != signal.SIG_DFL
+        undo()
+        undo()
+        assert signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL
+        undo = on_signals(signal.SIGUSR2)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        undo()
+        assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR2, before)

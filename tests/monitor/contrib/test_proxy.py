@@ -33,12 +33,6 @@ def api() -> Iterator[FakeMessagesApi]:
         yield served
 
 
-@pytest.fixture
-def client(api: FakeMessagesApi) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=api.base_url, api_key="k", max_retries=0) as made:
-        yield made
-
-
 def call_of(reported: Reported, method: str) -> JSON:
     """The only call's span, after its start."""
     (start,) = reported.events("proxy_call_start")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import http.client
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -404,3 +405,21 @@ def test_the_file_of_a_server_stays_its_own(reported: Reported, tmp_path: Path) 
     body.close()
     assert body.filelike.closed
     reported.exchange()
+
+
+class Kept(dict[str, Any]):
+    """One that can be held weakly."""
+
+
+@pytest.mark.parametrize("options", [{}, {"fields": ["user"]}])
+@pytest.mark.parametrize("app", [listed, streamed])
+def test_what_came_with_a_request_is_gone_with_it(reported: Reported, app: Any, options: dict[str, Any]) -> None:
+    gc.disable()
+    try:
+        made = Kept(environ(), REMOTE_USER="u")
+        kept = weakref.ref(made)
+        Server(MonitoringMiddleware(app, **options)).get(made)
+        del made
+        assert kept() is None
+    finally:
+        gc.enable()

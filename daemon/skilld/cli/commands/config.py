@@ -12,7 +12,7 @@ import click
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
 from skilld.cli.failure import EXIT, Failure
-from skilld.cli.output import one_line, print_json
+from skilld.cli.output import counted, one_line, print_json
 
 if TYPE_CHECKING:
     from skilld.config import Config, Loaded
@@ -97,7 +97,7 @@ def _policy_line(config: Config) -> str:
     """Which calls of tools run unasked, in a few words: nobody should have to find out."""
     policy = config.policy
     before = len(policy.rules) + bool(policy.deny) + bool(policy.ask)
-    more = f", after {before} rule{'s' if before != 1 else ''} of your own" if before else ""
+    more = f", after {counted(before, 'rule')} of your own" if before else ""
     return f"calls of tools: preset {policy.preset} in mode {config.daemon.mode}{more}; see skillctl policy check"
 
 

@@ -12,7 +12,7 @@ import click
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
 from skilld.cli.failure import EXIT, Failure
-from skilld.cli.output import clean, one_line, print_json, print_table
+from skilld.cli.output import clean, counted, one_line, print_json, print_table
 
 if TYPE_CHECKING:
     from skilld.cli.server_checks import Looked
@@ -86,7 +86,7 @@ def check_servers(names: Sequence[str], file: Path | None, as_json: bool) -> int
 
 def _say(name: str, looked: Looked) -> None:
     count = len(looked.tools)
-    good = f"ok, {count} tool{'' if count == 1 else 's'}"
+    good = f"ok, {counted(count, 'tool')}"
     print(f"{name}: {clean(one_line(looked.problem)) if looked.problem else good}")
     for tool, why in looked.left_out.items():
         print(clean(one_line(f"  {tool} is left out: {why}")))

@@ -73,7 +73,7 @@ class Alert:
     Args:
         sample: where it was found, with what was found masked.
         event: the first event that it was found in, while that is kept.
-        action: what was done about the first: allow, modify or block.
+        action: the most that was done about one of them: allow, modify or block.
         count: how many findings it stands for.
 
     """

@@ -26,6 +26,7 @@ class Alerts:
         self.open = 0
         self.untold: dict[str, int] = {}
         self._arrived = trio.Event()
+        self._has_ended = False
         self._limiter = trio.CapacityLimiter(1)
 
     async def take_in(self, seen: Sequence[Seen], rules: AlertRules) -> Taken:
@@ -42,8 +43,8 @@ class Alerts:
         deadline = trio.current_time() + wait_s
         while True:
             arrived = self._arrived
-            found = await self.run(partial(self.store.find, wanted))
-            if found or not wait_s:
+            found = [] if self._has_ended else await self.run(partial(self.store.find, wanted))
+            if found or not wait_s or self._has_ended:
                 return [alert.to_dict() for alert in found]
             with trio.move_on_at(deadline) as waiting:
                 await arrived.wait()
@@ -70,19 +71,21 @@ class Alerts:
         await self.count()
         return shown
 
-    async def next_untold(self, sink: str) -> Alert:
-        """The oldest alert that this sink was not told of, as soon as there is one."""
+    async def next_untold(self, sink: str) -> Alert | None:
+        """The oldest alert that this sink was not told of, as soon as there is one; None after `end`."""
         while True:
             arrived = self._arrived
+            if self._has_ended:
+                return None
             found = await self.run(partial(self.store.untold, sink))
             if found is not None:
                 return found
             await arrived.wait()
 
-    async def told(self, sink: str, id: int) -> None:
-        """It was told, or is given up."""
+    async def told(self, sink: str, alert: Alert) -> None:
+        """It was told as it was then, or is given up."""
         with trio.CancelScope(shield=True):  # what was told is not told again because the daemon stops
-            await self.run(partial(self.store.tell_done, sink, id))
+            await self.run(partial(self.store.tell_done, sink, alert.id, alert.severity))
             await self.count()
 
     async def prune(self, rules: AlertRules) -> int:
@@ -97,6 +100,12 @@ class Alerts:
         counts = await self.run(self.store.counts)
         self.open = counts["open"]
         self.untold = {name.removeprefix("untold_"): count for name, count in counts.items() if name != "open"}
+
+    async def end(self) -> None:
+        """Close the store, when who uses it is done; who waits for something new waits for nothing more."""
+        self._has_ended = True
+        self._arrived.set()
+        await self.run(self.store.close)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do something with the store in a thread; at most one thing at a time."""

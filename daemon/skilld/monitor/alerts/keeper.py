@@ -57,7 +57,7 @@ class AlertKeeper(TrioActor):
         finally:
             self._parts.alerts.clear()
             with trio.CancelScope(shield=True):  # a file is not closed under who writes it
-                await alerts.run(alerts.store.close)
+                await alerts.end()
 
     async def _follow(self, alerts: Alerts) -> None:
         while True:
@@ -75,7 +75,8 @@ class AlertKeeper(TrioActor):
             after = 0
             await alerts.run(partial(alerts.store.set_place, "findings", after))
         while self._parts.monitor.peek() is monitor:
-            page = await monitor.findings(FindingsWanted(uid=None, after=after, limit=_PAGE), wait_s=_WAIT_S)
+            wanted = FindingsWanted(uid=None, after=after, limit=_PAGE)
+            page = await monitor.findings(wanted, wait_s=_WAIT_S, ours=True)
             if page:
                 after = page[-1]["id"]
                 await self._take_in(alerts, page)

@@ -84,7 +84,7 @@ class AlertSender(TrioActor):
     """Tells one sink of alerts, the oldest first, one at a time.
 
     Args:
-        alerts: where they are now; raises NotStarted.
+        alerts: those of now, as soon as there are any.
         pauses: between attempts, the longer the more failed one after the other.
         jitter: a number from 0 to 1, so that many daemons do not come back at once.
 
@@ -114,11 +114,11 @@ class AlertSender(TrioActor):
         self.spawn(self._send_on)
 
     async def _send_on(self) -> None:
-        alerts = await self._alerts()
         while True:
-            alert = await alerts.next_untold(self._sink)
-            await self._send(alert)
-            await alerts.told(self._sink, alert.id)
+            alert = await (await self._alerts()).next_untold(self._sink)
+            if alert is not None:  # else they ended, and are made again
+                await self._send(alert)
+                await (await self._alerts()).told(self._sink, alert)
 
     async def _send(self, alert: Alert) -> None:
         """Tell it, however long that takes; return when it was told or is given up."""

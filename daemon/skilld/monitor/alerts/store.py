@@ -7,60 +7,32 @@ neither loses one nor makes one twice. What is still to be told to a sink is a r
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import apsw
 
 from skilld.monitor.alerts.alert import SEVERITIES, TOO_MANY, Alert, AlertRules, Seen
+from skilld.monitor.alerts.schema import STEPS
+from skilld.monitor.database import DAMAGE, move_aside, open_database, open_or_begin_anew
+from skilld.monitor.questions import asked
 
 __all__ = ["MAX_PAGE", "AlertStore", "NoSuchAlert", "Taken", "WantedAlerts"]
 
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 MAX_PAGE: Final = 1_000
-_VERSION: Final = 1
-_BUSY_MS: Final = 5_000
 _PRUNE_AT_ONCE: Final = 1_000
 _MAX_NOTE_CHARS: Final = 2_000
 _NAMES: Final = tuple(field.name for field in fields(Alert))
 _COLUMNS: Final = ", ".join(_NAMES)
-_SCHEMA: Final = """
-CREATE TABLE alert (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    uid INTEGER NOT NULL,
-    agent TEXT NOT NULL,
-    session TEXT NOT NULL,
-    rule TEXT NOT NULL,
-    category TEXT NOT NULL,
-    severity TEXT NOT NULL,
-    confidence REAL NOT NULL,
-    direction TEXT NOT NULL,
-    sample TEXT NOT NULL,
-    event INTEGER NOT NULL,
-    trace TEXT,
-    span TEXT,
-    action TEXT NOT NULL,
-    first_us INTEGER NOT NULL,
-    last_us INTEGER NOT NULL,
-    count INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    by_uid INTEGER,
-    acknowledged_us INTEGER,
-    note TEXT NOT NULL
-) STRICT;
-CREATE INDEX alert_by_key ON alert (uid, rule, agent, session, id);
-CREATE INDEX alert_by_uid ON alert (uid, id);
-CREATE INDEX alert_by_state ON alert (state, id);
-CREATE TABLE untold (sink TEXT NOT NULL, alert INTEGER NOT NULL, PRIMARY KEY (sink, alert)) STRICT, WITHOUT ROWID;
-CREATE TABLE place (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
-CREATE TRIGGER alert_removed AFTER DELETE ON alert BEGIN
-    DELETE FROM untold WHERE alert = old.id;
-END;
-"""
+_STRENGTHS: Final = ("allow", "modify", "block")
 
 
 class NoSuchAlert(Exception):
@@ -106,27 +78,60 @@ class AlertStore:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._allowances: dict[int, tuple[float, float]] = {}  # by uid: alerts left, and as of when
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            self._db = _connect(path)
-        except (apsw.NotADBError, apsw.CorruptError):
-            os.replace(path, path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
-            for ending in ("-wal", "-shm"):
-                path.with_name(path.name + ending).unlink(missing_ok=True)
-            self._db = _connect(path)
+        self._path = path
+        self._db = open_or_begin_anew(path, STEPS)
+        self._is_gone = False  # the file was moved aside, and another could not be begun yet
+        self._newest = 0
+        self._newest = self._transact(
+            lambda: int(self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'alert'").get)
+        )
+        self._secret = self._transact(lambda: str(self._db.execute("SELECT value FROM secret").get))
+
+    def _transact(self, work: Callable[[], T]) -> T:
+        """Do it in a transaction; once more in a new file, if this one turns out to be damaged."""
+        with self._lock:
+            if self._is_gone:
+                self._begin()
+            try:
+                with self._db:
+                    found = work()
+            except DAMAGE as error:
+                self._begin_again(error)
+                with self._db:
+                    found = work()
+        return found
+
+    def _begin_again(self, error: apsw.Error) -> None:
+        """Move the file aside, and begin another whose numbers go on: who follows misses nothing of what comes."""
+        _log.error("the file of alerts is damaged, is moved aside, and another begun: %s", error)
+        with contextlib.suppress(apsw.Error):
+            self._db.close()
+        move_aside(self._path)
+        self._is_gone = True
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin another file; who comes next tries again if it fails, as on a disk that is full."""
+        self._db = open_database(self._path, STEPS)
+        with self._db:
+            self._db.execute("DELETE FROM sqlite_sequence WHERE name = 'alert'")
+            self._db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('alert', ?)", (self._newest,))
+        self._is_gone = False
+
+    def secret(self) -> str:
+        """What only this daemon knows: the same for as long as it runs, and after that while the file is kept."""
+        return self._secret
 
     def place(self, name: str) -> int:
         """How far whoever has this name has come; 0 before the beginning."""
-        with self._lock:
-            return self._place(name)
+        return self._transact(lambda: self._place(name))
 
     def _place(self, name: str) -> int:
         return int(self._db.execute("SELECT coalesce(max(value), 0) FROM place WHERE name = ?", (name,)).get)
 
     def set_place(self, name: str, value: int) -> None:
         """Keep how far whoever has this name has come."""
-        with self._lock, self._db:
-            self._set_place(name, value)
+        self._transact(lambda: self._set_place(name, value))
 
     def _set_place(self, name: str, value: int) -> None:
         self._db.execute("INSERT INTO place VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2", (name, value))
@@ -138,26 +143,27 @@ class AlertStore:
             apsw.Error: and nothing was changed.
 
         """
+        return self._transact(lambda: self._take_in(seen, rules, now_us, follower))
+
+    def _take_in(self, seen: Sequence[Seen], rules: AlertRules, now_us: int, follower: str) -> Taken:
         new: list[int] = []
         folded = suppressed = ignored = 0
         least = SEVERITIES.index(rules.min_severity)
-        with self._lock, self._db:
-            last = self._place(follower)
-            for one in seen:
-                if one.id <= last:
-                    continue
-                last = one.id
-                if SEVERITIES.index(one.severity) < least:
-                    ignored += 1
-                    continue
-                made, is_own = self._take_one(one, rules, now_us)
-                folded += made is None and is_own
-                suppressed += not is_own
-                if made is not None:
-                    new.append(made)
-            self._set_place(follower, last)
-            found = tuple(self._get(id) for id in new)
-        return Taken(found, folded, suppressed, ignored)
+        last = self._place(follower)
+        for one in seen:
+            if one.id <= last:
+                continue
+            last = one.id
+            if SEVERITIES.index(one.severity) < least:
+                ignored += 1
+                continue
+            made, is_own = self._take_one(one, rules, now_us)
+            folded += made is None and is_own
+            suppressed += not is_own
+            if made is not None:
+                new.append(made)
+        self._set_place(follower, last)
+        return Taken(tuple(self._get(id) for id in new), folded, suppressed, ignored)
 
     def _take_one(self, one: Seen, rules: AlertRules, now_us: int) -> tuple[int | None, bool]:
         """The new alert's id, if there is one, and whether the finding has an alert of its own kind."""
@@ -172,29 +178,52 @@ class AlertStore:
         return self._add(one, rules, now_us, together=True), False
 
     def _fold(self, key: tuple[int, str, str, str], one: Seen, rules: AlertRules, now_us: int) -> bool:
-        """Count it to the alert of this key that is young enough. False if there is none."""
+        """Count it to the alert of this key that is young enough. False if there is none.
+
+        What is worse than all before it opens the alert again; of that, and of the first that sinks are to hear of,
+        they are told.
+        """
+        row = self._db.execute(
+            "SELECT id, severity, action, told FROM alert WHERE id = (SELECT max(id) FROM alert WHERE uid = ?1"
+            " AND rule = ?2 AND agent = ?3 AND session = ?4) AND first_us > ?5",
+            (*key, now_us - int(rules.dedup_s * 1_000_000)),
+        ).fetchone()
+        if row is None:
+            return False
+        id, severity, action, told = cast("tuple[int, str, str, int]", row)
         self._db.execute(
-            "UPDATE alert SET count = count + 1, last_us = ?5, severity = CASE WHEN ?6 = 'high' OR severity = 'low'"
-            " THEN ?6 ELSE severity END WHERE id = (SELECT max(id) FROM alert WHERE uid = ?1 AND rule = ?2"
-            " AND agent = ?3 AND session = ?4) AND first_us > ?7",
-            (*key, now_us, one.severity, now_us - int(rules.dedup_s * 1_000_000)),
+            "UPDATE alert SET count = count + 1, last_us = ?2, severity = ?3, action = ?4, told = ?5 WHERE id = ?1",
+            (
+                *(id, now_us, max(severity, one.severity, key=SEVERITIES.index)),
+                *(max(action, one.action, key=_STRENGTHS.index), told or one.told),
+            ),
         )
-        return bool(self._db.changes())
+        is_worse = SEVERITIES.index(one.severity) > SEVERITIES.index(severity)
+        if is_worse:
+            self._db.execute(
+                "UPDATE alert SET state = 'open', by_uid = NULL, acknowledged_us = NULL, note = '' WHERE id = ?", (id,)
+            )
+        if one.told and (is_worse or not told):
+            self._have_told(id, rules)
+        return True
+
+    def _have_told(self, id: int, rules: AlertRules) -> None:
+        self._db.executemany("INSERT OR IGNORE INTO untold VALUES (?, ?)", [(sink, id) for sink in rules.sinks])
 
     def _add(self, one: Seen, rules: AlertRules, now_us: int, *, together: bool = False) -> int:
         agent, session, rule = ("", "", TOO_MANY) if together else (one.agent, one.session, one.rule)
         self._db.execute(
             "INSERT INTO alert (uid, agent, session, rule, category, severity, confidence, direction, sample, event,"
-            " trace, span, action, first_us, last_us, count, state, note)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 'open', '')",
+            " trace, span, action, first_us, last_us, told, count, state, note)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 'open', '')",
             (
                 *(one.uid, agent, session, rule, one.category, one.severity, one.confidence, one.direction),
-                *(one.sample, one.event, one.trace, one.span, one.action, now_us, now_us),
+                *(one.sample, one.event, one.trace, one.span, one.action, now_us, now_us, one.told),
             ),
         )
-        id = self._db.last_insert_rowid()
+        id = self._newest = self._db.last_insert_rowid()
         if one.told:
-            self._db.executemany("INSERT INTO untold VALUES (?, ?)", [(sink, id) for sink in rules.sinks])
+            self._have_told(id, rules)
         return id
 
     def _may_cause(self, uid: int, per_minute: int, now_us: int) -> bool:
@@ -209,17 +238,13 @@ class AlertStore:
         """A page of alerts."""
         where, values = _conditions(wanted)
         order = "ASC" if wanted.after is not None else "DESC"
-        with self._lock:
-            rows = self._db.execute(
-                f"SELECT {_COLUMNS} FROM alert WHERE {' AND '.join(where)} ORDER BY id {order} LIMIT ?",
-                (*values, min(wanted.limit, MAX_PAGE)),
-            ).fetchall()
+        question = f"SELECT {_COLUMNS} FROM alert WHERE {' AND '.join(where)} ORDER BY id {order} LIMIT ?"
+        rows = self._transact(lambda: self._db.execute(question, (*values, min(wanted.limit, MAX_PAGE))).fetchall())
         return [_alert(row) for row in rows]
 
     def get(self, id: int, uid: int | None) -> Alert:
         """One alert; of this user, unless that is None. Raises NoSuchAlert."""
-        with self._lock:
-            found = self._get(id)
+        found = self._transact(lambda: self._get(id))
         if uid is not None and found.uid != uid:
             raise NoSuchAlert(id)
         return found
@@ -240,52 +265,67 @@ class AlertStore:
             NoSuchAlert: there is none of this id and user.
 
         """
-        with self._lock, self._db:
+
+        def note_it() -> tuple[bool, Alert]:
             self._db.execute(
                 "UPDATE alert SET state = 'acknowledged', by_uid = ?3, acknowledged_us = ?4, note = ?5"
                 " WHERE id = ?1 AND (?2 IS NULL OR uid = ?2) AND state = 'open'",
                 (id, uid, by_uid, now_us, note[:_MAX_NOTE_CHARS]),
             )
-            done = bool(self._db.changes())
-            found = self._get(id)
+            return bool(self._db.changes()), self._get(id)
+
+        done, found = self._transact(note_it)
         if uid is not None and found.uid != uid:
             raise NoSuchAlert(id)
         return found, done
 
     def untold(self, sink: str) -> Alert | None:
         """The oldest alert that this sink was not told of."""
-        with self._lock:
-            row = self._db.execute("SELECT alert FROM untold WHERE sink = ? ORDER BY alert LIMIT 1", (sink,)).fetchone()
+
+        def oldest() -> Alert | None:
+            question = "SELECT alert FROM untold WHERE sink = ? ORDER BY alert LIMIT 1"
+            row = self._db.execute(question, (sink,)).fetchone()
             return None if row is None else self._get(row[0])
 
-    def tell_done(self, sink: str, id: int) -> None:
-        """It was told, or is given up."""
-        with self._lock, self._db:
-            self._db.execute("DELETE FROM untold WHERE sink = ? AND alert = ?", (sink, id))
+        return self._transact(oldest)
+
+    def tell_done(self, sink: str, id: int, severity: str) -> None:
+        """It was told, or is given up, as one of this severity: if it is worse by now, it is still to be told."""
+        self._transact(
+            lambda: self._db.execute(
+                "DELETE FROM untold WHERE sink = ?1 AND alert = ?2"
+                " AND NOT EXISTS (SELECT 1 FROM alert WHERE id = ?2 AND severity <> ?3)",
+                (sink, id, severity),
+            )
+        )
 
     def counts(self) -> dict[str, int]:
         """How many alerts are open, and how many of all are still to be told, by sink."""
-        with self._lock:
-            counted = self._db.execute("SELECT sink, count(*) FROM untold GROUP BY sink").fetchall()
-            open_now = int(self._db.execute("SELECT count(*) FROM alert WHERE state = 'open'").get)
+        return self._transact(self._counts)
+
+    def _counts(self) -> dict[str, int]:
+        counted = self._db.execute("SELECT sink, count(*) FROM untold GROUP BY sink").fetchall()
+        open_now = int(self._db.execute("SELECT count(*) FROM alert WHERE state = 'open'").get)
         return {"open": open_now, **{f"untold_{sink}": cast("int", count) for sink, count in counted}}
 
     def prune(self, rules: AlertRules, now_us: int) -> int:
         """Remove some of what is too old or too many; how many. To be called until it says 0."""
+        return self._transact(lambda: self._prune(rules, now_us))
+
+    def _prune(self, rules: AlertRules, now_us: int) -> int:
         db = self._db
-        with self._lock, db:
+        db.execute(
+            "DELETE FROM alert WHERE id IN (SELECT id FROM alert ORDER BY id LIMIT ?) AND last_us < ?",
+            (_PRUNE_AT_ONCE, now_us - int(rules.keep_s * 1_000_000)),
+        )
+        removed = db.changes()
+        surplus = min(int(db.execute("SELECT count(*) FROM alert").get) - rules.max_alerts, _PRUNE_AT_ONCE)
+        if surplus > 0:
             db.execute(
-                "DELETE FROM alert WHERE id IN (SELECT id FROM alert ORDER BY id LIMIT ?) AND last_us < ?",
-                (_PRUNE_AT_ONCE, now_us - int(rules.keep_s * 1_000_000)),
+                "DELETE FROM alert WHERE id IN (SELECT id FROM alert ORDER BY state = 'open', id LIMIT ?)",
+                (surplus,),
             )
-            removed = db.changes()
-            surplus = min(int(db.execute("SELECT count(*) FROM alert").get) - rules.max_alerts, _PRUNE_AT_ONCE)
-            if surplus > 0:
-                db.execute(
-                    "DELETE FROM alert WHERE id IN (SELECT id FROM alert ORDER BY state = 'open', id LIMIT ?)",
-                    (surplus,),
-                )
-                removed += surplus
+            removed += surplus
         return removed
 
     def close(self) -> None:
@@ -295,15 +335,12 @@ class AlertStore:
 
 
 def _conditions(wanted: WantedAlerts) -> tuple[list[str], list[Any]]:
-    where, values = ["1"], list[Any]()
-    for condition, value in (
+    conditions = (
         *((f"{name} = ?", getattr(wanted, name)) for name in ("uid", "state", "category", "rule", "agent", "session")),
         ("id > ?", wanted.after),
         ("id < ?", wanted.before),
-    ):
-        if value is not None:
-            where.append(condition)
-            values.append(value)
+    )
+    where, values = asked(conditions)
     if wanted.severity is not None:
         worse = SEVERITIES[SEVERITIES.index(wanted.severity) :]
         where.append(f"severity IN ({', '.join('?' for _ in worse)})")
@@ -313,24 +350,3 @@ def _conditions(wanted: WantedAlerts) -> tuple[list[str], list[Any]]:
 
 def _alert(row: Sequence[Any]) -> Alert:
     return Alert(**dict(zip(_NAMES, row, strict=True)))
-
-
-def _connect(path: Path) -> apsw.Connection:
-    db = apsw.Connection(str(path))
-    try:
-        path.chmod(0o600)
-        db.set_busy_timeout(_BUSY_MS)
-        db.pragma("journal_mode", "wal")
-        db.pragma("synchronous", "full")
-        version = int(db.pragma("user_version"))
-        if version > _VERSION:
-            raise apsw.Error(f"{path} was written by a newer skilld (version {version} of its tables)")
-        if version == 0:
-            with db:
-                db.execute(_SCHEMA)
-                db.pragma("user_version", _VERSION)
-    except BaseException:
-        with contextlib.suppress(apsw.Error):
-            db.close()
-        raise
-    return db

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import tzinfo
 from typing import Any, Final
 
+from skilld.monitor.batch import MAX_RAW_NAME_CHARS
 from skilld.monitor.imports.names import gen_ai_of, split_name
 from skilld.monitor.imports.record import BadRecord, OldRecord, time_us_of
 from skilld.monitor.plain import plain
@@ -54,7 +55,7 @@ def read_a(found: Mapping[str, Any], zone: tzinfo | None) -> OldRecord:
         name=name,
         base=base,
         part=part,
-        channel=_text(found.get("channel"))[:64] or "SYSTEM",
+        channel=_text(found.get("channel")) or "SYSTEM",
         level=level_of(found.get("level")),
         trace=_id(found.get("trace_id")),
         span=_id(found.get("span_id")),
@@ -80,7 +81,7 @@ def level_of(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return value[:200] if isinstance(value, str) else ""
+    return value[:MAX_RAW_NAME_CHARS] if isinstance(value, str) else ""
 
 
 def _id(value: Any) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from typing import Any, Final
 
+from skilld.monitor.batch import MAX_RAW_NAME_CHARS
 from skilld.monitor.imports.generation_a import level_of
 from skilld.monitor.imports.names import gen_ai_of, split_name
 from skilld.monitor.imports.own import known_of
@@ -67,7 +68,7 @@ def read_b(found: Mapping[str, Any]) -> OldRecord:
         name=ours,
         base=base,
         part=part,
-        channel=_text(channel)[:64] or _CHANNELS.get(base, "SYSTEM"),
+        channel=_text(channel) or _CHANNELS.get(base, "SYSTEM"),
         level=level_of(found.get("level")),
         trace=trace_id(ids[0]),
         span=span_id(ids[1]),
@@ -88,4 +89,4 @@ def _duration_ms(attributes: Mapping[str, Any]) -> float | None:
 
 
 def _text(value: Any) -> str:
-    return value[:200] if isinstance(value, str) else ""
+    return value[:MAX_RAW_NAME_CHARS] if isinstance(value, str) else ""

@@ -7,10 +7,12 @@ They have the run and the number that the event had, so that what is in the stor
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any, Final
 
+from skilld.monitor.batch import MAX_RAW_NAME_CHARS, as_json
 from skilld.monitor.imports.record import BadRecord, Head, OwnRecord, time_us_of
 
 __all__ = ["is_own", "known_of", "read_own"]
@@ -48,9 +50,11 @@ def read_own(found: Mapping[str, Any]) -> OwnRecord:
         environment=_text(found, "environment"),
     )
     event = {key: found[key] for key in _TAKEN if key in found}
-    return OwnRecord(
-        head, {**event, "seq": seq, "time_us": time_us_of(found.get("time"), UTC), "data": found.get("data")}
-    )
+    event |= {"seq": seq, "time_us": time_us_of(found.get("time"), UTC), "data": found.get("data")}
+    try:
+        return OwnRecord(head, json.loads(as_json(event)))  # without the numbers that JSON does not have
+    except RecursionError as error:
+        raise BadRecord("data: it is nested too deeply") from error
 
 
 def known_of(run: Any, seq: Any) -> tuple[str, int] | None:
@@ -62,4 +66,4 @@ def known_of(run: Any, seq: Any) -> tuple[str, int] | None:
 
 def _text(found: Mapping[str, Any], key: str) -> str:
     value = found.get(key)
-    return value[:200] if isinstance(value, str) else ""
+    return value[:MAX_RAW_NAME_CHARS] if isinstance(value, str) else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from skilld.monitor.batch import MAX_RAW_NAME_CHARS
 from skilld.monitor.imports.record import Head, OldRecord, OwnRecord, Record
 from skilld.monitor.wire import run_of, seq_of
 
@@ -120,7 +121,7 @@ def _span_name(record: OldRecord, data: dict[str, Any]) -> str:
     operation, key = _NAMES.get(record.base, ("", ""))
     if operation:
         what = data.get(key)
-        return f"{operation} {what}"[:200] if isinstance(what, str) and what else operation
+        return f"{operation} {what}"[:MAX_RAW_NAME_CHARS] if isinstance(what, str) and what else operation
     if record.base == "function" and isinstance(data.get("function"), str):
-        return str(data["function"])[:200] or record.name
+        return str(data["function"])[:MAX_RAW_NAME_CHARS] or record.name
     return record.name

@@ -20,6 +20,7 @@ import trio
 from watchfiles import awatch
 
 from skill_actors.runtime import TrioActor
+from skilld.monitor.inspection.mask_key import mask_key
 from skilld.monitor.inspection.rule_files import RuleFile, RuleFileError, layered, read_rule_file, rule_paths
 from skilld_monitor.scanning import RuleSet, builtin
 
@@ -39,11 +40,13 @@ class RuleBook:
 
     Args:
         folder: where their files are now, for who asks before they were read; None: those that come along will do.
+        key_file: of `mask_key`, for rules that mask by `hash`; None: they mask in full.
 
     """
 
-    def __init__(self, folder: Callable[[], Path] | None = None) -> None:
+    def __init__(self, folder: Callable[[], Path] | None = None, key_file: Path | None = None) -> None:
         self._folder = folder
+        self._key_file = key_file
         self._rules: RuleSet | None = None
         self._loading = threading.RLock()
         self.fault = ""
@@ -92,8 +95,17 @@ class RuleBook:
             self.fault = ""
         self.loaded += 1
         changed = self._rules is None or found.version != self._rules.version
-        self._rules = found
+        self._rules = self._keyed(found)
         return changed
+
+    def _keyed(self, found: RuleSet) -> RuleSet:
+        if self._key_file is None or all(rule.mask != "hash" for rule in found.rules):
+            return found
+        try:
+            return found.with_key(mask_key(self._key_file))
+        except OSError as error:
+            self.fault = f"{self._key_file}: {error.strerror}; what is to be masked by hash is masked in full"
+            return found
 
 
 def _stamp(folder: Path) -> object:

@@ -22,10 +22,11 @@ def inspection_children(parts: Parts) -> list[ChildSpec]:
     return [ChildSpec(id="monitor-rules", factory=lambda: RuleKeeper(parts), isolated=True)]
 
 
-def rules_of(parts: Parts) -> Mapping[str, Any]:
+async def rules_of(parts: Parts) -> Mapping[str, Any]:
     """The rules in force, JSON-ready. Raises Refused where nothing is looked for."""
     config = parts.config.monitor
     if not config.enabled or not config.scan.enabled:
         raise Refused("not_found", "nothing is looked for: monitor.enabled, monitor.scan.enabled")
+    await parts.rule_book.wait()
     rules, fault = parts.rule_book.rules, parts.rule_book.fault
     return {"version": rules.version, "fault": fault or None, "rules": [dict(rule.fields) for rule in rules.rules]}

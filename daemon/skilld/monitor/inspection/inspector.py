@@ -7,6 +7,7 @@ left out and a finding says so. Pure but for the memory of what was told; runs i
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from skilld.monitor.batch import Batch, MonitorEvent, as_json
+from skilld.monitor.batch import MAX_RAW_NAME_CHARS, Batch, MonitorEvent, as_json, as_name
 from skilld.monitor.inspected import Found, Inspected, Origin
 from skilld.monitor.inspection.directions import (
     INPUT,
@@ -25,20 +26,22 @@ from skilld.monitor.inspection.directions import (
     direction_of_part,
 )
 from skilld.monitor.inspection.pushed import Pushed
+from skilld.monitor.naming import cut_agent
 from skilld_monitor.scanning import DIRECTIONS, Direction, Finding, RuleSet
 
 if TYPE_CHECKING:
     from skilld.config import MonitorConfig
     from skilld.monitor.inspection.book import RuleBook
 
-__all__ = ["NOT_SCANNED", "Inspector", "with_names"]
+__all__ = ["NOT_SCANNED", "Inspector", "shown_agent", "with_names"]
 
 _log = logging.getLogger(__name__)
 
 NOT_SCANNED: Final = "not-scanned"
 """The rule of the finding that says that content was left out."""
 
-_MAX_NAME_CHARS: Final = 200
+_MAX_RULE_CHARS: Final = 200
+_HALF_CHARS: Final = 512  # of a secret that may stand at the end of a name that was cut as it came
 _UNSEEN_NAME: Final = "[not looked at]"
 _MAX_FINDINGS: Final = 100  # of one event; they are one for each rule and direction anyhow
 _MOST_SAID: Final = 20
@@ -213,28 +216,38 @@ class _Look:
 
 
 class _Told:
-    """Messages of which something was told, for an hour; bounded."""
+    """Messages of which something was told, for an hour; bounded. Safe to use from several threads."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._at: OrderedDict[bytes, float] = OrderedDict()
 
     def note(self, what: tuple[object, ...], now_s: float) -> bool:
         """Whether it was told before; now it is."""
         key = blake2b(repr(what).encode("utf-8", "backslashreplace"), digest_size=16).digest()
-        before = self._at.pop(key, None)
-        self._at[key] = now_s
-        if len(self._at) > _MOST_TOLD:
-            self._at.pop(next(iter(self._at)), None)
+        with self._lock:
+            before = self._at.pop(key, None)
+            self._at[key] = now_s
+            if len(self._at) > _MOST_TOLD:
+                self._at.popitem(last=False)
         return before is not None and now_s - before < _TOLD_S
 
 
 def _named(rules: RuleSet, name: str) -> tuple[str, list[Finding]]:
-    """A name, masked; the same object where there is nothing to mask. One that a rule fails on is not shown."""
+    """A name, masked; the same object where there is nothing to mask. One that a rule fails on is not shown, nor is the
+    end of one that was cut as it came."""
     try:
         shown, found = rules.mask_text(name)
     except Exception:  # what it belongs to is kept, so that nobody has to send it again and again
         return _UNSEEN_NAME, []
-    return (shown if len(shown) <= _MAX_NAME_CHARS else shown[:_MAX_NAME_CHARS]), found
+    if len(name) >= MAX_RAW_NAME_CHARS:
+        shown = shown[:-_HALF_CHARS] or _UNSEEN_NAME
+    return shown, found
+
+
+def shown_agent(rules: RuleSet, agent: str) -> str:
+    """An agent's name as it is stored. Raises nothing."""
+    return cut_agent(_named(rules, agent)[0])
 
 
 def with_names(rules: RuleSet, batch: Batch) -> Batch:
@@ -257,7 +270,7 @@ def _found_there(rules: RuleSet, event: MonitorEvent) -> Iterator[Finding]:
         way: Direction = next((known for known in DIRECTIONS if known == said_way), "event")
         for id in said[:_MOST_SAID]:
             if isinstance(id, str) and id:
-                yield _of_rule(rules, id[:_MAX_NAME_CHARS], way, "found by the program before the call")
+                yield _of_rule(rules, as_name(id, MAX_RAW_NAME_CHARS), way, "found by the program before the call")
 
 
 def _of_rule(rules: RuleSet, id: str, way: Direction, sample: str) -> Finding:
@@ -266,4 +279,4 @@ def _of_rule(rules: RuleSet, id: str, way: Direction, sample: str) -> Finding:
         if rule.id == id:
             return Finding(id, rule.category, rule.severity, rule.confidence, way, 0, 0, sample)
     shown, _ = _named(rules, id)
-    return Finding(shown, "sensitive_data", "medium", 0.5, way, 0, 0, sample)
+    return Finding(shown[:_MAX_RULE_CHARS], "sensitive_data", "medium", 0.5, way, 0, 0, sample)

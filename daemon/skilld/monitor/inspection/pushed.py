@@ -14,26 +14,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Pushed", "mode_of", "policy_for"]
 
-_MOST_REMEMBERED: Final = 256
 _ACTS: Final = ("redact", "block")
 
 
 class Pushed:
-    """Remembers what it made, for as long as configuration and rules are the same."""
+    """Remembers what it made, for as long as configuration and rules are the same.
+
+    One for each agent that an override names, and one for all others: who invents names has nothing made by it.
+    """
 
     def __init__(self) -> None:
         self._of: tuple[object, object] = (None, None)
-        self._made: dict[str, Mapping[str, Any]] = {}
+        self._named: frozenset[str] = frozenset()
+        self._made: dict[str | None, Mapping[str, Any]] = {}
 
     def policy_for(self, config: MonitorPolicyConfig, rules: RuleSet | None, agent: str) -> Mapping[str, Any]:
         """As the function of that name."""
         if self._of[0] is not config or self._of[1] is not rules:
             self._of, self._made = (config, rules), {}
-        found = self._made.get(agent)
+            self._named = frozenset(override.agent for override in config.overrides if override.agent is not None)
+        key = agent if agent in self._named else None
+        found = self._made.get(key)
         if found is None:
-            if len(self._made) >= _MOST_REMEMBERED:
-                self._made.clear()
-            found = self._made[agent] = policy_for(config, rules, agent)
+            found = self._made[key] = policy_for(config, rules, agent)
         return found
 
 

@@ -30,7 +30,7 @@ from typing import Any, Final
 
 from skilld_monitor.scanning import RuleError, RuleSet, builtin, read_rules, rules_as_json
 
-__all__ = ["RuleFile", "RuleFileError", "layered", "read_rule_file", "read_rules_dir", "rule_paths"]
+__all__ = ["RuleFile", "RuleFileError", "layered", "read_rule_file", "rule_paths"]
 
 MAX_FILES: Final = 200
 _MAX_BYTES: Final = 4 << 20
@@ -70,11 +70,6 @@ def rule_paths(folder: Path) -> list[Path]:
     if len(names) > MAX_FILES:
         raise RuleFileError(f"{folder}: has {len(names)} rule files; at most {MAX_FILES}")
     return [folder / name for name in names if not name.startswith(".")]
-
-
-def read_rules_dir(folder: Path) -> RuleSet:
-    """The rules that come along, with all files of the folder over them. Raises RuleFileError."""
-    return layered([read_rule_file(path) for path in rule_paths(folder)])
 
 
 def read_rule_file(path: Path) -> RuleFile:
@@ -124,7 +119,10 @@ def layered(files: Sequence[RuleFile]) -> RuleSet:
     rules: Rules = {str(rule["id"]): dict(rule) for rule in rules_as_json(builtin())}
     for file in files:
         rules = _changed(rules, file)
-    return read_rules(rules.values())
+    try:
+        return read_rules(rules.values())
+    except RuleError as error:  # each is one by itself: they are too many together
+        raise RuleFileError(f"{files[-1].path}: with the rules of the files before it: {error}") from error
 
 
 def _changed(rules: Rules, file: RuleFile) -> Rules:

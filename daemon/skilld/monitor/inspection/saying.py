@@ -8,8 +8,9 @@ from typing import Any, Final
 from skill_actors.sessions.events import Event
 from skilld_monitor.scanning import Direction
 
-__all__ = ["said_in"]
+__all__ = ["files_of", "said_in"]
 
+_MESSAGES: Final = ("turn.queued", "turn.steered")
 _ENDINGS: Final = ("turn.failed", "turn.cancelled", "turn.interrupted")
 
 
@@ -20,9 +21,9 @@ def said_in(event: Event) -> Iterator[tuple[Direction, Any]]:
     output in the message that calls it and in its end, the text of a turn's end in its last message.
     """
     data: Mapping[str, Any] = event.data
-    if event.type in ("turn.queued", "turn.steered"):
+    if event.type in _MESSAGES:
         yield "input", data.get("text")
-        yield "input", [file.get("name") for file in data.get("files", ()) if isinstance(file, Mapping)]
+        yield "input", files_of(event)
     elif event.type == "model.message":
         for block in data.get("content") or ():
             yield from _of_block(block)
@@ -32,6 +33,13 @@ def said_in(event: Event) -> Iterator[tuple[Direction, Any]]:
         yield "error", data.get("error")
     elif event.type == "session.compacted":
         yield "output", data.get("summary")
+
+
+def files_of(event: Event) -> list[Any]:
+    """Names of the files that came with a message."""
+    if event.type not in _MESSAGES:
+        return []
+    return [file.get("name") for file in event.data.get("files", ()) if isinstance(file, Mapping)]
 
 
 def _of_block(block: Any) -> Iterator[tuple[Direction, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +14,7 @@ import trio
 
 from skill_actors.errors import Refused
 from skill_actors.sessions.screening import Blocked
+from skilld.monitor.inspection.file_text import MAX_FILE_BYTES, FileText, texts_of
 from skilld.monitor.inspection.pushed import policy_for
 from skilld_monitor.scanning import Finding, RuleSet, read_rules
 
@@ -37,7 +38,7 @@ class Stopped:
     """What was found before it was said or done.
 
     Args:
-        what: "message", or the tool's name.
+        what: "message", "file" of a message, or the tool's name.
         time_us: when, microseconds since 1970.
         action: block or redact; what was done, or would have been where `dry_run`.
 
@@ -93,12 +94,53 @@ class SessionScreen:
             return text
         blocking = self._tell(guard, owner_uid, session, "message", found)
         if blocking is not None:
-            raise Refused(
-                "policy_denied",
-                f"rule {blocking.rule} ({blocking.category}) blocks this message; see [monitor.policy]",
-                details={"reason": "blocked", "rule": blocking.rule, "category": blocking.category},
-            )
+            raise _blocked(blocking, "this message")
         return text if guard.dry_run else str(shown)
+
+    async def files(
+        self, owner_uid: int, session: str, files: Sequence[tuple[str, bytes]]
+    ) -> Sequence[tuple[str, bytes]]:
+        """The files of a message as they may be taken in: those that are text, as far as they are looked into.
+
+        What is to be redacted is masked in the file. Raises Refused("policy_denied"), also for a file in which nothing
+        can be masked, and with a policy that fails closed for one that is not looked into to its end.
+        """
+        guard = await self._guard()
+        if guard is None:
+            return files
+        shown = list(files)
+        texts = await trio.to_thread.run_sync(lambda: list(texts_of(files)), limiter=self._limiter)
+        for place, text in enumerate(texts):
+            if text is not None:
+                masked = await self._file(guard, owner_uid, session, place + 1, text)
+                if masked is not None:
+                    shown[place] = files[place][0], masked
+        return files if shown == list(files) else shown
+
+    async def _file(self, guard: _Guard, uid: int, session: str, number: int, file: FileText) -> bytes | None:
+        """What the file has to be instead; None if it may stay."""
+        its = f"file {number} of this message"
+        if file.rest and guard.closed:
+            why = f"{its} is larger than what is looked into of one ({MAX_FILE_BYTES} bytes), or all of them together"
+            raise Refused("policy_denied", f"{why}, and monitor.policy.fail is closed")
+        try:
+            shown, found = await self._look(partial(guard.rules.mask_text, file.text, "input"), len(file.text))
+        except Exception as error:
+            self._fail(guard, error)
+            if guard.closed:
+                why = f"{its} cannot be looked into, and monitor.policy.fail is closed"
+                raise Refused("policy_denied", why) from error
+            return None
+        blocking = self._tell(guard, uid, session, "file", found)
+        if blocking is not None:
+            raise _blocked(blocking, its)
+        if guard.dry_run or shown == file.text:
+            return None
+        try:
+            return file.with_text(str(shown))
+        except UnicodeEncodeError as error:
+            why = f"{its} has to be redacted, and what stands for what is masked cannot be written in it"
+            raise Refused("policy_denied", why) from error
 
     async def call(
         self, owner_uid: int, session: str, tool: str, given: Mapping[str, Any]
@@ -158,6 +200,14 @@ class SessionScreen:
     def _fail(self, guard: _Guard, error: Exception) -> None:
         what = "is refused" if guard.closed else "goes on unseen"
         _log.error("what is said cannot be looked into, and %s: %s", what, type(error).__name__)
+
+
+def _blocked(by: Finding, what: str) -> Refused:
+    return Refused(
+        "policy_denied",
+        f"rule {by.rule} ({by.category}) blocks {what}; see [monitor.policy]",
+        details={"reason": "blocked", "rule": by.rule, "category": by.category},
+    )
 
 
 def _may_act(policy: MonitorPolicyConfig) -> bool:

@@ -8,13 +8,15 @@ conversation was read is kept with the alerts.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-from collections import deque
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import apsw
@@ -26,9 +28,11 @@ from skill_actors.store.base import SessionRecord, StoreError
 from skill_actors.telemetry import Measurements, Metadata
 from skilld.monitor.batch import Batch, MonitorEvent
 from skilld.monitor.inspected import Found, Inspected, Origin
+from skilld.monitor.inspection.attached import texts_in
 from skilld.monitor.inspection.inspector import NOT_SCANNED
-from skilld.monitor.inspection.saying import said_in
+from skilld.monitor.inspection.saying import files_of, said_in
 from skilld.monitor.inspection.screen import OWN_AGENT, Stopped
+from skilld.monitor.wire import run_of
 from skilld_monitor.scanning import Finding, RuleSet
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ _PAGE: Final = 200
 _NEWEST: Final = 200  # conversations that are looked at when the daemon has started
 _AGAIN_S: Final = 1.0
 _CHANNEL: Final = "SECURITY"
+_PASSING: Final = (apsw.Error, StoreError, OSError)  # a full disk; stores that are closed and made again
 _LEVELS: Final = {"low": "INFO", "medium": "WARNING", "high": "ERROR"}
 
 
@@ -54,7 +59,7 @@ class SessionNews:
     """Which conversations have something new, and what was stopped before it came into one. Noting never waits."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, None] = {}
+        self._sessions: OrderedDict[str, None] = OrderedDict()
         self._stopped: deque[Stopped] = deque(maxlen=_MOST_STOPPED)
         self._something = trio.Event()
 
@@ -65,7 +70,7 @@ class SessionNews:
         """There is something new. Beyond a bound those are forgotten that waited longest; they are noted again."""
         self._sessions[session] = None
         if len(self._sessions) > _MOST_WAITING:
-            del self._sessions[next(iter(self._sessions))]
+            self._sessions.popitem(last=False)
         self._something.set()
 
     def note_stopped(self, stopped: Stopped) -> None:
@@ -79,12 +84,21 @@ class SessionNews:
             self._something = trio.Event()
             await self._something.wait()
 
-    def take(self) -> tuple[list[str], list[Stopped]]:
-        """All of it; it is the caller's now."""
-        taken = list(self._sessions), list(self._stopped)
-        self._sessions.clear()
-        self._stopped.clear()
-        return taken
+    @contextmanager
+    def take(self) -> Iterator[Stopped | str]:
+        """The next one, what was stopped first; there has to be one.
+
+        It waits again if the block is left by an error that passes, or is cancelled: what was stopped is nowhere else.
+        """
+        one = self._stopped.popleft() if self._stopped else self._sessions.popitem(last=False)[0]
+        try:
+            yield one
+        except (*_PASSING, trio.Cancelled):
+            if isinstance(one, str):
+                self.note(one)  # behind the others: it may be its own fault
+            elif len(self._stopped) < _MOST_STOPPED:
+                self._stopped.appendleft(one)
+            raise
 
 
 class SessionFollower(TrioActor):
@@ -95,6 +109,7 @@ class SessionFollower(TrioActor):
         self._parts = parts
         self._news = parts.session_news
         self._limiter = trio.CapacityLimiter(1)
+        self._workspaces = parts.config.daemon.state_dir / "workspaces"
 
     async def setup(self) -> None:
         self.spawn(self._follow)
@@ -107,7 +122,7 @@ class SessionFollower(TrioActor):
             alerts, monitor = await self._parts.alerts.wait(), await self._parts.monitor.wait()
             try:
                 await self._follow_with(alerts, monitor)
-            except (apsw.Error, StoreError, OSError) as error:  # a full disk; stores that are closed and made again
+            except _PASSING as error:
                 _log.warning("conversations cannot be looked into now: %s", error)
             await trio.sleep(_AGAIN_S)
 
@@ -115,12 +130,12 @@ class SessionFollower(TrioActor):
         await self._note_newest()
         while True:
             await self._news.wait()
-            sessions, stopped = self._news.take()
-            await self._write_stopped(monitor, stopped)
-            for session in sessions:
+            with self._news.take() as one:
                 scan = self._parts.config.monitor.scan
-                if scan.enabled and scan.sessions:
-                    await self._look_into(session, alerts, monitor)
+                if isinstance(one, Stopped):
+                    await self._write_stopped(one, alerts, monitor)
+                elif scan.enabled and scan.sessions:
+                    await self._look_into(one, alerts, monitor)
 
     def _hear(self, _name: str, _facts: Measurements, meta: Metadata) -> None:
         session = meta.get("session")
@@ -139,13 +154,16 @@ class SessionFollower(TrioActor):
         if record is None:
             return
         name = f"session:{session}"
+        await self._parts.rule_book.wait()
+        secret = await alerts.run(alerts.store.secret)
         after = await alerts.run(partial(alerts.store.place, name))
         while True:
             events = await journal.read_events(session, after=after, limit=_PAGE)
             if not events:
                 return
             rules = self._parts.rule_book.rules
-            look = partial(_inspected, rules, record, events, first=not after)
+            run = run_of(secret, session, str(after))
+            look = partial(_inspected, rules, run, record, events, self._workspaces / session, first=not after)
             inspected = await trio.to_thread.run_sync(look, limiter=self._limiter)
             if inspected is not None:
                 origin = Origin(record.owner_uid, os.getpid())
@@ -153,15 +171,20 @@ class SessionFollower(TrioActor):
             after = events[-1].seq
             await alerts.run(partial(alerts.store.set_place, name, after))
 
-    async def _write_stopped(self, monitor: Monitor, stopped: Sequence[Stopped]) -> None:
+    async def _write_stopped(self, one: Stopped, alerts: Alerts, monitor: Monitor) -> None:
         """What was stopped is in no journal: here it is told that it was, and by which rule."""
-        for one in stopped:
-            inspected = _of_stopped(one)
-            await monitor.write(inspected.batch, Origin(one.uid, os.getpid()), inspected=inspected)
+        secret = await alerts.run(alerts.store.secret)
+        inspected = _of_stopped(one, run_of(secret, one.session, "stopped", str(one.time_us)))
+        await monitor.write(inspected.batch, Origin(one.uid, os.getpid()), inspected=inspected)
 
 
-def _inspected(rules: RuleSet, record: SessionRecord, events: Sequence[Event], *, first: bool) -> Inspected | None:
-    """What was found in these events, as events of monitoring; None for nothing. Pure CPU."""
+def _inspected(
+    rules: RuleSet, run: str, record: SessionRecord, events: Sequence[Event], workspace: Path, *, first: bool
+) -> Inspected | None:
+    """What was found in these events, and in files that came with them, as events of monitoring; None for nothing.
+
+    Blocks.
+    """
     made: list[MonitorEvent] = []
     found: list[Found] = []
     for event in events:
@@ -170,7 +193,7 @@ def _inspected(rules: RuleSet, record: SessionRecord, events: Sequence[Event], *
         if first and event is events[0]:
             said.append(("system", record.settings.get("system")))
         try:
-            for way, value in said:
+            for way, value in chain(said, texts_in(workspace, files_of(event))):
                 findings += rules.mask(value, way)[1]
         except Exception as error:  # of a rule that fails on a text: it is told, and the rest is looked into
             why = f"it could not be looked at: {type(error).__name__}"
@@ -181,16 +204,16 @@ def _inspected(rules: RuleSet, record: SessionRecord, events: Sequence[Event], *
             made.append(_event(event.seq, _time_us(event.time), "session.finding", record.id, findings, data))
     if not made:
         return None
-    return Inspected(_batch(record.id, made), tuple(found))
+    return Inspected(_batch(run, made), tuple(found))
 
 
-def _of_stopped(one: Stopped) -> Inspected:
+def _of_stopped(one: Stopped, run: str) -> Inspected:
     name = {"block": "session.blocked", "redact": "session.redacted"}[one.action]
     data = {"what": one.what, "dry_run": one.dry_run, "rules": sorted({finding.rule for finding in one.findings})}
     now_us = one.time_us
     event = _event(now_us, now_us, name, one.session, one.findings, data)
     found = tuple(Found(0, finding, finding.sample) for finding in one.findings)
-    return Inspected(_batch(f"{one.session}/stopped", [event]), found)
+    return Inspected(_batch(run, [event]), found)
 
 
 def _once(findings: Sequence[Finding]) -> list[Finding]:
@@ -205,11 +228,12 @@ def _event(
     return MonitorEvent(seq, time_us, name, _CHANNEL, _LEVELS[worst], data=data, session=session, agent=OWN_AGENT)
 
 
-def _batch(source: str, events: Sequence[MonitorEvent]) -> Batch:
-    """Events of a run that is always the same for the same source, so that an event is kept once."""
+def _batch(run: str, events: Sequence[MonitorEvent]) -> Batch:
+    """Events of a run that is always the same for the same events, so that each is kept once, and that nobody knows
+    before: whoever could report it first would have what was found taken for told."""
     return Batch(
         number=0,
-        run=hashlib.sha256(f"{OWN_AGENT}:{source}".encode()).hexdigest()[:32],
+        run=run,
         agent=OWN_AGENT,
         pid=os.getpid(),
         program=OWN_AGENT,

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
-from skilld.monitor.batch import Batch
+from skilld.monitor.batch import MAX_RAW_NAME_CHARS, Batch
 from skilld.monitor.otlp.telemetry import OtlpLog, OtlpSpan, Received
 from skilld.monitor.plain import plain
 from skilld.monitor.wire import batches, run_of, seq_of
@@ -81,7 +81,7 @@ def _span_event(span: OtlpSpan, group: Received) -> dict[str, Any]:
         data.setdefault("error.message", plain(span.message))
     if span.events:
         data["otel.events"] = [
-            {"name": name[:200], "time_us": time_ns // 1000, "attributes": plain(attributes)}
+            {"name": plain(name), "time_us": time_ns // 1000, "attributes": plain(attributes)}
             for name, time_ns, attributes in span.events[:_MAX_SPAN_EVENTS]
         ]
     return {
@@ -122,7 +122,7 @@ def _log_event(log: OtlpLog, group: Received) -> dict[str, Any]:
 def _data(attributes: Mapping[str, Any], group: Received) -> dict[str, Any]:
     found: dict[str, Any] = plain(dict(attributes))
     if group.scope:
-        found["otel.scope"] = group.scope[:200]
+        found["otel.scope"] = plain(group.scope)
     for key in _OF_RESOURCES:
         if key in group.resource:
             found.setdefault(key, plain(group.resource[key]))
@@ -148,4 +148,4 @@ def _people(attributes: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    return value[:200] if isinstance(value, str) else ""
+    return value[:MAX_RAW_NAME_CHARS] if isinstance(value, str) else ""

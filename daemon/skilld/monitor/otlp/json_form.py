@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from skilld.monitor.otlp.telemetry import (
+    MAX_DEPTH,
     BadRequest,
     OtlpLog,
     OtlpSpan,
@@ -19,7 +20,6 @@ from skilld.monitor.otlp.telemetry import (
 
 __all__ = ["read_json"]
 
-_MAX_DEPTH: Final = 16
 _LARGEST_NS: Final = 1 << 63
 _WHOLES: Final[dict[Signal, tuple[str, str, str]]] = {
     "traces": ("resourceSpans", "scopeSpans", "spans"),
@@ -141,7 +141,7 @@ def _attributes(found: dict[str, Any], depth: int) -> dict[str, Any]:
 
 def _value(found: Any, depth: int) -> Any:
     """A value of any type; None for what is none, and what is nested too deep."""
-    if not isinstance(found, dict) or depth > _MAX_DEPTH:
+    if not isinstance(found, dict) or depth > MAX_DEPTH:
         return None
     for key in ("stringValue", "boolValue", "doubleValue", "bytesValue"):
         if key in found:

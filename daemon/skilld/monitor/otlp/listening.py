@@ -24,7 +24,7 @@ from skilld.monitor.batch import Batch
 from skilld.monitor.inspected import Origin
 from skilld.monitor.keeper import report
 from skilld.monitor.otlp.receiver import OtlpReceiver, Rules
-from skilld.monitor.otlp.tcp_peer import groups_of, tcp_owner
+from skilld.monitor.otlp.tcp_peer import OwnerGone, groups_of, tcp_owner
 from skilld.monitor.store import Written
 
 if TYPE_CHECKING:
@@ -131,11 +131,16 @@ class OtlpListener(TrioActor):
         if not tcp:
             return read_peer(stream.socket, self._unknown_uid)
         peer, own = stream.socket.getpeername()[:2], stream.socket.getsockname()[:2]
-        uid = await trio.to_thread.run_sync(partial(tcp_owner, peer, own))
+        try:
+            uid = await trio.to_thread.run_sync(partial(tcp_owner, peer, own))
+        except OwnerGone as error:
+            raise PeerRefused("its program has closed it, and nobody can say any more whose it was") from error
+        if uid is None:
+            stream.socket.getpeername()  # raises of one that was reset, and was in the table before
         if uid is None or uid == self._unknown_uid:
             uid = self._config.uid
         if uid is None:
-            raise PeerRefused("the kernel does not say whose it is: a container's, or one that has ended")
+            raise PeerRefused("the kernel does not say whose it is: a container's")
         groups = await trio.to_thread.run_sync(groups_of, uid)
         return Peer(uid=uid, gid=-1, pid=0, groups=groups)
 
@@ -150,7 +155,12 @@ class OtlpListener(TrioActor):
         return peer.uid in named or not peer.groups.isdisjoint(role.gids)
 
     def _count(self, batch: Batch, written: Written) -> None:
-        counted = {"stored": written.stored, "duplicate": written.duplicates, "refused": batch.refused}
+        counted = {
+            "stored": written.stored,
+            "duplicate": written.duplicates,
+            "refused": batch.refused,
+            "quarantined": written.quarantined,
+        }
         self._parts.bus.emit("monitor.batch", counted, {})
 
 

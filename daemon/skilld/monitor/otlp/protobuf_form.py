@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from skilld.monitor.otlp.telemetry import (
+    MAX_DEPTH,
     MAX_PARTS,
     BadRequest,
     OtlpLog,
@@ -20,8 +21,6 @@ from skilld.monitor.otlp.telemetry import (
 from skilld.monitor.plain import MAX_ITEMS
 
 __all__ = ["read_protobuf"]
-
-_MAX_DEPTH: Final = 16
 
 
 def read_protobuf(raw: bytes, signal: Signal) -> list[Received]:
@@ -118,7 +117,7 @@ def _attributes(pairs: Sequence[Any], depth: int) -> dict[str, Any]:
 def _value(found: Any, depth: int) -> Any:
     """A value of any type; None for what is empty, and what is nested too deep. Bytes are text in base64."""
     kind = found.WhichOneof("value")
-    if kind is None or depth > _MAX_DEPTH:
+    if kind is None or depth > MAX_DEPTH:
         return None
     if kind == "array_value":
         return [_value(item, depth + 1) for item in found.array_value.values[:MAX_ITEMS]]

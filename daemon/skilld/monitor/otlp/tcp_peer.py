@@ -1,7 +1,8 @@
 """Whose process is at the other end of a TCP connection on this host, by the kernel's table of sockets.
 
 The table has the user of every socket that a process still holds. One whose process has closed it is shown as root's,
-so that an entry without an inode says nothing. Another network namespace (a container) has another table.
+so that an entry without an inode says only that it was of this host. Another network namespace (a container) has
+another table.
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-__all__ = ["groups_of", "owner_in", "tcp_owner"]
+__all__ = ["OwnerGone", "groups_of", "owner_in", "tcp_owner"]
 
 _TABLES: Final = ("/proc/net/tcp", "/proc/net/tcp6")
 
 Address = tuple[str, int]
 
 
+class OwnerGone(Exception):
+    """It was a process's of this host, which has closed it: nobody can say any more whose."""
+
+
 def tcp_owner(peer: Address, own: Address) -> int | None:
-    """The uid of whom `peer` belongs to; None if the kernel does not say. Blocks: a busy host has thousands of rows."""
+    """The uid of whom `peer` belongs to; None if the kernel does not know it. Raises OwnerGone.
+
+    Blocks: a busy host has thousands of rows.
+    """
     for table in _TABLES:
         try:
             with Path(table).open(encoding="ascii") as rows:
@@ -35,12 +43,14 @@ def tcp_owner(peer: Address, own: Address) -> int | None:
 
 
 def owner_in(rows: Iterable[str], peer: Address, own: Address) -> int | None:
-    """The uid of the row from `peer` to `own`. Pure."""
+    """The uid of the row from `peer` to `own`; None if there is none. Pure. Raises OwnerGone."""
     wanted = {(_spelled(peer, mapped), _spelled(own, mapped)) for mapped in (False, True)}
     for row in rows:
         fields = row.split(None, 10)
         if len(fields) > 9 and (fields[1], fields[2]) in wanted:
-            return int(fields[7]) if fields[9] != "0" else None
+            if fields[9] == "0":
+                raise OwnerGone
+            return int(fields[7])
     return None
 
 

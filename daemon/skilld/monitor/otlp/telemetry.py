@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-__all__ = ["MAX_PARTS", "BadRequest", "OtlpLog", "OtlpSpan", "Received", "Signal", "check_parts", "span_id", "trace_id"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_PARTS",
+    "BadRequest",
+    "OtlpLog",
+    "OtlpSpan",
+    "Received",
+    "Signal",
+    "check_parts",
+    "span_id",
+    "trace_id",
+]
 
 Signal = Literal["traces", "logs"]
 
 _HEX: Final = frozenset("0123456789abcdef")
-
-
+MAX_DEPTH: Final = 16  # of values in values
 MAX_PARTS: Final = 100_000  # resources, scopes and items of a request: empty ones take two bytes, and as long as others
 
 

@@ -96,5 +96,5 @@ class EventLogSink:
 
 async def _is_in(monitor: Monitor, last: LastWritten) -> bool:
     """Whether the store knows the event by this id: it may be another store than the one that was written of."""
-    found = await monitor.events(Wanted(uid=None, after=last.id - 1, limit=1))
+    found = await monitor.events(Wanted(uid=None, after=last.id - 1, limit=1), ours=True)
     return bool(found) and (found[0]["id"], found[0]["run"], found[0]["seq"]) == (last.id, last.run, last.seq)

@@ -6,6 +6,7 @@ was. What the store had to remove before is counted as lost.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 _WAIT_S: Final = 5.0  # then it looks whether the store is still the same
 _AGAIN_S: Final = 1.0
 _COUNTED: Final = ("sent", "failed", "retries")
+_TELL_EVERY_S: Final = 5.0  # also while a receiver is away, which one delivery may wait for for hours
 
 Events = Sequence[dict[str, Any]]
 
@@ -68,23 +70,31 @@ class SinkFollower(TrioActor):
         self._parts = parts
         self._status = status
         self._make = make
+        self._told = dict.fromkeys(_COUNTED, 0)
 
     async def setup(self) -> None:
         self.spawn(self._run)
 
     async def _run(self) -> None:
         sink = self._make()
+        self._told = self._counts()
         try:
-            while True:
-                monitor = await self._parts.monitor.wait()
-                try:
-                    await self._follow(monitor, sink)
-                except (apsw.ConnectionClosedError, apsw.BusyError, apsw.FullError, apsw.IOError) as error:
-                    self._status.state, self._status.problem = "waiting", f"the store: {error}"
-                    await trio.sleep(_AGAIN_S)  # it was made again, or its disk is full
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._tell_on)
+                await self._follow_on(sink)
         finally:
+            self._tell_counts()
             with trio.CancelScope(shield=True):
                 await sink.close()
+
+    async def _follow_on(self, sink: Sink) -> None:
+        while True:
+            monitor = await self._parts.monitor.wait()
+            try:
+                await self._follow(monitor, sink)
+            except (apsw.ConnectionClosedError, apsw.BusyError, apsw.FullError, apsw.IOError) as error:
+                self._status.state, self._status.problem = "waiting", f"the store: {error}"
+                await trio.sleep(_AGAIN_S)  # it was made again, or its disk is full
 
     async def _follow(self, monitor: Monitor, sink: Sink) -> None:
         name, status = f"sink:{self._status.name}", self._status
@@ -94,7 +104,8 @@ class SinkFollower(TrioActor):
         while self._parts.monitor.peek() is monitor:
             await sink.idle()
             self._tell(lag=max(0, await monitor.newest() - cursor))
-            events = await monitor.events(Wanted(uid=None, after=cursor, limit=sink.page), wait_s=_WAIT_S)
+            wanted = Wanted(uid=None, after=cursor, limit=sink.page)
+            events = await monitor.events(wanted, wait_s=_WAIT_S, ours=True)
             if not events:
                 continue
             lost = lost_before(events, cursor)
@@ -102,16 +113,29 @@ class SinkFollower(TrioActor):
                 status.lost += lost
                 self._tell(lost=lost)
                 _log.warning("%s: %d events were removed before they could be delivered", status.name, lost)
-            before = (status.sent, status.failed, status.retries)
-            try:
-                await sink.deliver(events)
-            finally:
-                now = (status.sent, status.failed, status.retries)
-                self._tell(**{name: new - old for name, new, old in zip(_COUNTED, now, before, strict=True)})
+            await sink.deliver(events)
+            self._tell_counts()
             cursor = status.cursor = int(events[-1]["id"])
             status.state, status.problem = "following", ""
             await monitor.set_cursor(name, cursor)
             known = cursor
+
+    async def _tell_on(self) -> None:
+        while True:
+            await trio.sleep(_TELL_EVERY_S)
+            self._tell_counts()
+            monitor = self._parts.monitor.peek()
+            if monitor is not None:
+                with contextlib.suppress(apsw.Error):  # it is told to whoever follows
+                    self._tell(lag=max(0, await monitor.newest() - self._status.cursor))
+
+    def _tell_counts(self) -> None:
+        """What came since the last time."""
+        before, self._told = self._told, self._counts()
+        self._tell(**{name: count - before[name] for name, count in self._told.items()})
+
+    def _counts(self) -> dict[str, int]:
+        return {name: getattr(self._status, name) for name in _COUNTED}
 
     def _tell(self, **counted: float) -> None:
         self._parts.bus.emit("monitor.sink", counted, {"sink": self._status.name})

@@ -77,7 +77,7 @@ def test_alerts_are_acknowledged_once_and_waited_for(tmp_path: Path) -> None:
             assert (await http.post(f"{path}/ack")).status_code == 409
             assert (await http.get(path)).json() == done
             assert (await asked(tree, state="open"))["items"] == []
-            for id in ("999", "x", "-1", "1" * 40):
+            for id in ("999", "x", "-1", "1" * 40, "0" * 20 + "9" * 30, "0" * 5_000):
                 assert (await http.get(f"/v1/monitor/alerts/{id}")).status_code == 404
             for query in ({"state": "x"}, {"severity": "x"}, {"limit": 0}, {"wait": 1}, {"colour": "red"}):
                 assert (await http.get("/v1/monitor/alerts", params=query)).status_code == 400, query

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from pydantic import ValidationError
 
 from hook_kit import receiver
@@ -23,7 +24,7 @@ from skilld.hooks import HookFailed, Notice
 from skilld.monitor.alerts.alert import AlertRules, Seen
 from skilld.monitor.alerts.alerts import Alerts
 from skilld.monitor.alerts.sinks import AlertSender, notice_of, sinks_of
-from skilld.monitor.alerts.store import AlertStore
+from skilld.monitor.alerts.store import AlertStore, WantedAlerts
 from support import run
 from tree_kit import open_tree
 
@@ -139,6 +140,43 @@ def test_a_program_that_fails_is_run_again_and_then_given_up(tmp_path: Path) -> 
             await until(alerts, "exec")
             assert outcomes == ["failed", "failed", "given_up"]
             assert [id for _, id in target.tried] == [1, 1, 1], "the same one, by its id"
+
+    run(main)
+
+
+def test_a_sink_hears_of_alerts_also_when_who_keeps_them_was_made_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        target, places, made = Target(), [Alerts(AlertStore(tmp_path / "alerts.db"))], trio.Event()
+
+        async def now() -> Alerts:
+            if not places:
+                await made.wait()
+            return places[0]
+
+        sender = AlertSender("webhook", now, target, Bus())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sender._send_on)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            await places.pop().end()
+            again = Alerts(AlertStore(tmp_path / "alerts.db"))
+            places.append(again)
+            made.set()
+            await again.take_in([seen(1)], RULES)
+            await until(again, "webhook")
+            assert [body["id"] for body in target.told] == [1]
+            nursery.cancel_scope.cancel()
+        again.store.close()
+
+    run(main)
+
+
+def test_who_waits_for_alerts_waits_no_more_when_they_end(tmp_path: Path) -> None:
+    async def main() -> None:
+        alerts = Alerts(AlertStore(tmp_path / "alerts.db"))
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(10):
+                nursery.start_soon(alerts.end)
+                assert await alerts.find(WantedAlerts(uid=None, after=0), wait_s=60) == []
 
     run(main)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from skilld.monitor.alerts.alert import TOO_MANY, AlertRules, Seen
+from skilld.monitor.alerts.schema import STEPS
 from skilld.monitor.alerts.store import AlertStore, NoSuchAlert, WantedAlerts
+from skilld.monitor.database import open_database
 
 NOW = 1_700_000_000_000_000
 SECOND = 1_000_000
@@ -126,7 +129,7 @@ def test_what_is_to_be_told_is_kept_until_it_was_over_a_crash_too(store: AlertSt
     )
     store.take_in([seen(1, told=True), seen(2, session="b"), seen(3, session="c", told=True)], rules, NOW)
     assert store.counts() == {"open": 3, "untold_exec": 2, "untold_webhook": 2}
-    store.tell_done("exec", 1)
+    store.tell_done("exec", 1, "high")
     again = AlertStore(tmp_path / "monitor" / "alerts.db")
     told = [again.untold(sink) for sink in ("exec", "webhook", "other")]
     again.close()
@@ -178,3 +181,74 @@ def test_a_damaged_file_is_moved_aside(tmp_path: Path) -> None:
     store.close()
     assert len(list(tmp_path.glob("alerts.db.damaged-*"))) == 1
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_of_files_that_were_moved_aside_only_the_latest_are_kept(tmp_path: Path) -> None:
+    for n in range(4):
+        (tmp_path / "alerts.db").write_bytes(f"garbage {n}".encode() * 1000)
+        AlertStore(tmp_path / "alerts.db").close()
+    kept = sorted(tmp_path.glob("alerts.db.damaged-*"))
+    assert [path.read_bytes()[:9] for path in kept] == [b"garbage 2", b"garbage 3"]
+
+
+def test_what_is_to_be_told_is_told_also_where_it_folds_into_what_was_not(store: AlertStore) -> None:
+    """As where the mode of a rule was changed, or an agent that is observed made too many alerts before."""
+    rules = replace(RULES, sinks=("exec",))
+    (alert,) = store.take_in([seen(1)], rules, NOW).new
+    assert store.untold("exec") is None
+    assert store.take_in([seen(2, told=True, action="block"), seen(3, told=True)], rules, NOW).folded == 2
+    told = store.untold("exec")
+    assert told is not None
+    assert (told.id, told.action, told.count) == (alert.id, "block", 3)
+    store.tell_done("exec", told.id, told.severity)
+    store.take_in([seen(4, told=True)], rules, NOW)
+    assert store.untold("exec") is None, "once"
+
+
+def test_what_gets_worse_is_open_again_and_told_again(store: AlertStore) -> None:
+    rules = replace(RULES, sinks=("exec",))
+    (alert,) = store.take_in([seen(1, severity="medium", told=True)], rules, NOW).new
+    store.acknowledge(alert.id, None, 7, "known", NOW)
+    store.take_in([seen(2, severity="high", told=True)], rules, NOW)
+    (worse,) = found(store)
+    assert (worse.state, worse.severity, worse.note, worse.by_uid) == ("open", "high", "", None)
+    store.tell_done("exec", alert.id, "medium")
+    assert store.untold("exec") == worse, "it was told as what it was before"
+    store.tell_done("exec", alert.id, "high")
+    assert store.untold("exec") is None
+
+
+def test_a_file_that_is_damaged_behind_its_beginning_is_moved_aside_when_that_is_noticed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "alerts.db"
+    made = AlertStore(path)
+    rules = replace(RULES, per_minute=100_000)
+    newest = made.take_in([seen(n, session=f"s{n}", sample="y" * 300) for n in range(1, 500)], rules, NOW).new[-1].id
+    made.close()
+    raw = bytearray(path.read_bytes())
+    for place in range(3 * 4096, len(raw), 4096):
+        raw[place : place + 200] = b"\xff" * 200
+    path.write_bytes(raw)
+    again = AlertStore(path)
+    assert found(again) == []
+    assert [alert.id for alert in again.take_in([seen(1)], RULES, NOW).new] == [newest + 1], "who follows misses none"
+    assert len(list(tmp_path.glob("alerts.db.damaged-*"))) == 1
+    assert "damaged" in caplog.text
+    again.close()
+
+
+def test_an_older_file_is_taken_over(tmp_path: Path) -> None:
+    old = open_database(tmp_path / "alerts.db", STEPS[:1])
+    fields = "uid, agent, session, rule, category, severity, confidence, direction, sample, event, action, first_us"
+    row = (1, "shop", "", "r", "sensitive_data", "high", 0.9, "input", "s", 1, "allow", NOW)
+    old.execute(
+        f"INSERT INTO alert ({fields}, last_us, count, state, note) VALUES ({'?, ' * 12} 1, 1, 'open', '')", row
+    )
+    old.close()
+    made = AlertStore(tmp_path / "alerts.db")
+    rules = replace(RULES, sinks=("exec",))
+    assert made.take_in([seen(1, told=True)], rules, NOW).folded == 1
+    assert made.untold("exec") is None, "it was told in its time"
+    assert len(made.secret()) == 32
+    made.close()

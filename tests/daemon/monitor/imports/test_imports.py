@@ -410,3 +410,17 @@ def test_a_line_of_ours_that_does_not_say_which_event_it_was_is_told(tmp_path: P
         done = take(collector, path)
     assert (done.reading.bad, done.stored, done.refused) == (1, 1, 1)
     assert done.reading.problems[0][0] == 1
+
+
+def test_numbers_that_json_does_not_have_stop_no_file(tmp_path: Path) -> None:
+    line = {"id": 1, "run": "ab" * 16, "seq": 1, "time": "2026-01-15T09:30:00Z", "name": "x", "level": "INFO"}
+    texts = [
+        *(json.dumps({**line, "seq": 1, "data": {"n": "HUGE"}, "duration_ms": "HUGE"}).replace('"HUGE"', "1e400"),),
+        *(json.dumps({**line, "seq": 2, "data": {"n": float("nan"), "k": "\ud800"}}), json.dumps({**line, "seq": 3})),
+    ]
+    path = tmp_path / "x"
+    path.write_text("".join(f"{text}\n" for text in texts))
+    with collecting(tmp_path) as collector:
+        done = take(collector, path)
+        assert (done.reading.bad, done.stored, done.refused) == (0, 3, 0)
+        assert [event["data"] for event in collector.events()] == [{"n": None}, {"n": None, "k": "?"}, None]

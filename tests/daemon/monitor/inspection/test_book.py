@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,57 @@ def test_at_a_start_the_good_files_hold_and_the_bad_one_is_told(tmp_path: Path) 
     book.load(tmp_path)
     assert "personal.payment-card" not in {rule.id for rule in book.rules.rules}
     assert "a.toml" in book.fault
+
+
+def test_of_files_that_have_too_many_rules_together_the_first_hold(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        fields = 'category = "sensitive_data"\nseverity = "low"\nkind = "words"\nmatch = ["vault.corp"]\n'
+        rules = "".join(f'[[rule]]\nid = "{name}-{number}"\n{fields}' for number in range(1_000))
+        (tmp_path / f"{name}.toml").write_text(rules)
+    book = RuleBook(lambda: tmp_path)
+    run(book.wait)
+    found = {rule.id for rule in book.rules.rules}
+    assert {"a-0", "a-999"} <= found
+    assert "b-0" not in found
+    assert "b.toml" in book.fault
+
+
+HASHED = """[[rule]]
+id = "shop.customer-number"
+category = "sensitive_data"
+severity = "high"
+kind = "pattern"
+match = "customer C-[0-9]{6}"
+mask = "hash"
+"""
+
+
+def test_a_mask_by_hash_tells_texts_apart_by_a_key_that_stays(tmp_path: Path) -> None:
+    rules, key = tmp_path / "rules.d", tmp_path / "mask.key"
+    rules.mkdir()
+    (rules / "a.toml").write_text(HASHED)
+    (tmp_path / "mask.key.partial").write_text("half")
+    shown = [
+        RuleBook(lambda: rules, key).rules.mask_text(f"of customer C-{number}")[0]
+        for number in ("123456", "123456", "654321")
+    ]
+    assert shown[0] == shown[1] != shown[2]
+    assert "[masked]" not in shown[0]
+    assert "123456" not in shown[0]
+    assert (stat.S_IMODE(key.stat().st_mode), key.stat().st_size) == (0o600, 32)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.key", "rules.d"]
+    other = RuleBook(lambda: rules, tmp_path / "other.key").rules.mask_text("of customer C-123456")[0]
+    assert other != shown[0]
+
+
+def test_without_a_rule_that_needs_it_there_is_no_key_and_without_the_key_all_is_masked(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(GOOD)
+    RuleBook(lambda: tmp_path, tmp_path / "mask.key").load(tmp_path)
+    assert not (tmp_path / "mask.key").exists()
+    (tmp_path / "a.toml").write_text(HASHED)
+    book = RuleBook(lambda: tmp_path, tmp_path / "missing" / "mask.key")
+    assert book.rules.mask_text("of customer C-123456")[0] == "of [masked]"
+    assert "mask.key: No such file or directory; what is to be masked by hash" in book.fault
 
 
 def test_who_asks_before_they_were_read_gets_those_of_the_files(tmp_path: Path) -> None:

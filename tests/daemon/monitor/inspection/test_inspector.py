@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from skilld.config import MonitorConfig, ScanConfig
 from skilld.monitor.batch import Batch, MonitorEvent, as_json, read_batch
 from skilld.monitor.inspected import Inspected, Origin
 from skilld.monitor.inspection.book import RuleBook
-from skilld.monitor.inspection.inspector import NOT_SCANNED, Inspector
+from skilld.monitor.inspection.inspector import NOT_SCANNED, Inspector, _Told
 from skilld_monitor.scanning import RuleSet
 
 KEY = "AKIA" + "QWERTYUIOPASDFGH"  # well-formed, and nobody's
@@ -112,6 +114,23 @@ def test_earlier_messages_of_a_conversation_are_told_of_once() -> None:
     assert len(rules(look({**conversation(DANGER, "thanks"), "session": "another"}, by=by))) == 1
     masked = look(conversation(f"{KEY} a", "b"), conversation(f"{KEY} a", "b"), by=by)
     assert KEY not in repr(masked.batch), "what is not told again is masked all the same"
+
+
+def test_what_was_told_is_remembered_by_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skilld.monitor.inspection.inspector._MOST_TOLD", 50)
+    told = _Told()
+
+    def note(thread: int) -> None:
+        for number in range(50_000):
+            told.note((thread, number), 0.0)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(note, range(2)))
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_one_finding_for_each_rule_and_direction_however_often_it_fits() -> None:

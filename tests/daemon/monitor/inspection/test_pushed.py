@@ -6,7 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from skilld.config import MonitorPolicyConfig, PolicyOverride
+from skilld.monitor.batch import batch_of
 from skilld.monitor.inspection.acting import Acting
+from skilld.monitor.inspection.inspector import shown_agent, with_names
 from skilld.monitor.inspection.pushed import Pushed, policy_for
 from skilld_monitor.scanning import builtin, read_rules
 
@@ -78,8 +80,11 @@ def test_it_is_made_once_for_an_agent_and_anew_when_something_changes() -> None:
     first = pushed.policy_for(made, RULES, "shop")
     assert pushed.policy_for(made, RULES, "shop") is first
     for number in range(300):
-        pushed.policy_for(made, RULES, f"agent-{number}")
-    assert len(pushed._made) <= 256
+        assert pushed.policy_for(made, RULES, f"agent-{number}") is first, "nothing is said of it alone"
+    named = config(PolicyOverride(agent="tests", mode="observe"), mode="block")
+    assert pushed.policy_for(named, RULES, "tests")["rules"] == []
+    assert pushed.policy_for(named, RULES, "shop")["rules"] == first["rules"]
+    assert pushed.policy_for(named, RULES, "tests")["rules"] == []
     assert pushed.policy_for(config(), RULES, "shop")["rules"] == []
 
 
@@ -95,6 +100,16 @@ def test_it_is_made_once_for_an_agent_and_anew_when_something_changes() -> None:
 def test_an_override_that_makes_no_sense_is_refused(fields: dict[str, object], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         PolicyOverride(**fields)  # type: ignore[arg-type]
+
+
+def test_an_agent_whose_name_is_masked_is_known_by_what_is_shown_of_it() -> None:
+    name = "mailer-ops@example.com"
+    made = config(PolicyOverride(agent=name, mode="block"))
+    shown = with_names(RULES, batch_of({"batch": 1, "run": "a" * 32, "agent": name, "events": []})).agent
+    assert shown != name
+    assert Acting(made, RULES).on(shown, KEY) == ("block", True)
+    assert Acting(made, RULES).on("another", KEY) == ("allow", False)
+    assert shown_agent(RULES, "x" * 300) == "x" * 200, "as it is stored"
 
 
 def test_what_was_done_is_said_in_the_words_of_opentelemetry() -> None:

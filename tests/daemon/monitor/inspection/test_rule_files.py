@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skilld.monitor.inspection.rule_files import RuleFileError, layered, read_rule_file, read_rules_dir, rule_paths
+from skilld.monitor.inspection.rule_files import RuleFileError, layered, read_rule_file, rule_paths
 from skilld_monitor.scanning import RuleSet, builtin
 
 OWN = """
@@ -23,7 +23,7 @@ match = ["vault.corp"]
 def rules(folder: Path, **files: str) -> RuleSet:
     for name, text in files.items():
         (folder / f"{name}.toml").write_text(text)
-    return read_rules_dir(folder)
+    return layered([read_rule_file(path) for path in rule_paths(folder)])
 
 
 def ids(rules: RuleSet) -> set[str]:
@@ -31,10 +31,10 @@ def ids(rules: RuleSet) -> set[str]:
 
 
 def test_without_files_the_rules_are_those_that_come_along(tmp_path: Path) -> None:
-    assert read_rules_dir(tmp_path / "none").version == builtin().version
+    assert rules(tmp_path / "none").version == builtin().version
     (tmp_path / "notes.txt").write_text("no rules")
     (tmp_path / ".hidden.toml").write_text("no rules")
-    assert read_rules_dir(tmp_path).version == builtin().version
+    assert rules(tmp_path).version == builtin().version
 
 
 def test_a_rule_is_added_changed_and_removed_by_its_id(tmp_path: Path) -> None:
@@ -135,6 +135,15 @@ def test_a_folder_with_too_many_files_is_refused(tmp_path: Path) -> None:
         (tmp_path / f"{number}.toml").touch()
     with pytest.raises(RuleFileError, match="has 201 rule files; at most 200"):
         rule_paths(tmp_path)
+
+
+def many(beginning: str, count: int) -> str:
+    return "".join(OWN.replace("local.hosts", f"{beginning}-{n}") for n in range(count))
+
+
+def test_files_that_have_too_many_rules_together_are_refused_by_the_name_of_the_last(tmp_path: Path) -> None:
+    with pytest.raises(RuleFileError, match=r"b\.toml: with the rules of the files before it: .*more than 2000 rules"):
+        rules(tmp_path, a=many("a", 1_000), b=many("b", 1_000))
 
 
 def test_layers_do_not_change_what_comes_along(tmp_path: Path) -> None:

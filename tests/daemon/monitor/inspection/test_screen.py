@@ -11,6 +11,7 @@ from skill_actors.errors import Refused
 from skill_actors.sessions.screening import Blocked
 from skilld.config import MonitorConfig, MonitorPolicyConfig, PolicyOverride, ScanConfig
 from skilld.monitor.inspection.book import RuleBook
+from skilld.monitor.inspection.file_text import MAX_FILE_BYTES, MAX_MESSAGE_BYTES
 from skilld.monitor.inspection.screen import SessionScreen, Stopped
 from skilld_monitor.scanning import RuleSet
 from support import run
@@ -35,6 +36,14 @@ class Place:
     def message(self, text: str) -> str:
         return run(self.screen.message, 7, "ses_a", text)
 
+    def files(self, *contents: bytes) -> list[bytes]:
+        files = [(f"{place}.bin", content) for place, content in enumerate(contents)]
+        shown = run(self.screen.files, 7, "ses_a", files)
+        assert [name for name, _ in shown] == [name for name, _ in files]
+        if [content for _, content in shown] == list(contents):
+            assert shown is files
+        return [content for _, content in shown]
+
     def call(self, **given: Any) -> Any:
         return run(self.screen.call, 7, "ses_a", "bash_tool", given)
 
@@ -48,6 +57,7 @@ def test_where_nothing_acts_nothing_is_looked_at(monkeypatch: pytest.MonkeyPatch
     for place in (Place(), Place(mode="alert"), Place(mode="block", scan=ScanConfig(enabled=False))):
         assert place.message(f"{DANGER} {KEY}") == f"{DANGER} {KEY}"
         assert run(place.screen.call, 7, "ses_a", "bash_tool", given) is given
+        assert place.files(KEY.encode()) == [KEY.encode()]
         assert place.stopped == []
 
 
@@ -121,3 +131,69 @@ def test_long_texts_are_looked_into_off_the_loop() -> None:
         return shown
 
     assert KEY not in run(main)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1"])
+def test_a_file_that_is_text_is_redacted_where_it_stands_and_the_rest_of_it_kept(encoding: str) -> None:
+    place = Place(*SPLIT)
+    before, after = "größe=7\r\nkey = ", "\r\n\tend of it"
+    (shown,) = place.files(f"{before}{KEY}{after}".encode(encoding))
+    text = shown.decode(encoding)
+    assert KEY not in text
+    assert text.startswith(before)
+    assert text.endswith(after)
+    assert shown[:2] == f"{before}{KEY}".encode(encoding)[:2], "its mark is there still"
+    assert [(one.what, one.action) for one in place.stopped] == [("file", "redact")]
+
+
+def test_files_that_are_no_text_or_have_nothing_in_them_are_as_they_came() -> None:
+    place = Place(*SPLIT)
+    files = [b"", b"plain", f"\0{KEY}".encode(), f"\x01{KEY}".encode(), b"\xff\xfe\x00\xd8" + KEY.encode()]
+    assert place.files(*files) == files
+    changed = place.files(*files, KEY.encode())
+    assert changed[:-1] == files
+    assert changed[-1] != KEY.encode()
+
+
+def test_a_message_is_refused_for_what_is_in_its_file_by_its_number_and_not_its_words() -> None:
+    place = Place(*SPLIT)
+    with pytest.raises(Refused, match="blocks file 2 of this message") as refused:
+        place.files(b"fine", DANGER.encode())
+    assert (refused.value.code, refused.value.details["reason"]) == ("policy_denied", "blocked")
+    assert "rm -rf" not in repr(refused.value.to_dict())
+    assert [(one.what, one.action, one.session) for one in place.stopped] == [("file", "block", "ses_a")]
+    dry = Place(*SPLIT, dry_run=True)
+    assert dry.files(DANGER.encode(), KEY.encode()) == [DANGER.encode(), KEY.encode()]
+    assert [(one.action, one.dry_run) for one in dry.stopped] == [("block", True), ("redact", True)]
+
+
+def test_of_a_large_file_the_beginning_is_looked_into_and_a_closed_policy_refuses_the_rest() -> None:
+    filler = b"a line of text\n" * (MAX_FILE_BYTES // 15 + 1)
+    large = KEY.encode() + b"\n" + filler + "ü".encode() * 10 + b"\0binary from here " + KEY.encode()
+    (shown,) = Place(*SPLIT).files(large)
+    assert shown[:4] == b"AKIA"
+    assert KEY.encode() not in shown[:100]
+    assert shown[100:].endswith(large[-10_000:]), "what is behind is as it was"
+    split = b"x" * (MAX_FILE_BYTES - 1) + "ü".encode()
+    assert Place(*SPLIT).files(split) == [split], "a character across the bound is no reason to call it no text"
+    with pytest.raises(Refused, match=r"file 1 of this message is larger .* monitor\.policy\.fail is closed"):
+        Place(*SPLIT, fail="closed").files(large)
+    many = [filler[:MAX_FILE_BYTES]] * (MAX_MESSAGE_BYTES // MAX_FILE_BYTES)
+    assert Place(*SPLIT).files(*many, DANGER.encode())[-1] == DANGER.encode(), "all together have a bound too"
+    with pytest.raises(Refused, match="file 9 of"):
+        Place(*SPLIT, fail="closed").files(*many, DANGER.encode())
+
+
+def test_a_file_that_cannot_be_looked_into_or_redacted_goes_on_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(RuleSet, "mask_text", lambda *_: ("\u20ac", []))
+        with pytest.raises(Refused, match="file 1 of this message has to be redacted"):
+            Place(*SPLIT).files(b"caf\xe9")
+
+    def fail(*_: object, **__: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(RuleSet, "scan", fail)
+    assert Place(mode="block").files(b"x") == [b"x"]
+    with pytest.raises(Refused, match=r"cannot be looked into, and monitor\.policy\.fail is closed"):
+        Place(mode="block", fail="closed").files(b"x")

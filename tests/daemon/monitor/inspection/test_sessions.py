@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 import trio
 
 from session_kit import ME
+from skill_actors.errors import Refused
+from skill_actors.store.base import StoreError
 from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
 from skilld.config import PolicyOverride
+from skilld.monitor.batch import batch_of
+from skilld.monitor.findings import FindingsWanted
+from skilld.monitor.inspected import Origin
+from skilld.monitor.inspection.screen import Stopped
 from skilld.monitor.inspection.sessions import SessionNews
-from skilld_monitor.scanning import Direction, RuleSet
+from skilld.monitor.monitor import Monitor
+from skilld_monitor.scanning import Direction, Finding, RuleSet
 from support import run
 from tree_kit import Tree, open_tree
 
@@ -62,6 +72,31 @@ def test_every_direction_of_a_conversation_is_looked_into(tmp_path: Path) -> Non
             assert {event["session"] for event in events} == {made["id"]}
             assert {event["agent"] for event in events} == {"skilld"}
             assert KEY in str(ended["result"]["text"]), "the conversation itself is as it was"
+
+    run(main)
+
+
+def test_files_of_messages_are_looked_into_too(tmp_path: Path) -> None:
+    model = ScriptedModel([Reply([Text("a")]), Reply([Text("b")])])
+    closed = overriding(PolicyOverride(category="dangerous_commands", mode="block"))
+
+    async def main() -> None:
+        async with open_tree(tmp_path, model=model, **closed) as tree:
+            session = await tree.session()
+            files = [("notes.txt", f"use {KEY}".encode()), ("picture.bin", f"\0{KEY}".encode())]
+            turn = (await tree.sessions.submit(session, ME, "see", files)).turn
+            await tree.sessions.get_turn(turn, ME, wait_s=15)
+            (found,) = await until(tree, 1, name="session.finding")
+            assert (found["data"]["type"], found["data"]["seq"]) == ("turn.queued", 1)
+            (finding,) = await tree.parts.monitor.get().findings(FindingsWanted(uid=None))
+            assert (finding["rule"], finding["direction"]) == ("secret.aws-access-key-id", "input")
+            workspace = tree.parts.config.daemon.state_dir / "workspaces" / session
+            assert (workspace / "notes.txt").read_bytes() == files[0][1], "it is observed, and as it was"
+            with pytest.raises(Refused, match="blocks file 1 of this message"):
+                await tree.sessions.submit(session, ME, "see", [("run.sh", DANGER.encode())])
+            assert not (workspace / "run.sh").exists()
+            (blocked,) = await until(tree, 1, name="session.blocked")
+            assert blocked["data"]["what"] == "file"
 
     run(main)
 
@@ -190,8 +225,113 @@ def test_noting_is_bounded_and_keeps_the_latest() -> None:
         for number in range(100_010):
             news.note(f"s{number}")
         await news.wait()
-        sessions, _ = news.take()
-        assert (len(sessions), sessions[-1]) == (100_000, "s100009")
-        assert news.take() == ([], [])
+        assert len(news) == 100_000
+        sessions = taken(news)
+        assert (len(sessions), sessions[0], sessions[-1]) == (100_000, "s10", "s100009")
+        assert len(news) == 0
+
+    run(main)
+
+
+def taken(news: SessionNews) -> list[Any]:
+    found = []
+    while len(news):
+        with news.take() as one:
+            found.append(one)
+    return found
+
+
+def stopped(session: str) -> Stopped:
+    finding = Finding("r", "sensitive_data", "high", 1.0, "input", 0, 1, "s")
+    return Stopped(
+        uid=ME.uid, session=session, time_us=1, what="message", action="block", dry_run=False, findings=(finding,)
+    )
+
+
+def test_what_cannot_be_seen_to_now_waits_again() -> None:
+    news = SessionNews()
+    news.note("a")
+    news.note("b")
+    first, second = stopped("c"), stopped("d")
+    news.note_stopped(first)
+    news.note_stopped(second)
+    with pytest.raises(apsw.FullError), news.take():
+        raise apsw.FullError("database or disk is full")
+    for expected in (first, second):
+        with news.take() as one:
+            assert one is expected
+    with pytest.raises(StoreError), news.take():
+        raise StoreError("of this one alone")
+    assert taken(news) == ["b", "a"], "others first"
+
+
+def test_what_was_stopped_is_told_when_the_disk_has_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, failures = Monitor.write, [apsw.FullError("database or disk is full")]
+
+    async def full(monitor: Monitor, *args: Any, **more: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await write(monitor, *args, **more)
+
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree:
+            await tree.parts.monitor.wait()
+            monkeypatch.setattr(Monitor, "write", full)
+            for name in ("a", "b", "c"):
+                tree.parts.session_news.note_stopped(stopped(name))
+            found = await until(tree, 3, name="session.blocked")
+            assert {event["session"] for event in found} == {"a", "b", "c"}
+            assert not failures
+
+    run(main)
+
+
+def test_nobody_can_report_first_what_is_found_in_a_conversation(tmp_path: Path) -> None:
+    """An event that has been there is not stored again: the runs of these are known to nobody before they are told."""
+
+    async def pretend(tree: Tree, run: str) -> None:
+        events = [{"seq": seq, "time_us": 1, "name": "x", "level": "INFO"} for seq in range(100)]
+        made = batch_of({"batch": 1, "run": run, "agent": "x", "events": events})
+        await tree.parts.monitor.get().write(made, Origin(ME.uid, 1))
+
+    async def main() -> None:
+        async with open_tree(tmp_path, model=ScriptedModel([Reply([Text("a")]), Reply([Text("b")])])) as tree:
+            session = await tree.session()
+            await pretend(tree, hashlib.sha256(f"skilld:{session}".encode()).hexdigest()[:32])
+            await submit(tree, session, DANGER)
+            (told,) = await until(tree, 1, name="session.finding")
+            await pretend(tree, told["run"])
+            await submit(tree, session, f"{DANGER} again")
+            await until(tree, 2, name="session.finding")
+
+    run(main)
+
+
+def test_rules_are_read_beside_everything_else_when_a_conversation_is_looked_into_early(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_tree(tmp_path, model=ScriptedModel([Reply([Text("a")]), Reply([Text("b")])])) as tree:
+            session = await tree.session()
+            await submit(tree, session, DANGER)
+            await until(tree, 1, name="session.finding")
+            threads: list[int] = []
+            book = tree.parts.rule_book
+            rules = book._rules
+
+            def folder() -> Path:
+                threads.append(threading.get_ident())
+                return tmp_path / "none"
+
+            book._folder, book._rules = folder, None
+            book.loaded = 0
+            assert rules is not None
+            tree.parts.session_news.note(session)
+            await submit(tree, session, DANGER)
+            await until(tree, 2, name="session.finding")
+            assert threads
+            assert threading.get_ident() not in threads
+            book._rules = None
+            async with tree.http() as http:
+                assert (await http.get("/v1/monitor/rules")).json()["version"] == rules.version
+            assert threading.get_ident() not in threads
 
     run(main)

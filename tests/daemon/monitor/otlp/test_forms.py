@@ -15,7 +15,7 @@ from skilld.monitor.otlp.events import as_batches
 from skilld.monitor.otlp.json_form import read_json
 from skilld.monitor.otlp.protobuf_form import read_protobuf
 from skilld.monitor.otlp.protobuf_writing import in_protobuf
-from skilld.monitor.otlp.tcp_peer import owner_in
+from skilld.monitor.otlp.tcp_peer import OwnerGone, owner_in
 from skilld.monitor.otlp.telemetry import MAX_PARTS, BadRequest
 from skilld.monitor.otlp.writing import as_requests, in_json
 
@@ -167,11 +167,14 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("port", "uid"), [(40_000, 1000), (40_001, None), (40_002, 1002), (40_003, None)])
-def test_the_kernels_table_tells_whose_a_connection_is_and_nothing_of_one_that_is_closed(
-    port: int, uid: int | None
-) -> None:
+@pytest.mark.parametrize(("port", "uid"), [(40_000, 1000), (40_002, 1002), (40_003, None)])
+def test_the_kernels_table_tells_whose_a_connection_is(port: int, uid: int | None) -> None:
     assert owner_in(ROWS, ("127.0.0.1", port), ("127.0.0.1", 4318)) == uid
+
+
+def test_of_one_that_is_closed_it_says_no_more_than_that() -> None:
+    with pytest.raises(OwnerGone):
+        owner_in(ROWS, ("127.0.0.1", 40_001), ("127.0.0.1", 4318))
 
 
 @pytest.mark.parametrize(

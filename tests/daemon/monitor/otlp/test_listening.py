@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import socket
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -250,3 +251,27 @@ async def test_of_whom_nobody_knows_is_refused_or_whom_the_operator_names(
     assert answer.status_code == (403 if named is None else 200)
     assert [event["uid"] for event in page] == ([] if named is None else [4242])
     assert named is not None or "monitor.otlp.uid" in answer.text
+
+
+@in_trio
+async def test_who_is_gone_is_not_taken_for_whom_the_operator_names(tmp_path: Path) -> None:
+    """Else who may not report would send, and end at once."""
+    port = free_port()
+    flags = keys({"monitor.otlp.listen": f"127.0.0.1:{port}", "monitor.otlp.uid": 4242})
+    body, outcomes = traces_request(span()), list[str]()
+    head = f"POST /v1/traces HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
+    async with open_tree(tmp_path, **flags) as tree:
+        monitor = await tree.parts.monitor.wait()
+        tree.parts.bus.attach(
+            "test", ("monitor.otlp",), lambda _name, _facts, meta: outcomes.append(str(meta["outcome"]))
+        )
+        answer = await post(f"http://127.0.0.1:{port}/v1/traces", body)
+        sock = socket.create_connection(("127.0.0.1", port))  # and accepted only when this task waits
+        sock.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        sock.close()
+        with trio.fail_after(10):
+            while len(outcomes) < 2:  # noqa: ASYNC110 - a bus tells no task
+                await trio.sleep(0.01)
+        page = await monitor.events(Wanted(uid=None, after=0))
+    assert (answer.status_code, outcomes[1]) == (200, "forbidden")
+    assert [event["uid"] for event in page] == [os.getuid()]

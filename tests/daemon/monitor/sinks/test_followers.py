@@ -13,7 +13,10 @@ import trio
 
 from otlp_kit import attribute, free_port, in_trio, keys, span, traces_request
 from sink_kit import Answer, Collector, collector, report
+from skilld.monitor.monitor import Monitor
+from skilld.monitor.sinks.follower import SinkFollower
 from skilld.monitor.sinks.log_files import CURRENT
+from skilld.monitor.sinks.status import SinkStatus
 from skilld.monitor.store import EventStore
 from tree_kit import Tree, open_tree
 
@@ -35,6 +38,16 @@ async def store_some(tree: Tree, count: int, first: int = 0) -> None:
     await trio.to_thread.run_sync(lambda: report(monitor, *[{}] * count, first=first))
     monitor.arrived.set()
     monitor.arrived = trio.Event()
+
+
+async def log_five(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """Where events are logged, and the settings for it. There are five."""
+    folder = tmp_path / "log"
+    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder)}
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_some(tree, 5)
+        await until_logged(folder, 5)
+    return folder, flags
 
 
 async def sinks(tree: Tree) -> dict[str, dict[str, Any]]:
@@ -74,11 +87,7 @@ async def test_every_event_is_in_the_log_once_over_crashes_and_restarts(tmp_path
 
 @in_trio
 async def test_an_event_that_was_written_and_not_noted_is_not_written_again(tmp_path: Path) -> None:
-    folder = tmp_path / "log"
-    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder)}
-    async with open_tree(tmp_path, **flags) as tree:
-        await store_some(tree, 5)
-        await until_logged(folder, 5)
+    folder, flags = await log_five(tmp_path)
     store = EventStore(tmp_path / "state" / "monitor" / "events.db")
     store.set_cursor("sink:event-log", 2)  # as it is when the end comes in between
     store.close()
@@ -89,11 +98,7 @@ async def test_an_event_that_was_written_and_not_noted_is_not_written_again(tmp_
 
 @in_trio
 async def test_a_store_that_was_made_anew_is_written_from_its_beginning(tmp_path: Path) -> None:
-    folder = tmp_path / "log"
-    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder)}
-    async with open_tree(tmp_path, **flags) as tree:
-        await store_some(tree, 5)
-        await until_logged(folder, 5)
+    folder, flags = await log_five(tmp_path)
     for path in (tmp_path / "state" / "monitor").glob("events.db*"):
         path.unlink()
     async with open_tree(tmp_path, **flags) as tree:
@@ -103,11 +108,7 @@ async def test_a_store_that_was_made_anew_is_written_from_its_beginning(tmp_path
 
 @in_trio
 async def test_what_was_removed_before_it_could_be_delivered_is_counted_as_lost(tmp_path: Path) -> None:
-    folder = tmp_path / "log"
-    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder)}
-    async with open_tree(tmp_path, **flags) as tree:
-        await store_some(tree, 5)
-        await until_logged(folder, 5)
+    folder, flags = await log_five(tmp_path)
     async with open_tree(tmp_path) as tree:
         await store_some(tree, 7, first=5)
         monitor = await tree.parts.monitor.wait()
@@ -207,3 +208,45 @@ async def test_no_secret_reaches_any_place(tmp_path: Path) -> None:
     assert all(b"chat" in place for place in places[:2])
     for secret in secrets:
         assert not any(secret.encode() in place for place in places)
+
+
+class Away:
+    """A receiver that takes nothing, however often it is tried."""
+
+    page = 10
+
+    def __init__(self, status: SinkStatus) -> None:
+        self._status = status
+
+    async def start(self, monitor: Monitor, cursor: int) -> int:
+        return cursor
+
+    async def deliver(self, events: Any) -> None:
+        while True:
+            self._status.retries += 1
+            await trio.sleep(0.01)
+
+    async def idle(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@in_trio
+async def test_metrics_say_how_far_behind_a_place_is_also_while_it_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skilld.monitor.sinks.follower._TELL_EVERY_S", 0.05)
+    told: list[dict[str, float]] = []
+    async with open_tree(tmp_path) as tree:
+        await store_some(tree, 1)
+        tree.parts.bus.attach("test", ("monitor.sink",), lambda _name, facts, _meta: told.append(dict(facts)))
+        status = SinkStatus(name="away", target="nowhere")
+        follower = SinkFollower(tree.parts, status, lambda: Away(status))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follower._run)
+            await store_some(tree, 49, first=1)
+            with trio.fail_after(20):
+                while not any(facts.get("lag") == 50 for facts in told):  # noqa: ASYNC110 - a bus tells no task
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        assert sum(facts.get("retries", 0) for facts in told) == status.retries > 0

@@ -6,7 +6,7 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
-from skilld.cli.output import print_json, size_text
+from skilld.cli.output import counted, print_json, size_text
 
 __all__ = ["cleanup_command"]
 
@@ -29,6 +29,6 @@ def cleanup_command(app: App, /, days: float, optimize: bool, as_json: bool) -> 
     if as_json:
         print_json({"removed": removed, **(made or {})})
         return
-    click.echo(f"{removed} events removed")
+    click.echo(f"{counted(removed, 'event')} removed")
     if made is not None:
         click.echo(f"the file had {size_text(made['bytes_before'])} and has {size_text(made['bytes_after'])}")

@@ -14,7 +14,7 @@ import click
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
 from skilld.cli.failure import EXIT, Failure
-from skilld.cli.output import one_line, print_json
+from skilld.cli.output import counted, one_line, print_json
 
 if TYPE_CHECKING:
     from skilld.monitor.imports.importer import Imported, Progress
@@ -101,13 +101,15 @@ def _zone(name: str | None) -> tzinfo | None:
 def _print(done: Imported) -> None:
     facts = done.as_json()
     if done.stored is None:
-        outcome = f"{done.events} events would be taken over"
+        outcome = f"{counted(done.events, 'event')} would be taken over"
     else:
-        outcome = f"{done.stored} of {done.events} events are new, {facts['already_there']} were there already"
+        there = facts["already_there"]
+        outcome = f"{done.stored} of {counted(done.events, 'event')} {_are(done.stored)} new"
+        outcome += f", {there} {'was' if there == 1 else 'were'} there already"
     if done.refused:
         outcome += f", {done.refused} refused"
     if done.reading.bad:
-        outcome += f"; {done.reading.bad} records are none"
+        outcome += f"; {counted(done.reading.bad, 'record')} {_are(done.reading.bad)} none"
     click.echo(one_line(f"{done.path}: {outcome}"))
     for where, why in done.reading.problems[:_SHOWN]:
         click.echo(one_line(f"  at {where}: {why}"), err=True)
@@ -115,6 +117,10 @@ def _print(done: Imported) -> None:
         click.echo(f"  and {done.reading.bad - _SHOWN} more", err=True)
     if done.problem:
         click.echo(one_line(f"  not read to its end: {done.problem}"), err=True)
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 class _Shown:

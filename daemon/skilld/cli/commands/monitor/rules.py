@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
 from skilld.cli.failure import EXIT, Failure
-from skilld.cli.output import print_json, print_table
+from skilld.cli.output import counted, print_json, print_table
 
-__all__ = ["configured_folder", "rules_command"]
+if TYPE_CHECKING:
+    from skilld_monitor.scanning import RuleSet
+
+__all__ = ["rules_command", "rules_of"]
 
 
 @click.group("rules", invoke_without_command=True)
@@ -77,10 +80,10 @@ def check_rules(files: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         print_json({"rules": len(found["rules"]), "version": found["version"]})
     else:
-        click.echo(f"good: {len(found['rules'])} rules")
+        click.echo(f"good: {counted(len(found['rules']), 'rule')}")
 
 
-def configured_folder() -> Path:
+def _configured_folder() -> Path:
     """The folder of the configuration that a daemon started here would use. Raises Failure."""
     from skilld.config import ConfigError, find_and_load
 
@@ -90,13 +93,18 @@ def configured_folder() -> Path:
         raise Failure(str(error), EXIT.USAGE) from error
 
 
-def _of_files(files: Sequence[Path]) -> Mapping[str, Any]:
+def rules_of(files: Sequence[Path]) -> RuleSet:
     """What the files make of the rules that come along; those of the configuration, if none are given."""
     from skilld.monitor.inspection.rule_files import RuleFileError, layered, read_rule_file, rule_paths
-    from skilld_monitor.scanning import rules_as_json
 
     try:
-        rules = layered([read_rule_file(path) for path in files or rule_paths(configured_folder())])
+        return layered([read_rule_file(path) for path in files or rule_paths(_configured_folder())])
     except RuleFileError as error:
         raise Failure(str(error)) from error
+
+
+def _of_files(files: Sequence[Path]) -> Mapping[str, Any]:
+    from skilld_monitor.scanning import rules_as_json
+
+    rules = rules_of(files)
     return {"version": rules.version, "fault": None, "rules": rules_as_json(rules)}

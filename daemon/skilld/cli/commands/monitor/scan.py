@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from skilld.cli.commands.monitor.rules import configured_folder
+from skilld.cli.commands.monitor.rules import rules_of
 from skilld.cli.commands.options import json_option
 from skilld.cli.failure import EXIT, Failure
 from skilld.cli.output import clean, one_line, print_json
 
 if TYPE_CHECKING:
-    from skilld_monitor.scanning import Finding, RuleSet
+    from skilld_monitor.scanning import Finding
 
 __all__ = ["scan_command"]
 
@@ -48,7 +48,7 @@ def scan_command(text: str | None, file: Path | None, rules: tuple[Path, ...], d
       skillctl monitor scan --file prompt.txt --direction system
     """
     given = _text(text, file)
-    found_in, found = _rules(rules).mask_text(given, direction)  # type: ignore[arg-type]  # click has checked it
+    found_in, found = rules_of(rules).mask_text(given, direction)  # type: ignore[arg-type]  # click has checked it
     if as_json:
         print_json({"findings": [_view(finding) for finding in found], "masked": found_in})
     else:
@@ -79,12 +79,3 @@ def _text(text: str | None, file: Path | None) -> str:
     if len(raw) > _MAX_BYTES:
         raise Failure(f"it has more than {_MAX_BYTES} bytes", EXIT.USAGE)
     return raw.decode("utf-8", "replace")
-
-
-def _rules(files: tuple[Path, ...]) -> RuleSet:
-    from skilld.monitor.inspection.rule_files import RuleFileError, layered, read_rule_file, rule_paths
-
-    try:
-        return layered([read_rule_file(path) for path in files or rule_paths(configured_folder())])
-    except RuleFileError as error:
-        raise Failure(str(error)) from error

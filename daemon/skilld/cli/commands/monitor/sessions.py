@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from skilld.cli.app import App
-from skilld.cli.commands.monitor.stats import cost_text
+from skilld.cli.commands.monitor.stats import are_several_users, cost_text
 from skilld.cli.commands.options import json_option, pass_app
 from skilld.cli.output import print_json, print_table
 
@@ -32,14 +32,17 @@ def sessions_command(app: App, /, as_json: bool, **wanted: Any) -> None:
     if as_json:
         print_json({"items": found})
         return
+    uid = ("uid",) if are_several_users(found) else ()
     rows = [
         (
-            *(str(one["session"]), ", ".join(one["agents"]), str(one["user"] or "-")),
+            *(str(one[name]) for name in ("session", *uid)),
+            *(", ".join(one["agents"]), str(one["user"] or "-")),
             *(str(one[name]) for name in ("events", "calls", "errors", "input_tokens", "output_tokens")),
             *(cost_text(one["cost_usd"]), str(one["last"])),
         )
         for one in found
     ]
     if rows:
-        columns = ("SESSION", "AGENTS", "USER", "EVENTS", "CALLS", "ERRORS", "IN", "OUT", "COST", "LAST")
+        counts = ("EVENTS", "CALLS", "ERRORS", "IN", "OUT", "COST", "LAST")
+        columns = ("SESSION", *map(str.upper, uid), "AGENTS", "USER", *counts)
         print_table(columns, rows)

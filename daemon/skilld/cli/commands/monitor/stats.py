@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
-from skilld.cli.output import print_json, print_table
+from skilld.cli.output import counted, print_json, print_table
 
-__all__ = ["cost_text", "stats_command"]
+__all__ = ["are_several_users", "cost_text", "stats_command"]
 
 
 @click.command("stats")
@@ -34,7 +34,7 @@ def stats_command(app: App, /, as_json: bool, **wanted: Any) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"{found['events']} events")
+    click.echo(counted(found["events"], "event"))
     rows = [
         (
             *(str(source[key]) for key in ("agent", "uid", "events", "runs", "errors")),
@@ -61,13 +61,19 @@ def cost_text(cost_usd: float | None) -> str:
     return "<$0.0001" if 0 < cost_usd < 0.0001 else f"${cost_usd:.4f}"
 
 
+def are_several_users(found: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the programs are those of several users of this host, so that each line has to say whose it is."""
+    return len({one.get("uid") for one in found}) > 1
+
+
 def _print_used(by: str, used: list[Mapping[str, Any]]) -> None:
+    names = (by, "uid", "calls", "errors") if are_several_users(used) else (by, "calls", "errors")
     rows = [
         (
-            *(str(one[by]), str(one["calls"]), str(one["errors"]), str(one["input_tokens"]), str(one["output_tokens"])),
+            *(str(one[name]) for name in (*names, "input_tokens", "output_tokens")),
             cost_text(one["cost_usd"]),
         )
         for one in used
     ]
     if rows:
-        print_table((by.upper(), "CALLS", "ERRORS", "IN", "OUT", "COST"), rows)
+        print_table((*(name.upper() for name in names), "IN", "OUT", "COST"), rows)

@@ -9,7 +9,7 @@ import click
 
 from skilld.cli.app import App
 from skilld.cli.commands.options import json_option, pass_app
-from skilld.cli.output import columns_of, print_json, wants_style
+from skilld.cli.output import columns_of, counted, print_json, wants_style
 from skilld.cli.span_tree import draw_trace, duration_text, trace_summary
 
 __all__ = ["trace_command"]
@@ -52,9 +52,9 @@ def trace_command(app: App, /, id: str, lines: int, as_json: bool) -> None:
 
 def _heading(trace: str | None, summary: dict[str, Any]) -> str:
     cost = "" if summary["cost_usd"] is None else f", ${summary['cost_usd']:.6f}"
-    tokens = f", {summary['input_tokens']} tokens in and {summary['output_tokens']} out"
+    tokens = f", {counted(summary['input_tokens'], 'token')} in and {summary['output_tokens']} out"
     used = tokens + cost if summary["input_tokens"] or summary["output_tokens"] else cost
-    counts = ", ".join(f"{summary[name]} {name}" for name in ("spans", "events", "errors"))
+    counts = ", ".join(counted(summary[f"{noun}s"], noun) for noun in ("span", "event", "error"))
     agents = ", ".join(summary["agents"])
     took = duration_text(summary["duration_ms"])
     return f"{trace or 'no trace'} of {agents}, {summary['begin']}, {took}: {counts}{used}"

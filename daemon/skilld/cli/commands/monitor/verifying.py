@@ -8,7 +8,7 @@ import click
 
 from skilld.cli.commands.options import json_option
 from skilld.cli.failure import EXIT, Failure
-from skilld.cli.output import one_line, print_json
+from skilld.cli.output import counted, one_line, print_json
 
 __all__ = ["verify_command"]
 
@@ -36,7 +36,7 @@ def verify_command(folder: Path, as_json: bool) -> None:
         print_json({"items": items})
     else:
         for one in found:
-            click.echo(one_line(f"{one.path.name}: {one.lines} lines: {one.problem or 'as written'}"))
+            click.echo(one_line(f"{one.path.name}: {counted(one.lines, 'line')}: {one.problem or 'as written'}"))
         if not found:
             click.echo("no file has ended yet")
     if any(one.problem for one in found):

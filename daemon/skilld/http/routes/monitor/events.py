@@ -7,7 +7,7 @@ from typing import Final
 from starlette.responses import Response
 
 from skill_actors.errors import Refused
-from skilld.http.answer import JsonAnswer
+from skilld.http.answer import large_answer
 from skilld.http.route import Call, Parameter, Route
 from skilld.http.routes.monitor.asking import asked_id, asked_level, asked_status, asked_text, asked_time_us, asked_uid
 from skilld.monitor.questions import MAX_PAGE, Wanted
@@ -40,7 +40,7 @@ async def events(call: Call) -> Response:
         before=before,
         limit=limit,
     )
-    return JsonAnswer({"items": await call.services.monitor().events(wanted, wait_s)})
+    return await large_answer({"items": await call.services.monitor().events(wanted, wait_s)})
 
 
 def _min_duration_us(call: Call) -> int | None:

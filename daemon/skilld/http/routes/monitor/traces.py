@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from skilld.http.answer import JsonAnswer
+from skilld.http.answer import large_answer
 from skilld.http.route import Call, Route
 from skilld.http.routes.monitor.asking import asked_uid
 from skilld.monitor.traces import find_trace
@@ -17,7 +17,7 @@ __all__ = ["ROUTES"]
 
 async def trace(call: Call) -> Response:
     found = await call.services.monitor().ask(partial(find_trace, uid=asked_uid(call), id=call.params["id"]))
-    return JsonAnswer(found)
+    return await large_answer(found)
 
 
 ROUTES: Final = (
