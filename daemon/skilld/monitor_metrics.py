@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from skill_actors.telemetry import Measurements, Metadata
 from skilld.gen_ai_metrics import GenAiMetrics
+from skilld.monitor.alerts.alert import CATEGORIES, SEVERITIES
 from skilld.monitor.batch import MonitorEvent
 from skilld.monitor.drops import DROPS
 from skilld.monitor.inspected import Found
@@ -18,8 +19,6 @@ from skilld.monitor.usage import call_use
 __all__ = ["MonitorMetrics"]
 
 _OUTCOMES: Final = ("stored", "duplicate", "refused", "quarantined")
-_CATEGORIES: Final = ("sensitive_data", "dangerous_commands", "prompt_manipulation")
-_SEVERITIES: Final = ("low", "medium", "high")
 _BLOCKED: Final = "BlockedError"
 _LAG_BUCKETS: Final = (0.1, 1.0, 10.0, 100.0)
 
@@ -78,10 +77,11 @@ class MonitorMetrics:
     def _on_stored(self, facts: Measurements, meta: Metadata) -> None:
         """Of what came twice only the first counts."""
         self._waiting.set(facts.get("waiting", 0))
-        self._lag.observe(facts.get("lag", 0.0))
+        if "lag" in facts:
+            self._lag.observe(facts["lag"])
         for found in cast("Sequence[Found]", meta["findings"]):
             category, severity = found.finding.category, found.finding.severity
-            if category in _CATEGORIES and severity in _SEVERITIES:
+            if category in CATEGORIES and severity in SEVERITIES:
                 self._findings.labels(category, severity).inc()
 
     def _on_spans(self, _facts: Measurements, meta: Metadata) -> None:

@@ -60,10 +60,11 @@ class Who:
         session: None for none, as with the others.
         agent: whose events these are, where it is not the one that monitoring was switched on for.
         facts: go into the data of each event that has no value of its own under that name. Plain values.
+        entry: the entering of a scope that this holds since, or whose value this was made of; None outside of all.
 
     """
 
-    __slots__ = ("agent", "facts", "session", "tags", "user")
+    __slots__ = ("agent", "entry", "facts", "session", "tags", "user")
 
     def __init__(
         self,
@@ -72,12 +73,14 @@ class Who:
         tags: tuple[str, ...] = (),
         agent: str | None = None,
         facts: dict[str, object] | None = None,
+        entry: _Entry | None = None,
     ) -> None:
         self.session = session
         self.user = user
         self.tags = tags
         self.agent = agent
         self.facts = facts
+        self.entry = entry
 
     def but(self, **changed: object) -> Who:
         """The same with some of it changed."""
@@ -97,6 +100,21 @@ class Who:
             self.agent or other.agent,
             merged,
         )
+
+
+class _Entry:
+    """One entering of a scope.
+
+    Args:
+        before: what held before it.
+
+    """
+
+    __slots__ = ("before", "is_left")
+
+    def __init__(self, before: Who) -> None:
+        self.before = before
+        self.is_left = False  # while something else held, as where a generator is closed inside another scope
 
 
 NOBODY = Who()
@@ -135,17 +153,30 @@ class Scope(WithBlock):
 
     def __init__(self, change: Callable[[Who], Who]) -> None:
         self.change = change
-        self._tokens: list[Token[Who]] = []
+        self._entered: list[tuple[_Entry, Token[Who]]] = []
 
     def __enter__(self) -> Scope:
-        self._tokens.append(_here.set(self.change(_here.get())))
+        entry = _Entry(_here.get())
+        self._entered.append((entry, _here.set(self.change(entry.before).but(entry=entry))))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(ValueError, IndexError):  # in another context than it was entered in there is nothing to go back
-            _here.reset(self._tokens.pop())
+        if not self._entered:
+            return
+        here = _here.get().entry
+        at = next((at for at, (entry, _token) in enumerate(self._entered) if entry is here), -1)
+        entry, token = self._entered.pop(at)
+        if entry is not here:  # of a scope that was entered since, or in another context: that goes on
+            entry.is_left = True
+            return
+        with suppress(ValueError):  # in a copy of the context that it was entered in there is nothing to go back to
+            _here.reset(token)
+            now = _here.get()
+            while now.entry is not None and now.entry.is_left:
+                now = now.entry.before
+            _here.set(now)
 
 
 def session(id: object) -> Scope:
@@ -209,7 +240,8 @@ def set_facts_everywhere(**values: object) -> None:
 def clear(*, everywhere: bool = False) -> None:
     """Nothing of it holds here any more; `everywhere` also drops what `set_facts_everywhere` set."""
     global _everywhere
-    _here.set(NOBODY)
+    entry = _here.get().entry
+    _here.set(NOBODY if entry is None else NOBODY.but(entry=entry))
     if everywhere:
         _everywhere = {}
 

@@ -235,8 +235,9 @@ def test_a_span_of_a_generator_that_is_closed_elsewhere_does_not_stay_open(
         assert current() is None
         log_event("after")
         assert made.flush()
-        found = {event["name"]: event["span"] for event in collector.events()}
-        assert (found["inside"], found["after"]) == (outer.span_id, None)
+        found = {event["name"]: event for event in collector.events()}
+        assert (found["inside"]["span"], found["after"]["span"]) == (outer.span_id, None)
+        assert (found["inside"]["agent"], found["after"]["agent"]) == ("shop", "shop")
 
 
 def test_a_span_inside_of_itself_is_two(collector: Collector) -> None:

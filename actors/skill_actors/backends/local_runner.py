@@ -27,7 +27,8 @@ _NICENESS: Final = 19  # of calls, so that who ends them gets the processor howe
 
 class _Keeper(keeper.Keeper):
     def launch(self, job: dict[str, Any]) -> None:
-        os.nice(_NICENESS)
+        with contextlib.suppress(PermissionError):  # a service whose unit forbids to change priorities
+            os.nice(_NICENESS)
         if job["program"] is not None:
             check_program(job["program"], job["env"].get("PATH", os.defpath), job["cwd"])
         if job["scoped"]:

@@ -20,6 +20,7 @@ __all__ = [
     "columns_of",
     "counted",
     "flatten",
+    "inert_json",
     "is_terminal",
     "one_line",
     "prepare_streams",
@@ -119,7 +120,12 @@ def print_json(value: object) -> None:
     """Write one JSON document to stdout: indented and inert on a terminal, one line elsewhere. It means the same."""
     terminal = is_terminal(sys.stdout)
     text = json.dumps(value, ensure_ascii=False, indent=2 if terminal else None)
-    print(_UNSEEN.sub(_json_escape, text) if terminal else text, flush=True)
+    print(inert_json(text) if terminal else text, flush=True)
+
+
+def inert_json(text: str) -> str:
+    """The same JSON; what a terminal would obey or not show is escaped."""
+    return _UNSEEN.sub(_json_escape, text)
 
 
 def _json_escape(found: re.Match[str]) -> str:

@@ -35,6 +35,7 @@ _ROUNDING_S: Final = 0.001  # what a bucket lacks after the exact time for it is
 _COMPLAIN_EVERY_S: Final = 60.0
 _HELLOS_PER_S: Final = 500  # of one user, who reports nothing else: the answer may have all rules
 _MOST_GOODBYES: Final = 64  # said at once; who comes on top is closed without one
+_OF_EACH_EVENT: Final = b'"seq"'  # a name in each; who writes it otherwise is charged once more when it was read
 _MOST_READ: Final = 2  # batches at once: while it is read one takes many times its length
 
 
@@ -148,7 +149,8 @@ class Ingest:
                 return
             if line is None:
                 return
-            if not await self._allow(stream, peer, 0, len(line)):
+            expected = line.count(_OF_EACH_EVENT)  # so that both are taken together, or nothing, before it is read
+            if not await self._allow(stream, peer, expected, len(line)):
                 return
             try:
                 batch = await trio.to_thread.run_sync(read_line, line, limiter=self._reading)
@@ -160,7 +162,7 @@ class Ingest:
                 policy = self._policy_for(peer.uid, batch.agent)
                 await _say(stream, {"policy": None if policy["version"] == batch.policy else policy})
                 continue
-            if not await self._allow(stream, peer, len(batch.events) + batch.refused, 0):
+            if not await self._allow_more(stream, peer, len(batch.events) + batch.refused - expected):
                 return
             if not await self._keep(stream, batch, Origin(peer.uid, peer.pid)):
                 return
@@ -173,6 +175,13 @@ class Ingest:
                 return False
             await trio.sleep(wait_s + _ROUNDING_S)
         return True
+
+    async def _allow_more(self, stream: trio.SocketStream, peer: Peer, events: int) -> bool:
+        """As `_allow`, for events that were not expected; of those that were and are none the user has them again."""
+        if events < 0:
+            self._rates.take(peer.uid, events, 0, trio.current_time())
+            return True
+        return not events or await self._allow(stream, peer, events, 0)
 
     async def _keep(self, stream: trio.SocketStream, batch: Batch, origin: Origin) -> bool:
         """Write and acknowledge. False if it could not be written: nothing is acknowledged that is not."""

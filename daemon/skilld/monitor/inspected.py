@@ -73,7 +73,7 @@ class Inspection(Protocol):
     """Who looks into what programs report."""
 
     def inspect(self, batch: Batch, origin: Origin) -> Inspected:
-        """Look into a batch, and mask it. Runs in a thread; what it raises puts the batch into quarantine."""
+        """Look into a batch, and mask it. Runs in a thread; what it raises puts aside the events that it raises for."""
         ...
 
     def policy_for(self, uid: int, agent: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The actors of monitoring: one that keeps the store, and one that listens and writes what is reported."""
+"""The actor that keeps the store and the ingest socket, and how what is reported comes to its source and metrics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,16 @@ from skilld.monitor.store import EventStore, Written
 if TYPE_CHECKING:
     from skilld.parts import Parts
 
-__all__ = ["Monitor", "MonitorKeeper", "monitor_children", "monitor_of", "open_inspection", "report"]
+__all__ = [
+    "Monitor",
+    "MonitorKeeper",
+    "count_batch",
+    "may_report",
+    "monitor_children",
+    "monitor_of",
+    "open_inspection",
+    "report",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +47,7 @@ _PRUNE_PAUSE_S: Final = 0.05  # between chunks: who reports wants the file too
 _LINE_S: Final = 10.0
 _START_S: Final = 10.0  # that reports wait for the rest of the daemon, which may be in trouble
 _OBSERVED_TOGETHER: Final = 100
+_LONGEST_LAG_S: Final = 86_400.0  # what is older was imported: one year of it would be the mean for ever
 
 
 class MonitorKeeper(TrioActor):
@@ -54,7 +64,7 @@ class MonitorKeeper(TrioActor):
             undo.callback(store.close)
             path = config.socket or parts.config.daemon.socket.with_name("monitor.sock")
             try:
-                listener = open_listener(path, {}, shared=self._others)
+                listener = open_listener(path, {}, shared=parts.config.roles.report.names_anybody)
             except ListenerError as error:
                 _log.warning("programs cannot report: %s; see monitor.socket", error)
                 raise
@@ -110,14 +120,8 @@ class MonitorKeeper(TrioActor):
         await self._parts.rule_book.wait()
         await ingest.serve(trio.socket.from_stdlib_socket(listener.sock))
 
-    @property
-    def _others(self) -> bool:
-        return self._parts.config.roles.report.names_anybody
-
     def _may_report(self, peer: Peer) -> bool:
-        """Root, the daemon's own user, and whom the role names."""
-        role, own = self._parts.config.roles.report, os.getuid()
-        return peer.uid in (0, own, *role.uids) or not peer.groups.isdisjoint(role.gids)
+        return may_report(self._parts, peer)
 
     async def _report(self, batch: Batch, origin: Origin) -> Written:
         """Have a batch kept by its source."""
@@ -128,13 +132,7 @@ class MonitorKeeper(TrioActor):
         return [] if sources is None else sources.facts(uid)
 
     def _count(self, batch: Batch, written: Written) -> None:
-        counted = {
-            "stored": written.stored,
-            "duplicate": written.duplicates,
-            "refused": batch.refused,
-            "quarantined": written.quarantined,
-        }
-        self._parts.bus.emit("monitor.batch", counted, {})
+        count_batch(self._parts, batch, written)
 
     async def _observe(self, inspected: Inspected, written: Written) -> None:
         """Tell metrics what was stored, a few spans at a time: there may be thousands in a batch."""
@@ -143,10 +141,10 @@ class MonitorKeeper(TrioActor):
         new = [event for index, event in enumerate(inspected.batch.events) if kept is None or index in kept]
         found = [one for one in findings if kept is None or one.index in kept]
         newest_us = max((event.time_us + (event.duration_us or 0) for event in new), default=0)
-        facts = {
-            "waiting": 0 if sources is None else sources.waiting(),
-            "lag": max(0.0, time.time() - newest_us / 1e6),
-        }
+        facts: dict[str, float] = {"waiting": 0 if sources is None else sources.waiting()}
+        lag_s = max(0.0, time.time() - newest_us / 1e6)
+        if lag_s <= _LONGEST_LAG_S:
+            facts["lag"] = lag_s
         bus.emit("monitor.stored", facts, {"findings": found})
         spans = [event for event in new if event.duration_us is not None]
         for start in range(0, len(spans), _OBSERVED_TOGETHER):
@@ -178,6 +176,23 @@ def monitor_children(parts: Parts) -> list[ChildSpec]:
         ChildSpec(id="sources", factory=lambda: _sources(parts), isolated=True),
         ChildSpec(id="monitor", factory=lambda: MonitorKeeper(parts), isolated=True),
     ]
+
+
+def may_report(parts: Parts, peer: Peer, *others: int | None) -> bool:
+    """Root, the daemon's own user, whom the role names, and these."""
+    role, own = parts.config.roles.report, os.getuid()
+    return peer.uid in (0, own, *others, *role.uids) or not peer.groups.isdisjoint(role.gids)
+
+
+def count_batch(parts: Parts, batch: Batch, written: Written) -> None:
+    """Have metrics told what became of a batch, whichever way it came."""
+    counted = {
+        "stored": written.stored,
+        "duplicate": written.duplicates,
+        "refused": batch.refused,
+        "quarantined": written.quarantined,
+    }
+    parts.bus.emit("monitor.batch", counted, {})
 
 
 async def report(parts: Parts, batch: Batch, origin: Origin) -> Written:

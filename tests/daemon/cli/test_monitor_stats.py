@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from fake_daemon import fake_daemon
+from sink_kit import event
 from skilld.cli.app import skillctl
 from skilld.cli.commands.monitor.stats import cost_text
 from skilld.cli.output import counted
+from terminal_kit import at_terminal
 
 USED = {"calls": 1, "errors": 0, "input_tokens": 1, "output_tokens": 2, "cost_usd": None, "unpriced": 0}
 STATS: dict[str, Any] = {"events": 1, "sources": [], "channels": {}, "levels": {}, "models": [], "findings": {}}
@@ -79,3 +84,18 @@ def test_whose_it_is_is_told_where_it_is_several_users_of_the_host(
     assert [line.split()[1] == str(uid) for line, uid in zip(listed.splitlines()[1:], uids, strict=True)] == [shown] * 2
     raw = json.loads(said(tmp_path, "/v1/monitor/stats", {**STATS, "users": users}, "stats", "--json"))
     assert [one["uid"] for one in raw["users"]] == list(uids)
+
+
+@pytest.mark.parametrize("form", ["skilld", "B", "otlp"])
+def test_what_is_exported_to_a_terminal_is_json_and_inert(tmp_path: Path, form: str) -> None:
+    nasty = "a\x9b31mb\u202ec\u2066"
+    shown = event(id=1, name=nasty, agent=nasty, data={"text": nasty})
+    with fake_daemon(tmp_path) as daemon:
+        pages = [lambda asked, items=items: asked.json(200, {"items": items}) for items in ([shown], [])]
+        daemon.on("GET", "/v1/monitor/events", *pages)
+        command = [sys.executable, "-m", "skilld.cli", "--socket", str(daemon.path), "monitor", "export"]
+        with at_terminal([*command, "--format", form], {**os.environ, "TERM": "xterm"}) as at:
+            assert at.end() == 0, at.raw
+    written = at.raw.replace(b"\r\n", b"\n").decode()
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", written)
+    assert nasty in json.dumps(json.loads(written), ensure_ascii=False)

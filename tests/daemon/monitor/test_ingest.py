@@ -333,6 +333,43 @@ def test_what_was_sent_away_is_not_counted_and_may_come_when_the_bucket_is_full(
         assert talk.answer()["stored"] == 300, "more than ten seconds of it, from a full bucket"
 
 
+def test_what_was_sent_away_for_its_events_has_cost_no_bytes(tmp_path: Path) -> None:
+    first, second = batch(*map(event, range(200))), batch(*map(event, range(200, 400)))
+    limits = replace(LIMITS, rate=Rate(20, len(json.dumps(first)) * 3 / 10))
+    with collecting(tmp_path, limits=limits) as collector:
+        with talking(collector) as talk:
+            talk.send(first)
+            assert talk.answer()["stored"] == 200
+        for _ in range(5):
+            with talking(collector) as talk:
+                talk.send(second)
+                assert talk.code() == "overloaded"
+        with talking(collector) as talk:
+            talk.send(batch(event(200, data={"text": "x" * len(json.dumps(first))})))
+            assert talk.answer()["stored"] == 1, "two thirds of the bytes are left"
+
+
+@pytest.mark.parametrize(
+    ("named", "data"),
+    [
+        (b'"s\\u0065q"', {}),  # the same name, spelled so that nobody counts it before it is read
+        (b'"seq"', {"seq": [{"seq": n} for n in range(40)]}),
+    ],
+)
+def test_what_is_taken_is_what_there_is_in_the_end(tmp_path: Path, named: bytes, data: dict[str, Any]) -> None:
+    limits = replace(LIMITS, rate=Rate(20, 1e9))
+    with collecting(tmp_path, limits=limits) as collector, talking(collector) as talk:
+        for start in (0, 150):
+            line = json.dumps(batch(event(start, data=data), *map(event, range(start + 1, start + 150)))).encode()
+            talk.send(line.replace(b'"seq"', named) + b"\n")
+            if start == 0:
+                assert talk.answer()["stored"] == 150
+        assert talk.code() == "overloaded", "150 of 200, and 150 more"
+        with talking(collector) as other:
+            other.send(batch(*map(event, range(300, 340))))
+            assert other.answer()["stored"] == 40, "50 are left"
+
+
 def test_what_a_program_says_of_an_event_is_kept_with_it_and_bounded(tmp_path: Path) -> None:
     said = {"session": "s" * 300, "user": "u\n1", "agent": "clerk", "tags": ["a", 7, "b" * 100, *"x" * 50]}
     with collecting(tmp_path) as collector, talking(collector) as talk:

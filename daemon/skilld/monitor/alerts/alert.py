@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-__all__ = ["SEVERITIES", "TOO_MANY", "Alert", "AlertRules", "Level", "Seen", "level_of"]
+__all__ = ["CATEGORIES", "SEVERITIES", "TOO_MANY", "Alert", "AlertRules", "Level", "Seen", "level_of"]
 
+CATEGORIES: Final = ("sensitive_data", "dangerous_commands", "prompt_manipulation")
 SEVERITIES: Final = ("low", "medium", "high")
 TOO_MANY: Final = "too-many-alerts"
 """The rule of the alert that stands for all that are more than a user may cause in a minute."""

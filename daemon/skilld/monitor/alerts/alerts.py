@@ -11,7 +11,7 @@ import trio
 
 from skill_actors.errors import Refused
 from skilld.monitor.alerts.alert import Alert, AlertRules, Seen
-from skilld.monitor.alerts.store import AlertStore, NoSuchAlert, Taken, WantedAlerts
+from skilld.monitor.alerts.store import AlertStore, NoSuchAlert, Pruned, Taken, WantedAlerts
 
 __all__ = ["Alerts"]
 
@@ -19,12 +19,16 @@ T = TypeVar("T")
 
 
 class Alerts:
-    """What was found, one thread at a time. Belongs to the trio thread."""
+    """What was found, one thread at a time. Belongs to the trio thread.
 
-    def __init__(self, store: AlertStore) -> None:
+    Args:
+        masked: a note as it may be shown. Called in a thread.
+
+    """
+
+    def __init__(self, store: AlertStore, masked: Callable[[str], str] = lambda note: note) -> None:
         self.store = store
-        self.open = 0
-        self.untold: dict[str, int] = {}
+        self._masked = masked
         self._arrived = trio.Event()
         self._has_ended = False
         self._limiter = trio.CapacityLimiter(1)
@@ -33,7 +37,6 @@ class Alerts:
         """Make alerts of findings. Raises what the store raises."""
         taken = await self.run(partial(self.store.take_in, seen, rules, _now_us()))
         if taken.new or taken.folded or taken.suppressed:
-            await self.count()
             self._arrived.set()
             self._arrived = trio.Event()
         return taken
@@ -60,24 +63,29 @@ class Alerts:
 
     async def acknowledge(self, id: int, uid: int | None, by_uid: int, note: str) -> dict[str, Any]:
         """Note who has seen it. Raises Refused: not_found; conflict, if somebody was before."""
+
+        def note_it() -> tuple[Alert, bool]:
+            return self.store.acknowledge(id, uid, by_uid, self._masked(note), _now_us())
+
         try:
-            found, done = await self.run(partial(self.store.acknowledge, id, uid, by_uid, note, _now_us()))
+            found, done = await self.run(note_it)
         except NoSuchAlert as error:
             raise _missing(id) from error
         shown = found.to_dict()
         if not done:
             seen = shown["acknowledged"]
             raise Refused("conflict", f"alert {id} was acknowledged by uid {seen['by_uid']} at {seen['time']}")
-        await self.count()
         return shown
 
-    async def next_untold(self, sink: str) -> Alert | None:
-        """The oldest alert that this sink was not told of, as soon as there is one; None after `end`."""
+    async def next_untold(self, sink: str, after: int = 0) -> Alert | None:
+        """The oldest alert after this one that this sink was not told of, or the oldest of all, as soon as there is
+        one; None after `end`.
+        """
         while True:
             arrived = self._arrived
             if self._has_ended:
                 return None
-            found = await self.run(partial(self.store.untold, sink))
+            found = await self.run(partial(self.store.untold, sink, after))
             if found is not None:
                 return found
             await arrived.wait()
@@ -86,20 +94,10 @@ class Alerts:
         """It was told as it was then, or is given up."""
         with trio.CancelScope(shield=True):  # what was told is not told again because the daemon stops
             await self.run(partial(self.store.tell_done, sink, alert.id, alert.severity))
-            await self.count()
 
-    async def prune(self, rules: AlertRules) -> int:
-        """Remove some of what is too old or too many; how many."""
-        removed = await self.run(partial(self.store.prune, rules, _now_us()))
-        if removed:
-            await self.count()
-        return removed
-
-    async def count(self) -> None:
-        """Look how many are open and how many wait for a sink."""
-        counts = await self.run(self.store.counts)
-        self.open = counts["open"]
-        self.untold = {name.removeprefix("untold_"): count for name, count in counts.items() if name != "open"}
+    async def prune(self, rules: AlertRules) -> Pruned:
+        """Remove some of what is too old or too many."""
+        return await self.run(partial(self.store.prune, rules, _now_us()))
 
     async def end(self) -> None:
         """Close the store, when who uses it is done; who waits for something new waits for nothing more."""

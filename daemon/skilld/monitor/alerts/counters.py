@@ -58,10 +58,10 @@ class AlertMetrics:
         for became in _BECAME:
             self._findings.labels(became).inc(facts.get(became, 0))
 
-    def _on_told(self, _facts: Measurements, meta: Metadata) -> None:
+    def _on_told(self, facts: Measurements, meta: Metadata) -> None:
         sink, outcome = str(meta["sink"]), str(meta["outcome"])
         if sink in SINKS and outcome in _OUTCOMES:
-            self._told.labels(sink, outcome).inc()
+            self._told.labels(sink, outcome).inc(facts.get("count", 1))
 
     def _on_stopped(self, _facts: Measurements, meta: Metadata) -> None:
         self._stopped.labels(str(meta["action"]), "true" if meta["dry_run"] else "false").inc()

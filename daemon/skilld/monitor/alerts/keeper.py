@@ -32,6 +32,7 @@ _WAIT_S: Final = 30.0
 _AGAIN_S: Final = 1.0
 _PRUNE_EVERY_S: Final = 60.0
 _PRUNE_PAUSE_S: Final = 0.05
+_UNSEEN_NOTE: Final = "[not looked at]"
 
 
 class AlertKeeper(TrioActor):
@@ -43,10 +44,19 @@ class AlertKeeper(TrioActor):
 
     async def setup(self) -> None:
         path = self._parts.config.daemon.state_dir / "monitor" / "alerts.db"
-        alerts = Alerts(await trio.to_thread.run_sync(AlertStore, path))
-        await alerts.count()
+        alerts = Alerts(await trio.to_thread.run_sync(AlertStore, path), self._masked)
         self._parts.alerts.put(alerts)
         self.spawn(self._serve, alerts)
+
+    def _masked(self, note: str) -> str:
+        """What somebody says of an alert, as it may be shown: others see it. Blocks."""
+        if not self._parts.config.monitor.scan.enabled:
+            return note
+        try:
+            return self._parts.rule_book.rules.mask_text(note)[0]
+        except Exception as error:  # of a rule that fails on it: who has seen the alert is noted all the same
+            _log.error("a note cannot be looked into, and is not kept: %s", type(error).__name__)
+            return _UNSEEN_NOTE
 
     async def _serve(self, alerts: Alerts) -> None:
         """Here rather than in `setup` and `teardown`, since what is killed comes by here too."""
@@ -96,11 +106,20 @@ class AlertKeeper(TrioActor):
     async def _prune(self, alerts: Alerts) -> None:
         while True:
             try:
-                removed = await alerts.prune(alert_rules(self._parts))
+                pruned = await alerts.prune(alert_rules(self._parts))
+                self._give_up(pruned.given_up)
+                removed = pruned.removed
             except (apsw.FullError, apsw.IOError, apsw.BusyError) as error:
                 _log.error("old alerts cannot be removed now: %s", error)
                 removed = 0
             await trio.sleep(_PRUNE_PAUSE_S if removed else _PRUNE_EVERY_S)
+
+    def _give_up(self, by_sink: Mapping[str, int]) -> None:
+        """Count what no sink will be told of any more."""
+        for sink, count in by_sink.items():
+            if count:
+                _log.warning("alerts: %s was not told of %d alerts, which are removed", sink, count)
+                self._parts.bus.emit("monitor.alert.told", {"count": count}, {"sink": sink, "outcome": "given_up"})
 
 
 def _seen(finding: Mapping[str, Any], acting: Acting) -> Seen:

@@ -2,10 +2,11 @@
 
 waiting --alert--> telling --done--> waiting
                      |---- may work later: pause, which grows while nothing works, then the same alert again
+                     |---- so for the tenth time: the next, and this one again behind all others
                      |---- refused for good: given up, counted, and the next
 
-What is not told waits in the store of alerts, so that neither the daemon's end nor a receiver that is away loses one.
-After a crash an alert may be told twice; its id says so.
+What is not told waits in the store of alerts, so that neither the daemon's end nor a receiver that is away loses one,
+but for what the store has to remove meanwhile. After a crash an alert may be told twice; its id says so.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _log = logging.getLogger(__name__)
 SINKS: Final = ("exec", "webhook")
 _EVENT: Final = "monitor.alert"
 _PAUSES: Final = Backoff(initial_s=1.0, max_s=300.0)
+_ATTEMPTS: Final = 10  # a quarter of an hour; then it may be the alert's own fault
 _RUNS: Final = 3  # of a program that ends with an error: its next run may find what it needs
 
 
@@ -81,7 +83,7 @@ def _signature(secret_file: Path | None, now: Callable[[], float]) -> Callable[[
 
 
 class AlertSender(TrioActor):
-    """Tells one sink of alerts, the oldest first, one at a time.
+    """Tells one sink of alerts, the oldest first, one at a time; what fails again and again holds up no other.
 
     Args:
         alerts: those of now, as soon as there are any.
@@ -109,21 +111,28 @@ class AlertSender(TrioActor):
         self._jitter = jitter
         self._runs = _RUNS if sink == "exec" else 1
         self._failures = 0
+        self._last = 0
+        self._passed_over: set[int] = set()
 
     async def setup(self) -> None:
         self.spawn(self._send_on)
 
     async def _send_on(self) -> None:
         while True:
-            alert = await (await self._alerts()).next_untold(self._sink)
-            if alert is not None:  # else they ended, and are made again
-                await self._send(alert)
+            alert = await (await self._alerts()).next_untold(self._sink, self._last)
+            if alert is None:  # they ended, and are made again
+                continue
+            self._last = alert.id
+            if await self._send(alert, self._runs if alert.id in self._passed_over else _ATTEMPTS):
+                self._passed_over.discard(alert.id)
                 await (await self._alerts()).told(self._sink, alert)
+            else:
+                self._passed_over.add(alert.id)
 
-    async def _send(self, alert: Alert) -> None:
-        """Tell it, however long that takes; return when it was told or is given up."""
+    async def _send(self, alert: Alert, attempts: int) -> bool:
+        """Whether it was told or is given up, after so many attempts at the most, and the pause behind the last."""
         runs = 0
-        while True:
+        for _ in range(attempts):
             began = trio.current_time()
             try:
                 await self._tell(notice_of(alert))
@@ -132,7 +141,7 @@ class AlertSender(TrioActor):
                 given_up = runs >= self._runs
                 self._failed(alert, error, began, given_up=given_up)
                 if given_up:
-                    return
+                    return True
                 await trio.sleep(
                     max(self._pauses.delay_s(self._failures - 1), error.after_s) * (1 + self._jitter() / 4)
                 )
@@ -141,7 +150,8 @@ class AlertSender(TrioActor):
                 if self._failures:
                     _log.info("alerts: %s takes them again", self._sink)
                 self._failures = 0
-                return
+                return True
+        return False
 
     def _failed(self, alert: Alert, error: HookFailed, began: float, *, given_up: bool) -> None:
         self._count("given_up" if given_up else "failed", began)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -21,7 +22,7 @@ from skilld.monitor.alerts.schema import STEPS
 from skilld.monitor.database import DAMAGE, move_aside, open_database, open_or_begin_anew
 from skilld.monitor.questions import asked
 
-__all__ = ["MAX_PAGE", "AlertStore", "NoSuchAlert", "Taken", "WantedAlerts"]
+__all__ = ["MAX_PAGE", "AlertStore", "NoSuchAlert", "Pruned", "Taken", "WantedAlerts"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,14 @@ class Taken:
     folded: int
     suppressed: int
     ignored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many alerts were removed, and of how many of them a sink was not told, by sink."""
+
+    removed: int
+    given_up: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +144,10 @@ class AlertStore:
 
     def _set_place(self, name: str, value: int) -> None:
         self._db.execute("INSERT INTO place VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2", (name, value))
+
+    def forget_place(self, name: str) -> None:
+        """Nobody will go on from there."""
+        self._transact(lambda: self._db.execute("DELETE FROM place WHERE name = ?", (name,)))
 
     def take_in(self, seen: Sequence[Seen], rules: AlertRules, now_us: int, *, follower: str = "findings") -> Taken:
         """Make alerts of findings, and keep that these were seen. Those that were seen before change nothing.
@@ -279,13 +292,16 @@ class AlertStore:
             raise NoSuchAlert(id)
         return found, done
 
-    def untold(self, sink: str) -> Alert | None:
-        """The oldest alert that this sink was not told of."""
+    def untold(self, sink: str, after: int = 0) -> Alert | None:
+        """The oldest alert after this one that this sink was not told of; if there is none, the oldest of all."""
 
         def oldest() -> Alert | None:
-            question = "SELECT alert FROM untold WHERE sink = ? ORDER BY alert LIMIT 1"
-            row = self._db.execute(question, (sink,)).fetchone()
-            return None if row is None else self._get(row[0])
+            question = (
+                "SELECT coalesce((SELECT min(alert) FROM untold WHERE sink = ?1 AND alert > ?2),"
+                " (SELECT min(alert) FROM untold WHERE sink = ?1))"
+            )
+            id = self._db.execute(question, (sink, after)).get
+            return None if id is None else self._get(id)
 
         return self._transact(oldest)
 
@@ -299,18 +315,20 @@ class AlertStore:
             )
         )
 
-    def counts(self) -> dict[str, int]:
-        """How many alerts are open, and how many of all are still to be told, by sink."""
-        return self._transact(self._counts)
+    def prune(self, rules: AlertRules, now_us: int) -> Pruned:
+        """Remove some of what is too old or too many. To be called until it removes nothing."""
 
-    def _counts(self) -> dict[str, int]:
-        counted = self._db.execute("SELECT sink, count(*) FROM untold GROUP BY sink").fetchall()
-        open_now = int(self._db.execute("SELECT count(*) FROM alert WHERE state = 'open'").get)
-        return {"open": open_now, **{f"untold_{sink}": cast("int", count) for sink, count in counted}}
+        def prune() -> Pruned:
+            before = self._untold_counts()
+            removed = self._prune(rules, now_us)
+            after = self._untold_counts()
+            return Pruned(removed, {sink: count - after[sink] for sink, count in before.items()})
 
-    def prune(self, rules: AlertRules, now_us: int) -> int:
-        """Remove some of what is too old or too many; how many. To be called until it says 0."""
-        return self._transact(lambda: self._prune(rules, now_us))
+        return self._transact(prune)
+
+    def _untold_counts(self) -> Counter[str]:
+        rows = self._db.execute("SELECT sink, count(*) FROM untold GROUP BY sink").fetchall()
+        return Counter(dict(cast("list[tuple[str, int]]", rows)))
 
     def _prune(self, rules: AlertRules, now_us: int) -> int:
         db = self._db

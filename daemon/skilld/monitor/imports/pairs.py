@@ -16,6 +16,7 @@ from skilld.monitor.wire import run_of, seq_of
 __all__ = ["events_of"]
 
 _MAX_WAITING: Final = 10_000
+_MOST_TIMES: Final = 1_000
 _NAMES: Final = {"llm": ("chat", "gen_ai.request.model"), "tool": ("execute_tool", "gen_ai.tool.name")}
 
 Waiting = dict[tuple[str, str, str, str], tuple[int, OldRecord]]
@@ -46,8 +47,10 @@ def _head(record: OldRecord) -> Head:
 
 
 def _numbered(records: Iterable[Record]) -> Iterator[tuple[int, Record]]:
-    """Each with its number. Records that are alike in everything, also in their time, are told apart by their count."""
-    time_us, seen = -1, dict[tuple[str, ...], int]()
+    """Each with its number. Records that are alike in everything, also in their time, are told apart by their count,
+    also where some of other times stand between them, as threads write them.
+    """
+    by_time: dict[int, dict[tuple[str, ...], int]] = {}
     for record in records:
         if isinstance(record, OwnRecord):
             yield record.event["seq"], record
@@ -55,8 +58,9 @@ def _numbered(records: Iterable[Record]) -> Iterator[tuple[int, Record]]:
         if record.known is not None:
             yield record.known[1], record
             continue
-        if record.time_us != time_us:
-            time_us, seen = record.time_us, {}
+        seen = by_time.setdefault(record.time_us, {})
+        if len(by_time) > _MOST_TIMES:
+            del by_time[next(iter(by_time))]
         count = seen[record.key] = seen.get(record.key, 0) + 1
         yield seq_of(*record.key, str(count)), record
 

@@ -44,7 +44,7 @@ __all__ = ["SessionFollower", "SessionNews", "session_children"]
 
 _log = logging.getLogger(__name__)
 
-_HEARD: Final = ("agent.*", "model.stop", "execute.stop", "session.created", "turn.*")
+_HEARD: Final = ("agent.*", "model.stop", "execute.stop", "session.created", "session.deleted", "turn.*")
 _MOST_WAITING: Final = 100_000  # ids
 _MOST_STOPPED: Final = 1_000
 _PAGE: Final = 200
@@ -151,16 +151,17 @@ class SessionFollower(TrioActor):
     async def _look_into(self, session: str, alerts: Alerts, monitor: Monitor) -> None:
         journal = self._parts.journal.get()
         record = await journal.get_session(session)
-        if record is None:
-            return
         name = f"session:{session}"
-        await self._parts.rule_book.wait()
+        if record is None:  # it was deleted
+            await alerts.run(partial(alerts.store.forget_place, name))
+            return
         secret = await alerts.run(alerts.store.secret)
         after = await alerts.run(partial(alerts.store.place, name))
         while True:
             events = await journal.read_events(session, after=after, limit=_PAGE)
             if not events:
                 return
+            await self._parts.rule_book.wait()
             rules = self._parts.rule_book.rules
             run = run_of(secret, session, str(after))
             look = partial(_inspected, rules, run, record, events, self._workspaces / session, first=not after)

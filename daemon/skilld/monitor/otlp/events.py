@@ -7,6 +7,7 @@ nobody asks for (versions of SDKs, processes, operating systems) is left out.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
@@ -41,17 +42,31 @@ def is_gen_ai(attributes: Mapping[str, Any]) -> bool:
 def as_batches(received: Iterable[Received], uid: int, keep: Kept) -> list[Batch]:
     """Batches of what came, one or more for each resource.
 
+    Logs that are alike in everything have numbers by their count: the same request has the same again.
+
     Args:
         uid: whose it is: another user's program of the same name is another source.
         keep: `gen_ai`: nothing but what tells of models, agents and tools; the rest counts as taken.
 
     """
     found: list[Batch] = []
+    alike = Counter[tuple[str, int]]()
     for group in received:
+        head = _head(group.resource, uid)
         events = [_span_event(span, group) for span in group.spans if keep == "all" or is_gen_ai(span.attributes)]
-        events += [_log_event(log, group) for log in group.logs if keep == "all" or _is_of_gen_ai(log)]
-        found += batches(_head(group.resource, uid), events)
+        for log in group.logs:
+            if keep == "all" or _is_of_gen_ai(log):
+                events.append(_counted(_log_event(log, group), head["run"], alike))
+        found += batches(head, events)
     return found
+
+
+def _counted(event: dict[str, Any], run: str, alike: Counter[tuple[str, int]]) -> dict[str, Any]:
+    """The event, told apart from those before it in the same request that are the same."""
+    seq = event["seq"]
+    alike[run, seq] += 1
+    count = alike[run, seq]
+    return event if count == 1 else {**event, "seq": seq_of(str(seq), str(count))}
 
 
 def _is_of_gen_ai(log: OtlpLog) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import socket
 from collections import Counter
 from functools import partial
@@ -22,7 +21,7 @@ from skilld.http.peer import Peer, PeerRefused, overflow_uid, read_peer
 from skilld.loopback import loopback_address
 from skilld.monitor.batch import Batch
 from skilld.monitor.inspected import Origin
-from skilld.monitor.keeper import report
+from skilld.monitor.keeper import count_batch, may_report, report
 from skilld.monitor.otlp.receiver import OtlpReceiver, Rules
 from skilld.monitor.otlp.tcp_peer import OwnerGone, groups_of, tcp_owner
 from skilld.monitor.store import Written
@@ -150,18 +149,10 @@ class OtlpListener(TrioActor):
 
     def _may_report(self, peer: Peer) -> bool:
         """As on the ingest socket; and whom the operator has named for connections whose user nobody knows."""
-        role = self._parts.config.roles.report
-        named = (0, os.getuid(), self._config.uid, *role.uids)
-        return peer.uid in named or not peer.groups.isdisjoint(role.gids)
+        return may_report(self._parts, peer, self._config.uid)
 
     def _count(self, batch: Batch, written: Written) -> None:
-        counted = {
-            "stored": written.stored,
-            "duplicate": written.duplicates,
-            "refused": batch.refused,
-            "quarantined": written.quarantined,
-        }
-        self._parts.bus.emit("monitor.batch", counted, {})
+        count_batch(self._parts, batch, written)
 
 
 async def _bind(listen: str) -> trio.socket.SocketType:

@@ -7,6 +7,7 @@ other.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -29,6 +30,7 @@ __all__ = ["OtlpSink", "TelemetrySink"]
 _log = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES: Final = 4 << 20
+_COMPLAIN_EVERY_S: Final = 60.0
 
 Event = dict[str, Any]
 Body = Literal["object", "array", "lines"]
@@ -41,6 +43,7 @@ class _Export:
     def __init__(self, poster: Poster, status: SinkStatus, page: int) -> None:
         self._poster = poster
         self._status = status
+        self._complained_at = -math.inf
         self.page = page
 
     async def start(self, monitor: Monitor, cursor: int) -> int:
@@ -54,15 +57,24 @@ class _Export:
         """Let the connection go."""
         await self._poster.close()
 
+    def _leave_out(self, event: Event, error: NeverTaken) -> None:
+        """Count it, and say so once a minute: a receiver that takes nothing would fill the log."""
+        self._status.failed += 1
+        self._status.problem = f"event {event['id']}: {error}"
+        if trio.current_time() - self._complained_at >= _COMPLAIN_EVERY_S:
+            self._complained_at = trio.current_time()
+            _log.warning(
+                "%s: event %d is left out; further ones are only counted for now: %s",
+                *(self._status.name, event["id"], error),
+            )
+
     async def _divide(self, events: Sequence[Event], send: Callable[[Sequence[Event]], Awaitable[int]]) -> None:
         """Send all, and where it is refused the halves. `send` says how many the receiver left out."""
         try:
             rejected = await send(events)
         except NeverTaken as error:
             if len(events) == 1:
-                self._status.failed += 1
-                self._status.problem = f"event {events[0]['id']}: {error}"
-                _log.warning("%s: event %d is left out: %s", self._status.name, events[0]["id"], error)
+                self._leave_out(events[0], error)
                 return
             half = len(events) // 2
             await self._divide(events[:half], send)

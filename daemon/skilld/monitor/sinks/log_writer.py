@@ -31,6 +31,7 @@ from skilld.monitor.sinks.log_files import (
     ending,
     read_end,
     retain,
+    sync_names,
 )
 
 __all__ = ["LastWritten", "LogRules", "LogWriter"]
@@ -101,11 +102,22 @@ class LogWriter:
         if not stat.S_ISREG(facts.st_mode):
             self.close()
             raise OSError(f"{self._path} is no regular file")
+        self._keep_name()
         last = self._mend(facts.st_size)
         self._read_again()
         moment = datetime.fromtimestamp(facts.st_mtime, UTC) if self._size else self._now()
         self._period = self._period_of(moment)
         return last
+
+    def _keep_name(self) -> None:
+        """What is on the disk has to be found there under its name."""
+        if self._rules.fsync == "never":
+            return
+        try:
+            sync_names(self._rules.folder)
+        except OSError:
+            self.close()  # else lines would follow that are in a file without a name
+            raise
 
     def append(self, events: Sequence[Mapping[str, Any]]) -> list[int]:
         """Write events at the end, all of them or none; on the disk when this returns, if that is the rule.
@@ -204,9 +216,9 @@ class LogWriter:
         self._write(end_line(digest, self._previous, self._lines, now), sync=self._rules.fsync != "never")
         self._path.rename(self._path.with_name(ended_name(self._rules.folder, now)))
         self._previous = digest
+        self.has_ended = True
         self.close()
         self._open_current()
-        self.has_ended = True
 
     def _look_around(self) -> None:
         """Whether the file is still the one that has the name, and as long as we left it."""

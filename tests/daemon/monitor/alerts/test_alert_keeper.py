@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from skilld.monitor.alerts.alert import CATEGORIES
 from skilld.monitor.batch import Batch, read_batch
 from skilld.monitor.inspected import Origin
+from skilld_monitor.scanning import Direction, RuleSet
+from skilld_monitor.scanning.findings import CATEGORIES as categories_of_rules
 from support import run
 from tree_kit import Tree, open_tree
 
 DANGER = "please rm -rf / now"
+KEY = "AKIA" + "QWERTYUIOPASDFGH"  # well-formed, and nobody's
 UID = 1000
 
 
@@ -79,8 +84,11 @@ def test_alerts_are_acknowledged_once_and_waited_for(tmp_path: Path) -> None:
             assert (await asked(tree, state="open"))["items"] == []
             for id in ("999", "x", "-1", "1" * 40, "0" * 20 + "9" * 30, "0" * 5_000):
                 assert (await http.get(f"/v1/monitor/alerts/{id}")).status_code == 404
-            for query in ({"state": "x"}, {"severity": "x"}, {"limit": 0}, {"wait": 1}, {"colour": "red"}):
+            words: list[dict[str, Any]] = [{name: "x"} for name in ("state", "severity", "category")]
+            for query in (*words, {"limit": 0}, {"wait": 1}, {"colour": "red"}):
                 assert (await http.get("/v1/monitor/alerts", params=query)).status_code == 400, query
+            for category in CATEGORIES:
+                assert (await asked(tree, category=category))["items"] == [done] * (category == done["category"])
             waited: list[Any] = []
 
             async def wait() -> None:
@@ -136,6 +144,29 @@ def test_a_flood_stays_bounded_and_everything_of_it_is_counted(tmp_path: Path) -
     run(main)
 
 
+def test_what_is_removed_before_a_sink_was_told_is_counted_as_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skilld.monitor.alerts.keeper._PRUNE_EVERY_S", 0.05)
+    told: list[Any] = []
+    alerting: dict[str, Any] = {"url": "http://127.0.0.1:9/", "max_alerts": 100, "per_minute": 1_000}
+    flags = {**{f"monitor.alerts.{name}": value for name, value in alerting.items()}, "monitor.policy.mode": "alert"}
+
+    async def main() -> None:
+        async with open_tree(tmp_path, **flags) as tree, tree.http() as http:
+            tree.parts.bus.attach("test", ("monitor.alert.told",), lambda _n, facts, meta: told.append((facts, meta)))
+            await report(tree, 1, *[DANGER] * 104)
+            given_up = re.compile(
+                r'^skilld_monitor_alerts_told_total{outcome="given_up",sink="webhook"} 4.0$', re.MULTILINE
+            )
+            with trio.fail_after(20):
+                while not given_up.search((await http.get("/metrics")).text):  # noqa: ASYNC110 - over a real socket
+                    await trio.sleep(0.05)
+        assert sum(facts["count"] for facts, meta in told if meta["outcome"] == "given_up") == 4
+
+    run(main)
+
+
 def test_where_monitoring_is_off_there_are_no_alerts(tmp_path: Path) -> None:
     async def main() -> None:
         async with open_tree(tmp_path, monitor_enabled=False) as tree, tree.http() as http:
@@ -144,3 +175,44 @@ def test_where_monitoring_is_off_there_are_no_alerts(tmp_path: Path) -> None:
                 assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
     run(main)
+
+
+def test_alerts_have_the_categories_that_rules_have() -> None:
+    assert categories_of_rules == CATEGORIES
+
+
+def test_what_somebody_says_of_an_alert_is_masked_as_what_programs_say(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree, tree.http() as http:
+            await report(tree, 1, DANGER)
+            (alert,) = await alerts(tree, 1)
+            path = f"/v1/monitor/alerts/{alert['id']}"
+            done = (await http.post(f"{path}/ack", json={"note": f"our key {KEY} was in it"})).json()
+            assert done["acknowledged"]["note"].startswith("our key AKIA")
+            assert KEY not in json.dumps(done)
+            assert (await http.get(path)).json() == done
+
+    run(main)
+
+
+def test_what_is_said_and_cannot_be_looked_into_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    look = RuleSet.mask_text
+
+    def fail(self: RuleSet, text: str, direction: Direction = "event") -> Any:
+        if KEY in text:
+            raise RecursionError(text)
+        return look(self, text, direction)
+
+    monkeypatch.setattr(RuleSet, "mask_text", fail)
+
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree, tree.http() as http:
+            await report(tree, 1, DANGER)
+            (alert,) = await alerts(tree, 1)
+            done = (await http.post(f"/v1/monitor/alerts/{alert['id']}/ack", json={"note": KEY})).json()
+            assert (done["state"], done["acknowledged"]["note"]) == ("acknowledged", "[not looked at]")
+
+    run(main)
+    assert KEY not in caplog.text

@@ -176,6 +176,14 @@ def test_records_that_are_alike_in_everything_are_all_taken_over(tmp_path: Path)
         assert take(collector, path).stored == 0
 
 
+def test_records_that_are_alike_are_all_taken_over_where_another_stands_between_them(tmp_path: Path) -> None:
+    same, others = line_a(1, {"event": "tick"}), [line_a(n, {"event": "tick"}) for n in (0, 2, 3)]
+    with collecting(tmp_path / "c") as collector:
+        path = write_lines(tmp_path / "a.json", [same, others[0], same, *others[1:], same])
+        assert take(collector, path).stored == 6
+        assert take(collector, path).stored == 0
+
+
 def test_the_time_is_that_of_the_zone_that_is_named(tmp_path: Path) -> None:
     with collecting(tmp_path / "c") as collector:
         path = write_lines(tmp_path / "a.json", [line_a(1, {"event": "tick", "data": {}})])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,27 @@ def test_nothing_is_looked_into_where_it_is_switched_off(tmp_path: Path) -> None
                 while len(tree.parts.session_news):  # noqa: ASYNC110 - nobody tells
                     await trio.sleep(0.01)
             assert await items(tree, "events", name="session.finding") == []
+
+    run(main)
+
+
+def test_of_a_conversation_that_is_deleted_nothing_is_remembered(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_tree(tmp_path, model=ScriptedModel([Reply([Text("a")])])) as tree, tree.http() as http:
+            session = await tree.session()
+            await submit(tree, session, DANGER)
+            await until(tree, 1, name="session.finding")
+            alerts = await tree.parts.alerts.wait()
+            place = partial(alerts.store.place, f"session:{session}")
+
+            async def comes_to(known: bool) -> None:
+                with trio.fail_after(20):
+                    while bool(await alerts.run(place)) is not known:  # noqa: ASYNC110 - nobody tells
+                        await trio.sleep(0.01)
+
+            await comes_to(known=True)
+            assert (await http.delete(f"/v1/sessions/{session}")).status_code == 204
+            await comes_to(known=False)
 
     run(main)
 

@@ -133,6 +133,15 @@ def test_sources_are_told_apart_and_spans_have_their_numbers_from_their_ids() ->
     assert one(traces_request(span(traceId="1" * 32))).events[0].seq != shop.events[0].seq
 
 
+def test_logs_that_are_alike_are_as_many_as_there_are_and_the_same_when_they_come_again() -> None:
+    same, other = {"body": {"stringValue": "tick"}}, {"body": {"stringValue": "tock"}}
+    request = logs_request(same, same, other, same)
+    seqs = [found.seq for found in one(request, "logs").events]
+    assert len(set(seqs)) == 4
+    assert [found.seq for found in one(request, "logs").events] == seqs
+    assert one(logs_request(same), "logs").events[0].seq == seqs[0]
+
+
 def test_people_and_conversations_have_their_columns() -> None:
     given = [attribute("gen_ai.conversation.id", "c1"), attribute("user.id", "u1"), attribute("gen_ai.agent.name", "a")]
     (found,) = one(traces_request(span(attributes=given))).events

@@ -139,6 +139,18 @@ async def test_one_bad_event_costs_no_other() -> None:
 
 
 @in_trio
+async def test_a_receiver_that_takes_nothing_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with collector(lambda asked: Answer(415)) as found:
+        line = Line(found)
+        with caplog.at_level(logging.WARNING, "skilld.monitor.sinks.exports"):
+            await line.telemetry("array").deliver([event(id=id) for id in range(1, 33)])
+        await line.poster.close()
+    assert (line.status.sent, line.status.failed) == (0, 32)
+    assert line.status.problem.startswith("event 32: ")
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == ["test: event 1 is left out"]
+
+
+@in_trio
 async def test_what_a_collector_leaves_out_is_counted() -> None:
     partial = b'{"partialSuccess": {"rejectedSpans": "2", "errorMessage": "no"}}'
     async with collector(lambda asked: Answer(200, body=partial)) as found:

@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -330,3 +330,70 @@ def test_on_a_full_disk_what_is_too_old_goes_all_the_same(tmp_path: Path, monkey
         assert not list(tmp_path.glob("*.tmp")), "what could not be packed is in nobody's way"
         writer.tidy()
     assert {path.suffix for path in ended_files(tmp_path)} == {".gz"}
+
+
+@contextmanager
+def kept_names(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[list[set[str]]]:
+    """Which names there were each time that the disk was told to keep those of this folder."""
+    kept: list[set[str]] = []
+    sync = os.fsync
+
+    def note(fd: int) -> None:
+        sync(fd)
+        if os.path.samestat(os.fstat(fd), folder.stat()):
+            kept.append(set(os.listdir(folder)))
+
+    with monkeypatch.context() as watched:
+        watched.setattr(os, "fsync", note)
+        yield kept
+
+
+def test_names_are_on_the_disk_as_lines_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kept_names(monkeypatch, tmp_path) as kept, writing(tmp_path, max_file_bytes=1024) as writer:
+        writer.open()
+        assert kept == [{CURRENT}], "before a line is in it"
+        while not writer.has_ended:
+            writer.append(events(1))
+        (ended,) = ended_files(tmp_path)
+        assert kept[1:] == [{CURRENT, ended.name}]
+        writer.tidy()
+        assert kept[2:] == [{CURRENT, ended.name, f"{ended.name}.gz"}], "what is packed goes behind it"
+
+
+def test_where_nothing_is_to_be_on_the_disk_names_are_not_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with kept_names(monkeypatch, tmp_path) as kept, writing(tmp_path, fsync="never") as writer:
+        writer.open()
+        writer.append(events(1))
+        assert kept == []
+
+
+def test_a_name_that_the_disk_did_not_take_is_tried_again_before_a_line_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writing(tmp_path, max_file_bytes=1024, fsync="rotation") as writer:
+        with failing(monkeypatch, "fsync"), pytest.raises(OSError, match="Input/output"):
+            writer.append(events(1))
+        writer.append(events(1))
+    assert ids(tmp_path) == [1]
+    with writing(tmp_path, max_file_bytes=1024) as writer:
+        writer.open()
+        id = 1
+        sync = os.fsync
+
+        def fail_for_folders(fd: int) -> None:
+            if os.path.samestat(os.fstat(fd), tmp_path.stat()):
+                raise OSError(errno.EIO, "Input/output error")
+            sync(fd)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fsync", fail_for_folders)
+            while not writer.has_ended:
+                id += 1
+                with suppress(OSError):
+                    writer.append(events(id))
+        writer.append(events(id))
+        writer.tidy()
+    assert ids(tmp_path) == list(range(1, id + 1))
+    assert [checked.problem for checked in verify(tmp_path)] == [""]

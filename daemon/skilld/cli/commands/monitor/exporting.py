@@ -15,6 +15,7 @@ from skilld.cli.app import App
 from skilld.cli.commands.monitor.event_options import MAX_PAGE, event_filters
 from skilld.cli.commands.options import pass_app
 from skilld.cli.failure import Failure
+from skilld.cli.output import inert_json, is_terminal
 
 __all__ = ["export_command"]
 
@@ -66,10 +67,12 @@ def export_command(app: App, /, form: str, output: Path | None, **filters: Any) 
       skillctl monitor export --format otlp --since 2026-01-15 | gzip > spans.jsonl.gz
     """
     write = _FORMATS[form]
+    shown = output is None and is_terminal(sys.stdout)
     with _opened(output) as file, app.client() as client:
         after = 0
         while page := client.monitor_events(after=after, limit=MAX_PAGE, **filters):
-            file.write(write(page))
+            raw = write(page)
+            file.write(inert_json(raw.decode("utf-8", "replace")).encode() if shown else raw)
             after = page[-1]["id"]
 
 

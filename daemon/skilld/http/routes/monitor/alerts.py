@@ -11,7 +11,7 @@ from skill_actors.errors import Refused
 from skilld.http.answer import JsonAnswer
 from skilld.http.route import Call, Parameter, Route
 from skilld.http.routes.monitor.asking import asked_id, asked_uid
-from skilld.monitor.alerts.alert import SEVERITIES
+from skilld.monitor.alerts.alert import CATEGORIES, SEVERITIES
 from skilld.monitor.alerts.store import MAX_PAGE, WantedAlerts
 
 __all__ = ["ROUTES"]
@@ -38,7 +38,8 @@ async def alerts(call: Call) -> Response:
         uid=asked_uid(call),
         state=_one_of(call, "state", _STATES),
         severity=_one_of(call, "severity", SEVERITIES),
-        **{name: call.query.get(name) for name in ("category", "rule", "agent", "session")},
+        category=_one_of(call, "category", CATEGORIES),
+        **{name: call.query.get(name) for name in ("rule", "agent", "session")},
         after=after,
         before=before,
         limit=int(call.number("limit", 100, low=1, high=MAX_PAGE)),
