@@ -301,6 +301,7 @@ def test_what_has_no_copy_of_its_kind_goes_on_as_it_is_and_is_told(made: Monitor
         before_call(made, kwargs)
 
 
+@pytest.mark.alone
 def test_circles_and_depths_end(made: Monitoring) -> None:
     @dataclass(eq=False)
     class Node:
