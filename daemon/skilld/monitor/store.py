@@ -10,10 +10,8 @@ its bound, the oldest events of whoever has most of it go.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from skilld.monitor.batch import Batch, MonitorEvent, as_json, as_name, storable
-from skilld.monitor.database import DAMAGE, move_aside, open_database, open_or_begin_anew
+from skilld.monitor.database import DAMAGE, WrittenFile
 from skilld.monitor.inspected import Found, Inspected, Origin
 from skilld.monitor.prices import COST
 from skilld.monitor.readers import Away, Readers
@@ -85,13 +83,13 @@ class EventStore:
     """The file, and the only one who writes it. Every method blocks and may be called in any thread."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._db = open_or_begin_anew(path, STEPS)
-        self._readers = Readers(path, MOST_READERS)
-        self._is_gone = False  # the file was moved aside, and another could not be begun yet
-        self._newest: dict[str, int] = {}
-        self._newest |= {table: self.newest_id(table) for table in _NUMBERED}
+        self._readers = readers = Readers(path, MOST_READERS)
+        self._file = WrittenFile(path, STEPS, _NUMBERED, "reported events", readers.leave, readers.begin)
+        self._transact = self._file.transact
+
+    @property
+    def _db(self) -> apsw.Connection:
+        return self._file.db
 
     def write(self, batches: Sequence[tuple[Inspected, Origin]]) -> list[Written]:
         """Keep the events of batches that are not kept yet, and what was found in those.
@@ -105,40 +103,6 @@ class EventStore:
         return self._transact(
             lambda: [self._write_one(inspected, origin, rows, now_us) for inspected, origin, rows in ready]
         )
-
-    def _transact(self, work: Callable[[], T]) -> T:
-        """Do it in a transaction; once more in a new file, if this one turns out to be damaged."""
-        with self._lock:
-            if self._is_gone:
-                self._begin()
-            try:
-                with self._db:
-                    found = work()
-            except DAMAGE as error:
-                self._begin_again(error)
-                with self._db:
-                    found = work()
-        return found
-
-    def _begin_again(self, error: apsw.Error) -> None:
-        """Move the file aside, and begin another whose numbers go on: who follows misses nothing of what comes."""
-        _log.error("the file of reported events is damaged, is moved aside, and another begun: %s", error)
-        self._readers.leave()
-        with contextlib.suppress(apsw.Error):
-            self._db.close()
-        move_aside(self._path)
-        self._is_gone = True
-        self._begin()
-
-    def _begin(self) -> None:
-        """Begin another file; who comes next tries again if it fails, as on a disk that is full."""
-        self._db = open_database(self._path, STEPS)
-        with self._db:
-            for table, newest in self._newest.items():
-                self._db.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
-                self._db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, newest))
-        self._readers.begin()
-        self._is_gone = False
 
     def _write_one(self, inspected: Inspected, origin: Origin, rows: list[Row], now_us: int) -> Written:
         if not rows:  # a run without events would be nobody's to remove
@@ -155,7 +119,7 @@ class EventStore:
             )
             if findings := _findings(inspected.findings, ids, now_us):
                 self._db.executemany(_FINDING, findings)
-                self._newest["finding"] = self._db.last_insert_rowid()
+                self._file.newest["finding"] = self._db.last_insert_rowid()
         kept = None if len(ids) == len(rows) else frozenset(ids)
         return Written(len(ids), len(rows) - len(ids), kept=kept)
 
@@ -169,7 +133,7 @@ class EventStore:
         ids = dict(zip(fresh, itertools.count(1 + int(self._db.execute(question).get)), strict=False))
         self._db.executemany(_EVENT, [(*rows[index], id, *ending) for index, id in ids.items()])
         if ids:
-            self._newest["event"] = max(ids.values())
+            self._file.newest["event"] = max(ids.values())
         return ids
 
     def _fresh(self, rows: list[Row], run: int, uid: int) -> Iterable[int]:
@@ -245,9 +209,7 @@ class EventStore:
 
     def optimize(self) -> tuple[int, int]:
         """Make the file as small and quick as it can be; its bytes before and after. Nothing is written meanwhile."""
-        with self._lock:
-            if self._is_gone:
-                self._begin()
+        with self._file.held():
             try:
                 before = self._file_bytes()
                 self._db.execute("INSERT INTO event_text (event_text) VALUES ('optimize')")
@@ -255,7 +217,7 @@ class EventStore:
                 self._db.execute("PRAGMA optimize")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             except DAMAGE as error:
-                self._begin_again(error)
+                self._file.begin_again(error)
                 before = self._file_bytes()
             return before, self._file_bytes()
 
@@ -265,7 +227,7 @@ class EventStore:
     @property
     def path(self) -> Path:
         """Of the file."""
-        return self._path
+        return self._file.path
 
     def size_bytes(self) -> int:
         """What of the file is in use."""
@@ -305,19 +267,16 @@ class EventStore:
                     damage = reader.file, error
         except Away:
             pass
-        with self._lock:
-            if self._is_gone:
-                self._begin()
-            elif damage is not None and damage[0] == self._readers.file:  # else somebody has seen to it
-                self._begin_again(damage[1])
+        with self._file.held():
+            if damage is not None and damage[0] == self._readers.file:  # else somebody has seen to it
+                self._file.begin_again(damage[1])
         with self._readers.lend() as reader:
             return _ask(reader.db, question, limit_s)
 
     def close(self) -> None:
         """Close the file, when who uses it is done. May be called twice."""
         self._readers.close()
-        with self._lock:
-            self._db.close()
+        self._file.close()
 
 
 def _ask(reader: apsw.Connection, question: Callable[[apsw.Connection], T], limit_s: float | None) -> T:

@@ -92,7 +92,7 @@ def test_a_file_that_cannot_be_begun_anew_yet_is_begun_as_soon_as_it_can(
         raise apsw.FullError("database or disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr("skilld.monitor.store.open_database", full)
+        patched.setattr("skilld.monitor.database.open_database", full)
         for _ in range(2):
             with pytest.raises(apsw.FullError):
                 keep(damaged, batch(2, {}))

@@ -6,11 +6,9 @@ neither loses one nor makes one twice. What is still to be told to a sink is a r
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -19,7 +17,7 @@ import apsw
 
 from skilld.monitor.alerts.alert import SEVERITIES, TOO_MANY, Alert, AlertRules, Seen
 from skilld.monitor.alerts.schema import STEPS
-from skilld.monitor.database import DAMAGE, move_aside, open_database, open_or_begin_anew
+from skilld.monitor.database import WrittenFile
 from skilld.monitor.questions import asked
 
 __all__ = ["MAX_PAGE", "AlertStore", "NoSuchAlert", "Pruned", "Taken", "WantedAlerts"]
@@ -85,47 +83,14 @@ class AlertStore:
     """The file. Every method blocks and may be called in any thread."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
         self._allowances: dict[int, tuple[float, float]] = {}  # by uid: alerts left, and as of when
-        self._path = path
-        self._db = open_or_begin_anew(path, STEPS)
-        self._is_gone = False  # the file was moved aside, and another could not be begun yet
-        self._newest = 0
-        self._newest = self._transact(
-            lambda: int(self._db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'alert'").get)
-        )
+        self._file = WrittenFile(path, STEPS, ("alert",), "alerts")
+        self._transact = self._file.transact
         self._secret = self._transact(lambda: str(self._db.execute("SELECT value FROM secret").get))
 
-    def _transact(self, work: Callable[[], T]) -> T:
-        """Do it in a transaction; once more in a new file, if this one turns out to be damaged."""
-        with self._lock:
-            if self._is_gone:
-                self._begin()
-            try:
-                with self._db:
-                    found = work()
-            except DAMAGE as error:
-                self._begin_again(error)
-                with self._db:
-                    found = work()
-        return found
-
-    def _begin_again(self, error: apsw.Error) -> None:
-        """Move the file aside, and begin another whose numbers go on: who follows misses nothing of what comes."""
-        _log.error("the file of alerts is damaged, is moved aside, and another begun: %s", error)
-        with contextlib.suppress(apsw.Error):
-            self._db.close()
-        move_aside(self._path)
-        self._is_gone = True
-        self._begin()
-
-    def _begin(self) -> None:
-        """Begin another file; who comes next tries again if it fails, as on a disk that is full."""
-        self._db = open_database(self._path, STEPS)
-        with self._db:
-            self._db.execute("DELETE FROM sqlite_sequence WHERE name = 'alert'")
-            self._db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('alert', ?)", (self._newest,))
-        self._is_gone = False
+    @property
+    def _db(self) -> apsw.Connection:
+        return self._file.db
 
     def secret(self) -> str:
         """What only this daemon knows: the same for as long as it runs, and after that while the file is kept."""
@@ -234,7 +199,7 @@ class AlertStore:
                 *(one.sample, one.event, one.trace, one.span, one.action, now_us, now_us, one.told),
             ),
         )
-        id = self._newest = self._db.last_insert_rowid()
+        id = self._file.newest["alert"] = self._db.last_insert_rowid()
         if one.told:
             self._have_told(id, rules)
         return id
@@ -348,8 +313,7 @@ class AlertStore:
 
     def close(self) -> None:
         """Close the file, when who uses it is done. May be called twice."""
-        with self._lock:
-            self._db.close()
+        self._file.close()
 
 
 def _conditions(wanted: WantedAlerts) -> tuple[list[str], list[Any]]:

@@ -24,6 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Final
 
+from skill_actors.store.durable import sync_directory
 from skilld.monitor.sinks.canonical import EVENT_KEYS, compact
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "ending",
     "read_end",
     "retain",
-    "sync_names",
     "verify",
 ]
 
@@ -115,20 +115,11 @@ def compress(path: Path) -> None:
     try:
         _pack(path, making)
         making.rename(packed)
-        sync_names(path.parent)  # before the other goes: after a power cut there is one of them
+        sync_directory(path.parent)  # before the other goes: after a power cut there is one of them
     except OSError:
         making.unlink(missing_ok=True)  # on a full disk half of it is in the way of everything
         raise
     path.unlink()
-
-
-def sync_names(folder: Path) -> None:
-    """Have the disk keep which files there are, and how they are called. Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _pack(path: Path, into: Path) -> None:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from skill_actors.store.durable import sync_directory
 from skilld.monitor.sinks.canonical import EVENT_KEYS, compact, one_line
 from skilld.monitor.sinks.envelope import START, envelopes
 from skilld.monitor.sinks.log_files import (
@@ -31,7 +32,6 @@ from skilld.monitor.sinks.log_files import (
     ending,
     read_end,
     retain,
-    sync_names,
 )
 
 __all__ = ["LastWritten", "LogRules", "LogWriter"]
@@ -114,7 +114,7 @@ class LogWriter:
         if self._rules.fsync == "never":
             return
         try:
-            sync_names(self._rules.folder)
+            sync_directory(self._rules.folder)
         except OSError:
             self.close()  # else lines would follow that are in a file without a name
             raise
