@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from https_kit import make_certificate
+from wire_kit import is_whole, whole_request
 
 
 @dataclass
@@ -40,16 +41,10 @@ class Receiver:
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         try:
-            data = b""
-            while b"\r\n\r\n" not in data:
-                more = await stream.receive_some(65536)
-                if not more:
-                    return
-                data += more
+            data = await whole_request(stream)
+            if not is_whole(data):
+                return
             head, _, body = data.partition(b"\r\n\r\n")
-            (length,) = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-            while len(body) < length:
-                body += await stream.receive_some(65536)
             self.heads.append(head.decode("latin-1"))
             self.told.append(json.loads(body))
             self.changed.set()

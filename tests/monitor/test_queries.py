@@ -13,6 +13,7 @@ import pytest
 
 from skilld_monitor import QueryError, cleanup_old_events, enable_monitoring, get_database_path
 from skilld_monitor.queries import get_events_by_timeframe, get_recent_events
+from wire_kit import read_whole_request
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def answering(path: Path, answer: bytes) -> Iterator[Callable[[], bytes]]:
         def serve() -> None:
             connection, _address = server.accept()
             with connection:
-                asked.append(connection.recv(65536))
+                asked.append(read_whole_request(connection))
                 connection.sendall(answer)
 
         thread = threading.Thread(target=serve)

@@ -15,6 +15,7 @@ import trio
 from mcp_kit import SERVER, in_trio, mcp_kit, until
 from skill_actors.backends.base import BackendUnavailable, ToolContext
 from skill_actors.mcp.http import address_of, seconds_to_rest
+from wire_kit import whole_request
 
 # httpx2 leaves a generator of its connection pool to the collector where a stream of events is cancelled.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -82,7 +83,7 @@ async def answering(answer: Answer) -> AsyncIterator[str]:
 
     async def serve(stream: trio.SocketStream) -> None:
         try:
-            await stream.send_all(answer(await stream.receive_some(65_536)))
+            await stream.send_all(answer(await whole_request(stream)))
             await stream.send_eof()
         except trio.BrokenResourceError:
             pass

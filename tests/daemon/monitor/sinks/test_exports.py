@@ -22,6 +22,7 @@ from skilld.monitor.sinks.envelope import envelopes
 from skilld.monitor.sinks.exports import OtlpSink, TelemetrySink
 from skilld.monitor.sinks.posting import NeverTaken, Poster, Receiver
 from skilld.monitor.sinks.status import SinkStatus
+from wire_kit import whole_request
 
 SPAN: dict[str, Any] = {
     "trace": "a" * 32,
@@ -279,7 +280,7 @@ async def test_what_a_collector_says_with_its_success_does_no_harm(protocol: str
 async def test_what_a_receiver_writes_is_in_no_log_it_may_be_our_secret(caplog: pytest.LogCaptureFixture) -> None:
     async def echo(stream: trio.SocketStream) -> None:
         async with stream:
-            asked = await stream.receive_some(65_536)
+            asked = await whole_request(stream)
             await stream.send_all(asked.partition(b"authorization: ")[2].split(b"\r\n")[0] + b"\r\n\r\n")
 
     async with trio.open_nursery() as nursery:
