@@ -16,7 +16,12 @@ from datetime import datetime, timezone
 from skilld_monitor.envelope import envelopes
 from skilld_monitor.records import Record
 
-__all__ = ["LogFile", "file_for", "lines_of", "masked"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from skilld_monitor.scanning.masking import Mask
+    from skilld_monitor.scanning.rule_set import RuleSet
+
+__all__ = ["LogFile", "file_for", "lines_of"]
 
 _SLICE = 16
 _SAID = ("agent_id", "channel", "event", "name", "data", "attributes", "session_id", "user_id", "tags")
@@ -40,14 +45,19 @@ class LogFile:
     Args:
         full: whether content is in them, and a line for the start of each call.
         log_format: `A` or `B`, whose lines they are; those of B always have the start.
+        mask: the program's own way to mask, see `skilld_monitor.settings.Settings`.
 
     """
 
-    def __init__(self, path: str, agent_id: str, *, full: bool, log_format: str = "A") -> None:
+    def __init__(
+        self, path: str, agent_id: str, *, full: bool, log_format: str = "A", mask: Mask | None = None
+    ) -> None:
         self.path = path
         self._agent = agent_id
         self._full = full
         self._format = log_format
+        self._mask = mask
+        self._rules: RuleSet | None = None
         self._fd = -1
 
     def write(self, records: list[Record]) -> int:
@@ -68,7 +78,11 @@ class LogFile:
         return unsaid
 
     def _encoded(self, record: Record) -> bytes:
-        lines = [json.dumps(line, ensure_ascii=False) for line in masked(self._lines(record))]
+        if self._rules is None:
+            from skilld_monitor.scanning.builtin import builtin
+
+            self._rules = builtin(self._mask)
+        lines = [json.dumps(line, ensure_ascii=False) for line in _masked(self._lines(record), self._rules)]
         return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
 
     def _append(self, raw: bytearray) -> None:
@@ -138,11 +152,8 @@ def lines_of(record: Record, agent_id: str, *, full: bool) -> list[dict[str, obj
     return lines
 
 
-def masked(lines: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The lines, with what the built-in rules find made unreadable; what could not be looked at is left out."""
-    from skilld_monitor.scanning import builtin
-
-    rules = builtin()
+def _masked(lines: list[dict[str, object]], rules: RuleSet) -> list[dict[str, object]]:
+    """The lines, with what the rules find made unreadable; what could not be looked at is left out."""
     for line in lines:
         for key in _SAID:
             if line.get(key):

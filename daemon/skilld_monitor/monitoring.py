@@ -111,6 +111,7 @@ class Monitoring:
             max_spool_bytes=settings.max_spool_bytes,
             log_file=self._open_log(),
             policy=self.policy,
+            mask=settings.mask,
         )
 
     def _open_log(self) -> LogFile | None:
@@ -119,7 +120,13 @@ class Monitoring:
         from skilld_monitor.log_file import LogFile  # it brings what takes a third of all our imports
 
         settings = self.settings
-        return LogFile(self._log_path, settings.agent_id, full=settings.full_events, log_format=settings.log_format)
+        return LogFile(
+            self._log_path,
+            settings.agent_id,
+            full=settings.full_events,
+            log_format=settings.log_format,
+            mask=settings.mask,
+        )
 
     @property
     def problem(self) -> str:

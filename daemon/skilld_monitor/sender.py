@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from skilld_monitor.log_file import LogFile
     from skilld_monitor.policy.holder import Holder
     from skilld_monitor.records import Record
+    from skilld_monitor.scanning.masking import Mask
+    from skilld_monitor.scanning.rule_set import RuleSet
 
 __all__ = ["Sender"]
 
@@ -50,6 +52,7 @@ class Sender:
         spool_dir: for the spool file.
         log_file: gets everything too; None for none.
         policy: is kept as the daemon says it.
+        mask: the program's own way to mask what waits in the spool file, see `skilld_monitor.settings.Settings`.
 
     """
 
@@ -63,6 +66,7 @@ class Sender:
         max_spool_bytes: int,
         log_file: LogFile | None,
         policy: Holder,
+        mask: Mask | None = None,
     ) -> None:
         self._outbox = outbox
         self._head = head
@@ -73,6 +77,8 @@ class Sender:
         self._spool_dir = spool_dir
         self._spool = Spool(spool_dir, head, max_spool_bytes)
         self._log_file = log_file
+        self._mask = mask
+        self._rules: RuleSet | None = None
         self._thread: threading.Thread | None = None
         self.is_started = False
         self._starting = threading.Lock()
@@ -262,7 +268,7 @@ class Sender:
 
     def _keep(self, encoded: list[bytes]) -> None:
         try:
-            kept = self._spool.add(_masked(encoded))
+            kept = self._spool.add(self._masked(encoded))
         except OSError as error:
             self.counts["spool_failed"] += len(encoded)
             nor = f"; nor can events wait in {self._spool_dir} (SKILLD_MONITOR_SPOOL names another folder): {error}"
@@ -358,6 +364,16 @@ class Sender:
         self._retry_at = time.monotonic() + _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
         self._failures += 1
 
+    def _masked(self, encoded: list[bytes]) -> list[bytes]:
+        """As they may lie in a file. What masks is brought when a daemon is away, and not before."""
+        from skilld_monitor.scanning.stored import masked_record
+
+        if self._rules is None:
+            from skilld_monitor.scanning.builtin import builtin
+
+            self._rules = builtin(self._mask)
+        return [masked_record(raw, self._rules) for raw in encoded]
+
     def _send_left_behind(self) -> None:
         """Once a run: what processes of this user could not deliver before they ended."""
         if self._foreign_sent or (self._closing and self._deadline - time.monotonic() < _SPARE_S):
@@ -371,13 +387,6 @@ class Sender:
                 _remove(path)
         except OSError as error:  # a disk that cannot be read any more costs what is on it, and not this thread
             self.problem = str(error)
-
-
-def _masked(encoded: list[bytes]) -> list[bytes]:
-    """As they may lie in a file. What masks is brought when a daemon is away, and not before."""
-    from skilld_monitor.scanning.stored import masked_record
-
-    return [masked_record(raw) for raw in encoded]
 
 
 def _remove(path: str) -> None:

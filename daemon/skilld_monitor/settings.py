@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from skilld_monitor.scanning.masking import Mask
+
 __all__ = ["CONTENT_FIELDS", "Settings", "SettingsError", "replaced_variables", "usable"]
 
 CONTENT_FIELDS = ("system", "input", "output", "tools", "arguments", "result")
@@ -73,6 +75,7 @@ _DEFAULTS: Mapping[str, object] = {
     "exit_timeout_s": 5.0,
     "policy_file": "",
     "policy_fail": "open",
+    "mask": None,
     "diagnostics": "",
     "diagnostics_level": "INFO",
 }
@@ -103,6 +106,8 @@ class Settings:
         exit_timeout_s: seconds that the end of the program may be held up, at most.
         policy_file: rules of the program's own that redact or block, beside those of the daemon; "" for none.
         policy_fail: `closed` blocks calls that cannot be judged, also for want of the daemon's policy.
+        mask: a function of a text that a rule found and the rule's id, which gives what stands there instead, or None
+            to leave it to the rule; it may take 0.1 s. For what is masked in this program; the daemon has its own way.
         diagnostics: where the client tells of itself: a file, or `logging`; "" for nowhere.
         diagnostics_level: what is below it is not told.
 
@@ -126,6 +131,7 @@ class Settings:
         self.exit_timeout_s = _number("exit_timeout_s", values["exit_timeout_s"], 0, 600)
         self.policy_file = str(values["policy_file"])
         self.policy_fail = _one_of("policy_fail", values["policy_fail"], ("OPEN", "CLOSED")).lower()
+        self.mask = _function("mask", values["mask"])
         self.diagnostics = str(values["diagnostics"])
         self.diagnostics_level = _level("diagnostics_level", values["diagnostics_level"])
         if len(self.agent_id) > 200:
@@ -289,6 +295,12 @@ def _fields(value: object) -> frozenset[str]:
     if unknown:
         raise SettingsError(f"capture has {unknown[0][:40]!r}; there are all, none, {', '.join(CONTENT_FIELDS)}")
     return frozenset(names)
+
+
+def _function(name: str, value: object) -> Mask | None:
+    if value is not None and not callable(value):
+        raise SettingsError(f"{name} is {str(value)[:40]!r}; expected a function of a text and the id of a rule")
+    return value
 
 
 def _flag(name: str, value: object) -> bool:

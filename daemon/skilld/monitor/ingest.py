@@ -64,7 +64,7 @@ class Ingest:
         allowed: whether this peer may report.
         write: keeps a batch; it is acknowledged when this returns. Raises what the store raises.
         rates: what each user has left, where there are other ways to report; None: what is reported here counts alone.
-        policy_for: what a program of this user and name has to look at itself. Must not wait.
+        policy_for: what a program of this name has to look at itself. Must not wait.
         on_written: told of each batch. Must not wait.
         on_dropped: told why a connection was dropped, one of `drops.DROPS`. Must not wait.
 
@@ -77,7 +77,7 @@ class Ingest:
         write: Callable[[Batch, Origin], Awaitable[Written]],
         *,
         rates: RateTable | None = None,
-        policy_for: Callable[[int, str], Mapping[str, Any]] = lambda _uid, _agent: NO_POLICY,
+        policy_for: Callable[[str], Mapping[str, Any]] = lambda _agent: NO_POLICY,
         on_written: Callable[[Batch, Written], None],
         on_dropped: Callable[[str], None],
     ) -> None:
@@ -159,7 +159,7 @@ class Ingest:
                 return
             if isinstance(batch, Hello):
                 self._rates.take(peer.uid, self._limits.rate.events_per_s / _HELLOS_PER_S, 0, trio.current_time())
-                policy = self._policy_for(peer.uid, batch.agent)
+                policy = self._policy_for(batch.agent)
                 await _say(stream, {"policy": None if policy["version"] == batch.policy else policy})
                 continue
             if not await self._allow_more(stream, peer, len(batch.events) + batch.refused - expected):
@@ -192,7 +192,7 @@ class Ingest:
             await self._drop(stream, "failed", "they cannot be stored now; try again later", code="overloaded")
             return False
         self._on_written(batch, written)
-        version = self._policy_for(origin.uid, with_cut_head(batch).agent)["version"]
+        version = self._policy_for(with_cut_head(batch).agent)["version"]
         refused = batch.refused + written.quarantined
         await _say(stream, {"ack": batch.number, "stored": written.stored, "refused": refused, "policy": version})
         return True

@@ -76,7 +76,7 @@ class Inspection(Protocol):
         """Look into a batch, and mask it. Runs in a thread; what it raises puts aside the events that it raises for."""
         ...
 
-    def policy_for(self, uid: int, agent: str) -> Mapping[str, Any]:
+    def policy_for(self, agent: str) -> Mapping[str, Any]:
         """What this program has to do itself before its calls: version, mode, fail, dry_run, rules. Does not wait."""
         ...
 
@@ -87,5 +87,5 @@ class NoInspection:
     def inspect(self, batch: Batch, origin: Origin) -> Inspected:
         return Inspected(batch)
 
-    def policy_for(self, uid: int, agent: str) -> Mapping[str, Any]:
+    def policy_for(self, agent: str) -> Mapping[str, Any]:
         return NO_POLICY

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skilld_monitor.policy.policies import Policy
+    from skilld_monitor.scanning.masking import Mask
     from skilld_monitor.settings import Settings
 
 __all__ = ["Holder", "holder_for", "policy_problem"]
@@ -31,13 +32,15 @@ class Holder:
         path: of the file in which the daemon's policy is kept for the next run.
         file: with a policy of the program's own, as JSON; it adds to the daemon's and takes nothing from it. It is read
             here and now.
+        mask: the program's own way to mask what is redacted, see `skilld_monitor.settings.Settings`.
         fail_closed: whether calls are blocked that cannot be judged, and all while no policy of the daemon's is known.
 
     `own_problem` says what is wrong with the file, "" for nothing.
     """
 
-    def __init__(self, path: str, *, file: str = "", fail_closed: bool = False) -> None:
+    def __init__(self, path: str, *, file: str = "", fail_closed: bool = False, mask: Mask | None = None) -> None:
         self._path = path
+        self._mask = mask
         self.must_know = fail_closed  # whether no call goes out before the daemon has said its policy
         self._said: Mapping[str, object] | None = None
         self._made: tuple[tuple[Policy, ...], str] | None = None
@@ -50,7 +53,7 @@ class Holder:
         self.counts = dict.fromkeys(_COUNTS, 0)
         self._is_always_active = self.is_active = fail_closed or bool(file)
         if file:
-            self._own, self._own_is_closed, self.own_problem = _own_policy(file)
+            self._own, self._own_is_closed, self.own_problem = _own_policy(file, mask)
             self.problem = self.own_problem
         self._load()
 
@@ -101,7 +104,7 @@ class Holder:
         found, problem = [], self.own_problem
         if self._said is not None:
             try:
-                found.append(Policy(self._said))
+                found.append(Policy(self._said, self._mask))
             except Exception as error:  # what the daemon said may be anything
                 problem = str(error) if isinstance(error, PolicyError) else type(error).__name__
         if self._own is not None:
@@ -125,7 +128,7 @@ def policy_problem(file: str) -> str:
     return _own_policy(file)[2] if file else ""
 
 
-def _own_policy(file: str) -> tuple[Policy | None, bool, str]:
+def _own_policy(file: str, mask: Mask | None = None) -> tuple[Policy | None, bool, str]:
     """The policy, whether it fails closed, and what is wrong with it."""
     from skilld_monitor.policy.cache import read_own
     from skilld_monitor.policy.policies import Policy, PolicyError
@@ -133,7 +136,7 @@ def _own_policy(file: str) -> tuple[Policy | None, bool, str]:
     said: dict[str, object] = {}
     try:
         said = read_own(file)
-        return Policy(said), said.get("fail") == "closed", ""
+        return Policy(said, mask), said.get("fail") == "closed", ""
     except PolicyError as error:
         text = str(error)
     return None, said.get("fail") == "closed", text if file in text else f"policy_file {file}: {text}"
@@ -148,4 +151,5 @@ def holder_for(settings: Settings) -> Holder:
     """The policies of a program with these settings. Each agent of each daemon has a cache of its own."""
     whose = crc32(f"{settings.socket}\0{settings.agent_id}".encode("utf-8", "surrogatepass"))
     path = os.path.join(settings.spool_dir, f"policy-{whose:08x}.json")
-    return Holder(path, file=settings.policy_file, fail_closed=settings.policy_fail == "closed")
+    closed = settings.policy_fail == "closed"
+    return Holder(path, file=settings.policy_file, fail_closed=closed, mask=settings.mask)

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from skilld_monitor.scanning.masking import Mask
+
 __all__ = ["MODES", "Policy", "PolicyError"]
 
 MODES = ("observe", "alert", "redact", "block")
@@ -24,6 +26,7 @@ class Policy:
     Args:
         said: `{"version", "mode", "fail", "dry_run", "rules", "modes"}`. Rules are those of `skilld_monitor.scanning`;
             `modes` has, by id of a rule, what it does, for those that do something else than the mode says.
+        mask: the program's own way to mask, see `skilld_monitor.settings.Settings`.
 
     Raises:
         PolicyError: naming the field, or the rule and its field.
@@ -32,7 +35,7 @@ class Policy:
 
     __slots__ = ("actions", "dry_run", "rules")
 
-    def __init__(self, said: Mapping[str, object]) -> None:
+    def __init__(self, said: Mapping[str, object], mask: Mask | None = None) -> None:
         if not isinstance(said, dict):
             raise PolicyError(f"policy: expected an object, not {type(said).__name__}")
         if not isinstance(said.get("version", ""), str):
@@ -52,9 +55,10 @@ class Policy:
         wanted = {str(fields.get("id")): modes.get(fields.get("id"), mode) for fields in rules}
         self.actions = {rule: action for rule, action in wanted.items() if action in _ACTIVE}
         try:
-            self.rules: RuleSet = read_rules(fields for fields in rules if str(fields.get("id")) in self.actions)
+            found = read_rules(fields for fields in rules if str(fields.get("id")) in self.actions)
         except RuleError as error:
             raise PolicyError(f"policy: {error}") from error
+        self.rules: RuleSet = found if mask is None else found.with_custom(mask)
 
 
 def _one_of(said: Mapping[str, object], name: str, allowed: tuple[str, ...], default: str) -> str:

@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Mask = Callable[[str, str], str | None]  # of a text that was found and the rule's id
+
 MASK = "[masked]"
 METHODS = ("none", "full", "partial", "credit_card", "email", "last4", "hash")
 _STARS = "*" * 4
@@ -18,10 +20,11 @@ class InTime:
 
     Raises:
         TimeoutError: when called, if it took longer, now or before.
+        ValueError: if it failed, in whatever way, or gave something else than text.
 
     """
 
-    def __init__(self, custom: Callable[[str, str], str | None], timeout_s: float) -> None:
+    def __init__(self, custom: Mask, timeout_s: float) -> None:
         self._custom = custom
         self._timeout_s = timeout_s
         self._is_slow = False
@@ -29,26 +32,26 @@ class InTime:
     def __call__(self, text: str, rule: str) -> str | None:
         import threading
 
-        said: list[str | None] = []
-        failed: list[BaseException] = []
+        said: list[object] = []
 
         def ask() -> None:
             try:
-                said.append(self._custom(text, rule))
-            except BaseException as error:  # of a thread that nobody would hear of otherwise
-                failed.append(error)
+                found: object = self._custom(text, rule)
+            except BaseException as error:  # sys.exit() too: it would end the thread that asks
+                found = error
+            said.append(found)
 
         if self._is_slow:
             raise TimeoutError("it took too long before")
         thread = threading.Thread(target=ask, name="skilld-mask", daemon=True)
         thread.start()
         thread.join(self._timeout_s)
-        if failed:
-            raise failed[0]
         if not said:
             self._is_slow = True
             raise TimeoutError(f"it took longer than {self._timeout_s:g} s")
-        return said[0]
+        if said[0] is None or type(said[0]) is str:
+            return said[0]
+        raise ValueError(f"expected text or None, not {type(said[0]).__name__}")
 
 
 def masked(text: str, method: str, key: bytes = b"") -> str:

@@ -23,9 +23,10 @@ except ImportError:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from skilld_monitor.scanning.findings import Direction
+    from skilld_monitor.scanning.masking import Mask
     from skilld_monitor.scanning.rules import Rule
 
 __all__ = ["RuleSet"]
@@ -46,18 +47,13 @@ class RuleSet:
 
     Args:
         rules: in the order in which they win over each other where they are otherwise alike.
-        key: for rules that mask by `hash`.
-        custom: masks what no rule's method does: it gets the text that was found and the rule's id, and gives what
-            stands there instead, or None to leave it to the rule. What it raises has the text masked in full.
 
     """
 
-    def __init__(
-        self, rules: Iterable[Rule], key: bytes = b"", custom: Callable[[str, str], str | None] | None = None
-    ) -> None:
+    def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
-        self._key = key
-        self._custom = custom
+        self._key = b""
+        self._custom: InTime | None = None
         self._methods = {rule.id: rule.mask for rule in self.rules}
         self.version = _version(self.rules)
         self.keyed = tuple(rule for rule in self.rules if rule.kind == "key")
@@ -68,14 +64,24 @@ class RuleSet:
     def __len__(self) -> int:
         return len(self.rules)
 
-    def with_custom(self, custom: Callable[[str, str], str | None], timeout_s: float = 0.1) -> RuleSet:
-        """The same rules, masking as `custom` says. Where it takes longer than the time it may, the text is masked in
-        full, and it is not asked again."""
-        return RuleSet(self.rules, self._key, InTime(custom, timeout_s))
+    def with_custom(self, custom: Mask, timeout_s: float = 0.1) -> RuleSet:
+        """The same rules, masking as `custom` says.
+
+        It gets the text that was found and the rule's id, and gives what stands there instead, or None to leave it to
+        the rule. Where it fails the text is masked in full; where it takes longer than the time it may, too, and it is
+        not asked again. What it gives is looked into: a secret in it is masked in full.
+        """
+        return self._changed(_custom=InTime(custom, timeout_s))
 
     def with_key(self, key: bytes) -> RuleSet:
         """The same rules, with a key for those that mask by `hash`."""
-        return RuleSet(self.rules, key, self._custom)
+        return self._changed(_key=key)
+
+    def _changed(self, **parts: object) -> RuleSet:
+        """How it is masked changes nothing of what is found: plans and what was seen are shared."""
+        made = object.__new__(RuleSet)
+        made.__dict__.update(self.__dict__, **parts)
+        return made
 
     def scan(self, text: str, direction: Direction = "event", *, deadline: float | None = None) -> list[Finding]:
         """What was found, in the order of the text. Where findings of one category overlap, the surest stands for them.
@@ -194,8 +200,8 @@ class RuleSet:
         parts: list[str] = []
         done = 0
         for start, end, rule in masks:
-            method = "full" if in_full else self._methods.get(rule, "full")
-            parts += text[done:start], self._shown(text[start:end], rule, method)
+            shown = MASK if in_full else self._shown(text[start:end], rule, self._methods.get(rule, "full"))
+            parts += text[done:start], shown
             done = end
         return "".join([*parts, text[done:]])
 
@@ -206,7 +212,7 @@ class RuleSet:
             except Exception:  # the secret is not to pass because of a mistake in what should hide it
                 return MASK
             if own is not None:
-                return str(own)
+                return own
         return masked(text, method, self._key)
 
     def _with_sample(self, finding: Finding, text: str, found: list[Finding]) -> Finding:

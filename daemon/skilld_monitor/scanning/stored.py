@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 
-from skilld_monitor.scanning.builtin import builtin
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from skilld_monitor.scanning.rule_set import RuleSet
 
 __all__ = ["masked_record"]
 
 _MASKED = ("name", "channel", "data", "session", "user", "agent", "tags")
 
 
-def masked_record(raw: bytes) -> bytes:
-    """A record as JSON, with all that the built-in rules find masked, and the rules' ids under `masked`.
+def masked_record(raw: bytes, by: RuleSet) -> bytes:
+    """A record as JSON, with all that the rules find masked, and the rules' ids under `masked`.
 
     What cannot be masked is left out, and the record says so. Never raises.
     """
@@ -21,7 +23,7 @@ def masked_record(raw: bytes) -> bytes:
         rules: set[str] = set()
         for name in _MASKED:
             if name in record:
-                record[name], found = builtin().mask(record[name])
+                record[name], found = by.mask(record[name])
                 rules.update(finding.rule for finding in found)
         if not rules:
             return raw

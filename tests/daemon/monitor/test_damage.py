@@ -187,7 +187,7 @@ class _Constraint:
         found = [Found(n, Rule(confidence=none)) for n, event in enumerate(batch.events) if event.name == "poison"]
         return Inspected(batch, tuple(found))
 
-    def policy_for(self, uid: int, agent: str) -> Mapping[str, Any]:
+    def policy_for(self, agent: str) -> Mapping[str, Any]:
         return NO_POLICY
 
 

@@ -75,7 +75,7 @@ class Inspector:
         self._pushed = Pushed()
         self._complained = False
 
-    def policy_for(self, uid: int, agent: str) -> Mapping[str, Any]:
+    def policy_for(self, agent: str) -> Mapping[str, Any]:
         """What this program has to do itself before its calls."""
         config = self._config()
         return self._pushed.policy_for(config.policy, self._book.rules if config.scan.enabled else None, agent)

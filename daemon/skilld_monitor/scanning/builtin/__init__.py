@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from skilld_monitor.scanning.masking import Mask
     from skilld_monitor.scanning.rule_set import RuleSet
 
 __all__ = ["builtin"]
@@ -11,8 +12,8 @@ __all__ = ["builtin"]
 _made: list[RuleSet] = []
 
 
-def builtin() -> RuleSet:
-    """All of them; made when first asked for, and the same from then on."""
+def builtin(mask: Mask | None = None) -> RuleSet:
+    """All of them, made when first asked for; masking in a way of the program's own, if it has one."""
     if not _made:
         from skilld_monitor.scanning.builtin.commands import COMMANDS
         from skilld_monitor.scanning.builtin.personal import PERSONAL
@@ -23,4 +24,4 @@ def builtin() -> RuleSet:
         from skilld_monitor.scanning.rules import read_rules
 
         _made.append(read_rules([*SECRETS, *PERSONAL, *COMMANDS, *SERVICES, *PROMPTS, *PERSUASION]))
-    return _made[0]
+    return _made[0] if mask is None else _made[0].with_custom(mask)

@@ -231,4 +231,4 @@ def test_where_nothing_is_looked_for_the_batch_is_as_it_came() -> None:
     given = batch({"data": KEY})
     by = inspector(MonitorConfig(scan=ScanConfig(enabled=False)))
     assert by.inspect(given, ORIGIN).batch is given
-    assert by.policy_for(1, "shop")["rules"] == []
+    assert by.policy_for("shop")["rules"] == []

@@ -86,7 +86,7 @@ class _Blind:
     def inspect(self, batch: Batch, origin: Origin) -> Inspected:
         raise RuntimeError
 
-    def policy_for(self, uid: int, agent: str) -> Mapping[str, Any]:
+    def policy_for(self, agent: str) -> Mapping[str, Any]:
         return NO_POLICY
 
 
