@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from skill_actors.skills._durable import replace_file
+from skill_actors.durable import replace_file
 from skill_actors.skills.base import Diagnostic, Skill, SkillFailure, SkillSnapshot
 from skill_actors.skills.native import NATIVE_KEY
 

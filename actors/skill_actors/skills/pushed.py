@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from skill_actors.skills._durable import replace_file, sync_folder
+from skill_actors.durable import replace_file, sync_directory
 from skill_actors.skills.base import Diagnostic, Skill, SkillFailure
 from skill_actors.skills.loader import load_skill
 from skill_actors.skills.package import PACKAGE_SUFFIX, PackageError
@@ -75,7 +75,7 @@ class PushedPackages:
             path.unlink()
         except FileNotFoundError:
             return None
-        sync_folder(self.folder)
+        sync_directory(self.folder)
         return path
 
     def path_of(self, name: str) -> Path:

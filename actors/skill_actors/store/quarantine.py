@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import apsw
 
+from skill_actors.durable import sync_directory, write_file
 from skill_actors.ids import is_id
-from skill_actors.store.durable import sync_directory, write_file
 from skill_actors.store.faults import DamagedRow
 
 __all__ = ["Damage", "Quarantine"]

@@ -16,9 +16,9 @@ from typing import Final
 
 import apsw
 
+from skill_actors.durable import sync_directory
 from skill_actors.store.archive import ArchiveError, Entry, Manifest, read_archive
 from skill_actors.store.base import StateTooNew, StoreError
-from skill_actors.store.durable import sync_directory
 from skill_actors.store.lock import StateLock
 from skill_actors.store.schema import APPLICATION_ID, SCHEMA_VERSION
 

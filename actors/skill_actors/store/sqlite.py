@@ -15,6 +15,7 @@ from typing import Any, Final, Self, TypeVar, TypeVarTuple
 import apsw
 import trio
 
+from skill_actors.durable import sync_directory
 from skill_actors.sessions.events import Event, utc_now
 from skill_actors.store.base import (
     Append,
@@ -33,7 +34,6 @@ from skill_actors.store.choice import SessionChoice
 from skill_actors.store.commit import Committer, JournalStats
 from skill_actors.store.copying import JournalCopy
 from skill_actors.store.documents.sqlite import SqliteDocuments
-from skill_actors.store.durable import sync_directory
 from skill_actors.store.faults import NO_ROOM, Fault, fault_of
 from skill_actors.store.founding import FoundWrite
 from skill_actors.store.ledger.sqlite import SqliteLedger

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from skill_actors.skills._durable import replace_file
+from skill_actors.durable import replace_file
 
 __all__ = ["Intent", "Upload", "UploadState", "UploadStateError", "change_uploads", "read_uploads", "try_lock"]
 

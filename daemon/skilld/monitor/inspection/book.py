@@ -105,6 +105,7 @@ class RuleBook:
             return found.with_key(mask_key(self._key_file))
         except OSError as error:
             self.fault = f"{self._key_file}: {error.strerror}; what is to be masked by hash is masked in full"
+            self._stamp = None  # tried again at the next look, whatever the files are then
             return found
 
 

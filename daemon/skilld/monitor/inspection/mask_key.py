@@ -3,10 +3,11 @@ nobody can try texts until one does."""
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 from typing import Final
+
+from skill_actors.durable import replace_file
 
 __all__ = ["mask_key"]
 
@@ -19,12 +20,5 @@ def mask_key(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         key = secrets.token_bytes(_BYTES)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)  # of a daemon that was killed here
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:
-        file.write(key)
-        file.flush()
-        os.fsync(fd)
-    partial.replace(path)
+    replace_file(path, key)
     return key

@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Final
 
-from skill_actors.store.durable import sync_directory
+from skill_actors.durable import sync_directory
 from skilld.monitor.sinks.canonical import EVENT_KEYS, compact
 
 __all__ = [

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from skill_actors.store.durable import sync_directory
+from skill_actors.durable import sync_directory
 from skilld.monitor.sinks.canonical import EVENT_KEYS, compact, one_line
 from skilld.monitor.sinks.envelope import START, envelopes
 from skilld.monitor.sinks.log_files import (

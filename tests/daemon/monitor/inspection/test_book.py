@@ -73,7 +73,7 @@ def test_a_mask_by_hash_tells_texts_apart_by_a_key_that_stays(tmp_path: Path) ->
     rules, key = tmp_path / "rules.d", tmp_path / "mask.key"
     rules.mkdir()
     (rules / "a.toml").write_text(HASHED)
-    (tmp_path / "mask.key.partial").write_text("half")
+    (tmp_path / ".building-mask.key").write_text("half")
     shown = [
         RuleBook(lambda: rules, key).rules.mask_text(f"of customer C-{number}")[0]
         for number in ("123456", "123456", "654321")
@@ -95,6 +95,22 @@ def test_without_a_rule_that_needs_it_there_is_no_key_and_without_the_key_all_is
     book = RuleBook(lambda: tmp_path, tmp_path / "missing" / "mask.key")
     assert book.rules.mask_text("of customer C-123456")[0] == "of [masked]"
     assert "mask.key: No such file or directory; what is to be masked by hash" in book.fault
+
+
+def test_a_key_that_could_not_be_made_is_tried_again_though_no_file_has_changed(tmp_path: Path) -> None:
+    rules, key = tmp_path / "rules.d", tmp_path / "missing" / "mask.key"
+    rules.mkdir()
+    (rules / "a.toml").write_text(HASHED)
+    book = RuleBook(lambda: rules, key)
+    assert book.rules.mask_text("of customer C-123456")[0] == "of [masked]"
+    key.parent.mkdir()
+    book.load(rules)
+    assert book.rules.mask_text("of customer C-123456")[0] not in ("of [masked]", "of customer C-123456")
+    assert book.fault == ""
+    assert key.stat().st_size == 32
+    before = book.rules
+    book.load(rules)
+    assert book.rules is before, "and not after that"
 
 
 def test_who_asks_before_they_were_read_gets_those_of_the_files(tmp_path: Path) -> None:
