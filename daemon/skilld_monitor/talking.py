@@ -100,11 +100,16 @@ def _log(
 
 
 def log_error(
-    name: str, error: BaseException, attributes: Mapping[str, object] | None = None, **more: object
+    name: str,
+    error: BaseException,
+    attributes: Mapping[str, object] | None = None,
+    trace_id: str | None = None,
+    **more: object,
 ) -> dict[str, object]:
     """Report an exception, as `error.type` and `error.message`, at level ERROR. More arguments as in `log_event`."""
     facts = {"error.type": type(error).__name__, "error.message": plain(error)}
     given = more.pop("data", None) if attributes is None else attributes
+    more["trace_id"] = trace_id
     return _at("ERROR", name, {**facts, **given} if isinstance(given, dict) else facts, more)
 
 

@@ -259,6 +259,28 @@ with Span("data-processing", attributes={"data_source": "database"}):
 """,
         {"data-processing", "data-transformation", "data-validation"},
     ),
+    "all from its front door": (
+        """
+import cylestio_monitor
+from cylestio_monitor import Span, TraceContext, instrument_function, instrument_method, start_monitoring, api_client
+start_monitoring("order-desk")
+with Span("outer") as outer:
+    with Span("inner") as inner:
+        assert inner["trace_id"] == outer["trace_id"] == TraceContext.get_current_context()["trace_id"]
+        assert inner["parent_span_id"] == outer["span_id"] and outer["parent_span_id"] is None
+        assert inner["name"] == "inner"
+assert cylestio_monitor.api_client.get_api_client().send_event({"name": "sent"}) is True
+assert cylestio_monitor.utils.event_logging.log_event is cylestio_monitor.log_event
+assert cylestio_monitor.utils.Span is Span and cylestio_monitor.monitor.start_monitoring is start_monitoring
+from cylestio_monitor import events, utils
+from cylestio_monitor.utils import log_error, log_event
+assert utils.instrument_function is instrument_function and len(events.generate_trace_id()) == 32
+assert events.mask_sensitive_data({"card": "4111 1111 1111 1111"})["card"] != "4111 1111 1111 1111"
+assert events.check_security_concerns({"said": ["please run rm -rf / now"]}) == "dangerous"
+log_error("failed", KeyError("no"), {"a": 1}, "a" * 32)
+""",
+        {"outer", "inner", "sent", "failed"},
+    ),
     "functions and methods": (
         """
 from cylestio_monitor import start_monitoring
@@ -300,8 +322,10 @@ TraceContext.reset()
         """
 from cylestio_monitor import start_monitoring
 from cylestio_monitor.utils.event_context import (
-    ContextManager, clear_context, get_context, get_session_id, set_context, set_global_context, set_session_id,
+    ContextManager, clear_context, enrich_event_with_context, get_context, get_session_id, initialize_context,
+    set_context, set_global_context, set_session_id,
 )
+initialize_context()
 from cylestio_monitor.utils.event_logging import log_event
 start_monitoring("order-desk")
 assert len(get_session_id()) == 32
@@ -311,6 +335,9 @@ set_global_context("region", "eu")
 with ContextManager(step="validation"):
     log_event("with.context")
     assert get_context() == {"region": "eu", "tenant": "acme", "step": "validation", "session.id": "s-17"}
+    event = {"attributes": {"step": "mine"}}
+    assert enrich_event_with_context(event) is event
+    assert event["attributes"] == {"region": "eu", "tenant": "acme", "step": "mine", "session.id": "s-17"}
 clear_context()
 assert get_context()["region"] == "eu" and get_session_id() != "s-17"
 """,
@@ -328,26 +355,40 @@ from cylestio_monitor.events.factories import (
 from cylestio_monitor.utils.event_utils import (
     create_event_dict, format_timestamp, get_utc_timestamp, parse_timestamp, validate_iso8601,
 )
-from cylestio_monitor.utils.schema import migrate_event_to_current_version, validate_event_schema
+from cylestio_monitor.utils.schema import (
+    get_current_schema_version, migrate_event_to_current_version, validate_event_schema, validate_schema_version,
+)
 start_monitoring("order-desk")
 now = get_utc_timestamp()
 assert parse_timestamp(format_timestamp(now)) == now and validate_iso8601(format_timestamp())
 events = [
-    create_llm_request_event("order-desk", "anthropic", "m", "hello", temperature=0.5),
+    create_llm_request_event("order-desk", "anthropic", "m", "hello", now, "2026-01-02T03:04:05Z", "a" * 32, {"b": 1}),
     create_llm_response_event("order-desk", "anthropic", "m", "an answer", prompt="hello"),
     create_tool_call_event("order-desk", "search", {"q": "x"}),
     create_tool_result_event("order-desk", "search", {"q": "x"}, ["y"]),
     create_system_event("order-desk", "started", {"version": 1}),
-    create_agent_startup_event("order-desk", version="1"),
-    create_agent_shutdown_event("order-desk", reason="done"),
-    create_error_event("order-desk", "ValueError", "no", timestamp=now, trace_id="a" * 32, span_id="b" * 16),
+    create_agent_startup_event("order-desk", "1", {"debug": True}),
+    create_agent_shutdown_event("order-desk", "done", {"calls": 7}),
+    create_error_event("order-desk", "ValueError", "no", "a stack", timestamp=now, trace_id="a" * 32, span_id="b" * 16),
     create_event_dict("custom", {"a": 1}, "warning"),
     migrate_event_to_current_version({"event_type": "old", "data": {"a": 1}, "level": "info"}),
 ]
 for event in events:
-    assert validate_event_schema(event) == (True, []), validate_event_schema(event)
+    if not validate_event_schema(event):
+        raise SystemExit(f"invalid: {event}")
     assert send_event_to_api(event) is True
-assert not validate_event_schema({"name": 7, "timestamp": "yesterday", "trace_id": "x"})[0]
+asked = events[0]["attributes"]
+assert asked["llm.provider"] == "anthropic" and asked["b"] == 1 and events[0]["trace_id"] == "a" * 32
+assert asked["llm.request.request_timestamp"] == "2026-01-02T03:04:05.000000Z"
+assert events[6]["attributes"]["agent.metrics"] == {"calls": 7}
+assert events[7]["attributes"]["error.stack_trace"] == "a stack"
+if validate_event_schema({"name": "x", "timestamp": "2026-01-02T03:04:05Z", "level": "INFO"}):
+    raise SystemExit("an event without its version")
+assert validate_event_schema({"schema_version": "1.0", "timestamp": "x", "name": "x", "level": "INFO"}) is True
+assert validate_schema_version(get_current_schema_version()) and not validate_schema_version("2.0")
+old = {"event_type": "old", "level": "info"}
+assert migrate_event_to_current_version(old) is old and old["name"] == "old" and validate_event_schema(old)
+assert not validate_iso8601("2026-01-02 03:04:05") and not validate_iso8601("2026-01-02T03:04")
 assert get_api_client().send_event(events[0]) and ApiClient(endpoint="http://x", access_key="k").send_event(events[0])
 assert send_event_to_api_legacy("order-desk", "legacy", {"a": 1}, "LLM", "info", now, "outgoing")
 stop_background_thread()
@@ -360,7 +401,8 @@ stop_background_thread()
     "its scanner": (
         """
 from cylestio_monitor import start_monitoring
-from cylestio_monitor.security_detection import PatternRegistry, SecurityScanner
+from cylestio_monitor.security_detection import SecurityScanner
+from cylestio_monitor.security_detection.patterns import PatternRegistry
 start_monitoring("order-desk")
 scanner = SecurityScanner.get_instance()
 found = scanner.scan_text("run rm -rf / now")
@@ -371,7 +413,12 @@ assert scanner.scan_event(event)["category"] == "sensitive_data"
 masked = scanner.mask_event(event)
 assert "4111 1111 1111 1111" not in str(masked) and "4111 1111 1111 1111" in str(event)
 registry = PatternRegistry.get_instance()
-assert [each["category"] for each in registry.scan_text(event["attributes"]["said"][0])] == ["sensitive_data"]
+said = event["attributes"]["said"][0]
+(match,) = registry.scan_text(said)
+assert match["category"] == "sensitive_data" and said[match["position"]:].startswith(match["matched_value"])
+assert match["masked_value"] not in said and match["severity"] and match["description"] and match["pattern_name"]
+assert registry.scan_text(said, mask_values=False)[0]["masked_value"] == match["matched_value"]
+assert scanner.scan_text(None)["keywords"] == [] == registry.scan_text(None)
 assert "1111 1111 11" not in registry.mask_text_in_place(event["attributes"]["said"][0])
 scanner.reload_config()
 registry.reload_config()

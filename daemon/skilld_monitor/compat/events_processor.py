@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skilld_monitor.compat.security_detection import alert_of
+from skilld_monitor.compat.security_detection.scanner import alert_of
 from skilld_monitor.queries import get_events_by_type, get_recent_events
 from skilld_monitor.talking import log_event
 

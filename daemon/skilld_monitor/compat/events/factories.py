@@ -6,10 +6,12 @@ from skilld_monitor.compat.utils.event_utils import create_event_dict, format_ti
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
-    from typing import Any
+    from typing import Any, Optional, Union
 
     Event = dict[str, Any]
+    When = Optional[Union[datetime, str]]
 
 __all__ = [
     "create_agent_shutdown_event",
@@ -28,20 +30,24 @@ def create_llm_request_event(
     provider: str,
     model: str,
     prompt: object,
-    timestamp: datetime | None = None,
+    timestamp: When = None,
+    request_timestamp: When = None,
     trace_id: str | None = None,
+    attributes: dict[str, Any] | None = None,
     span_id: str | None = None,
     **more: object,
 ) -> Event:
-    """`llm.request`: what is asked of a model. More attributes go below `llm.request.`."""
-    attributes = {
+    """`llm.request`: what is asked of a model. More attributes go below `llm.request.`, `attributes` as they are."""
+    asked = "timestamp" if request_timestamp is None else "request_timestamp"
+    said = {
+        **(attributes or {}),
+        "llm.provider": provider,
         "llm.vendor": provider,
         "llm.model": model,
-        "llm.request.type": "completion",
         "llm.request.prompt": prompt,
-        "llm.request.timestamp": format_timestamp(timestamp),
+        f"llm.request.{asked}": format_timestamp(timestamp if request_timestamp is None else request_timestamp),
     }
-    return _event("llm.request", agent_id, attributes, "llm.request", more, timestamp, trace_id, span_id)
+    return _event("llm.request", agent_id, said, "llm.request", more, timestamp, trace_id, span_id)
 
 
 def create_llm_response_event(
@@ -50,7 +56,7 @@ def create_llm_response_event(
     model: str,
     response: object,
     prompt: object = None,
-    timestamp: datetime | None = None,
+    timestamp: When = None,
     trace_id: str | None = None,
     span_id: str | None = None,
     **more: object,
@@ -71,7 +77,7 @@ def create_tool_call_event(
     agent_id: str,
     tool_name: str,
     inputs: dict[str, Any],
-    timestamp: datetime | None = None,
+    timestamp: When = None,
     trace_id: str | None = None,
     span_id: str | None = None,
     **more: object,
@@ -90,7 +96,7 @@ def create_tool_result_event(
     tool_name: str,
     inputs: dict[str, Any],
     output: object,
-    timestamp: datetime | None = None,
+    timestamp: When = None,
     trace_id: str | None = None,
     span_id: str | None = None,
     **more: object,
@@ -109,14 +115,14 @@ def create_system_event(
     agent_id: str,
     event_type: str,
     data: dict[str, Any],
-    timestamp: datetime | None = None,
+    timestamp: When = None,
     trace_id: str | None = None,
     span_id: str | None = None,
     level: str = "INFO",
     **more: object,
 ) -> Event:
     """`system.EVENT_TYPE`. More attributes go below `system.`."""
-    attributes = {"system.type": event_type, **data}
+    attributes = {"system.type": event_type, **data, "system.timestamp": format_timestamp(timestamp)}
     name = f"system.{event_type}"
     return _event(name, agent_id, attributes, "system", more, timestamp, trace_id, span_id, level)
 
@@ -125,27 +131,29 @@ def create_agent_startup_event(
     agent_id: str,
     version: str | None = None,
     configuration: dict[str, Any] | None = None,
-    timestamp: datetime | None = None,
+    timestamp: When = None,
     trace_id: str | None = None,
     span_id: str | None = None,
     **more: object,
 ) -> Event:
     """`agent.startup`. More attributes go below `agent.`."""
     given = {"agent.version": version, "agent.configuration": configuration}
-    attributes = {"agent.id": agent_id, **{name: value for name, value in given.items() if value is not None}}
+    attributes = {**_known(given), "agent.startup.timestamp": format_timestamp(timestamp)}
     return _event("agent.startup", agent_id, attributes, "agent", more, timestamp, trace_id, span_id)
 
 
 def create_agent_shutdown_event(
     agent_id: str,
     reason: str | None = None,
-    timestamp: datetime | None = None,
+    metrics: dict[str, Any] | None = None,
+    timestamp: When = None,
     trace_id: str | None = None,
     span_id: str | None = None,
     **more: object,
 ) -> Event:
     """`agent.shutdown`. More attributes go below `agent.`."""
-    attributes = {"agent.id": agent_id, **({} if reason is None else {"agent.shutdown.reason": reason})}
+    given = {"agent.shutdown.reason": reason, "agent.metrics": metrics}
+    attributes = {**_known(given), "agent.shutdown.timestamp": format_timestamp(timestamp)}
     return _event("agent.shutdown", agent_id, attributes, "agent", more, timestamp, trace_id, span_id)
 
 
@@ -153,14 +161,20 @@ def create_error_event(
     agent_id: str,
     error_type: str,
     message: str,
-    timestamp: datetime | None = None,
+    stack_trace: str | None = None,
+    timestamp: When = None,
     trace_id: str | None = None,
     span_id: str | None = None,
     **more: object,
 ) -> Event:
     """`error`, at level ERROR. More attributes go below `error.`."""
-    attributes = {"error.type": error_type, "error.message": message}
+    given = {"error.type": error_type, "error.message": message, "error.stack_trace": stack_trace}
+    attributes = {**_known(given), "error.timestamp": format_timestamp(timestamp)}
     return _event("error", agent_id, attributes, "error", more, timestamp, trace_id, span_id, "ERROR")
+
+
+def _known(given: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _event(
@@ -169,7 +183,7 @@ def _event(
     attributes: dict[str, Any],
     below: str,
     more: dict[str, object],
-    timestamp: datetime | None,
+    timestamp: When,
     trace_id: str | None,
     span_id: str | None,
     level: str = "INFO",

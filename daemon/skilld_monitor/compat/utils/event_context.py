@@ -7,17 +7,27 @@ from __future__ import annotations
 from skilld_monitor.context import Scope, clear, current_who, set_facts, set_facts_everywhere, set_session
 from skilld_monitor.monitoring import active
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = [
     "ContextManager",
     "clear_context",
+    "enrich_event_with_context",
     "get_context",
     "get_session_id",
+    "initialize_context",
     "set_context",
     "set_global_context",
     "set_session_id",
 ]
 
 _SESSION = "session.id"
+
+
+def initialize_context() -> None:
+    """Nothing is to be done: there is a context everywhere."""
 
 
 def set_context(key: str, value: object) -> None:
@@ -52,6 +62,16 @@ def get_session_id() -> str | None:
 def clear_context() -> None:
     """Nothing that was set here holds any more."""
     clear()
+
+
+def enrich_event_with_context(event: dict[str, Any]) -> dict[str, Any]:
+    """The same event, with what holds here among its attributes, where it has none of the name. What is reported has it
+    in any case."""
+    attributes = event.setdefault("attributes", {})
+    for key, value in get_context().items():
+        if value is not None:
+            attributes.setdefault(key, value)
+    return event
 
 
 class ContextManager(Scope):

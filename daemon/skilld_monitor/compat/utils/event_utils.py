@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 
 from skilld_monitor.context import current_who
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["create_event_dict", "format_timestamp", "get_utc_timestamp", "parse_timestamp", "validate_iso8601"]
 
+_ISO_8601 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)?", re.ASCII)
+
 
 def get_utc_timestamp() -> datetime:
     """Now, in UTC."""
@@ -20,14 +23,15 @@ def get_utc_timestamp() -> datetime:
 
 
 def format_timestamp(dt: datetime | str | None = None) -> str:
-    """As ISO 8601 in UTC with Z; now where none is given. One without a zone is in UTC. Raises ValueError."""
+    """As ISO 8601 in UTC, with microseconds and Z; now where none is given. One without a zone is in UTC. Raises
+    ValueError."""
     if dt is None:
         dt = get_utc_timestamp()
     elif isinstance(dt, str):
         dt = parse_timestamp(dt)
     elif dt.tzinfo is None:
         dt = dt.replace(tzinfo=timezone.utc)
-    return dt.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    return dt.astimezone(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_timestamp(timestamp_str: str) -> datetime:
@@ -37,12 +41,13 @@ def parse_timestamp(timestamp_str: str) -> datetime:
 
 
 def validate_iso8601(timestamp_str: object) -> bool:
-    """Whether it is a time with a date, in ISO 8601."""
+    """Whether it is a date and a time to the second, in ISO 8601's long form."""
+    text = str(timestamp_str)
     try:
-        parse_timestamp(str(timestamp_str))
+        datetime.fromisoformat(text[:19])  # is there such a day, such an hour
     except ValueError:
         return False
-    return "T" in str(timestamp_str)
+    return _ISO_8601.fullmatch(text) is not None
 
 
 def create_event_dict(

@@ -1,5 +1,5 @@
-"""Generation B's `security_detection`: what is found in a text, and masked, by the rules that come along here. The
-daemon looks at all that is reported in any case; rules are changed there (docs/security-scanning.md).
+"""Generation B's `security_detection.scanner`: what is found in a text, and masked, by the rules that come along here.
+The daemon looks at all that is reported in any case; rules are changed there (docs/security-scanning.md).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from skilld_monitor.scanning import Finding
 
-__all__ = ["PatternRegistry", "SecurityScanner", "alert_of"]
+__all__ = ["SecurityScanner", "alert_of", "shown"]
 
 _ALERTS = ("none", "suspicious", "dangerous")
 
@@ -23,10 +23,13 @@ def alert_of(text: str) -> str:
 
 
 class SecurityScanner:
-    """Looks for what is dangerous, sensitive, or meant to mislead a model."""
+    """Looks for what is dangerous, sensitive, or meant to mislead a model. What it is made with does nothing."""
+
+    def __init__(self, config_manager: object = None) -> None:
+        pass
 
     @classmethod
-    def get_instance(cls) -> SecurityScanner:
+    def get_instance(cls, config_manager: object = None) -> SecurityScanner:
         """One of them; they are all the same."""
         return cls()
 
@@ -36,14 +39,14 @@ class SecurityScanner:
         findings = builtin().scan(said, "input")
         worst = max(findings, key=lambda found: _ALERTS.index(found.alert), default=None)
         if worst is None:
-            return {"alert_level": "none", "category": None, "severity": None, "description": None, "keywords": None}
+            return {"alert_level": "none", "category": None, "severity": None, "description": None, "keywords": []}
         same = [found for found in findings if found.category == worst.category]
         return {
             "alert_level": worst.alert,
             "category": worst.category,
             "severity": worst.severity,
             "description": f"{worst.category.replace('_', ' ')} by rule {worst.rule}",
-            "keywords": [_shown(said, found) for found in same],
+            "keywords": [shown(said, found) for found in same],
         }
 
     def scan_event(self, event: object) -> dict[str, Any]:
@@ -58,37 +61,8 @@ class SecurityScanner:
         """Nothing is to be done: the rules are part of this package."""
 
 
-class PatternRegistry:
-    """The same rules, with the positions of what they find."""
-
-    @classmethod
-    def get_instance(cls) -> PatternRegistry:
-        """One of them; they are all the same."""
-        return cls()
-
-    def scan_text(self, text: str) -> list[dict[str, Any]]:
-        """Each that is found: `pattern_name`, `category`, `severity`, `start`, `end`, `masked_value`."""
-        return [
-            {
-                "pattern_name": found.rule,
-                "category": found.category,
-                "severity": found.severity,
-                "start": found.start,
-                "end": found.end,
-                "masked_value": _shown(text, found),
-            }
-            for found in builtin().scan(text, "event")
-        ]
-
-    def mask_text_in_place(self, text: str) -> str:
-        """The text with what is secret unreadable."""
-        return builtin().mask_text(text)[0]
-
-    def reload_config(self) -> None:
-        """Nothing is to be done: the rules are part of this package."""
-
-
-def _shown(text: str, finding: Finding) -> str:
+def shown(text: str, finding: Finding) -> str:
+    """What was found, masked."""
     return builtin().mask_text(text[finding.start : finding.end])[0]
 
 
