@@ -27,11 +27,13 @@ from skilld.monitor.questions import MAX_PAGE, Wanted, find_events
 from skilld.monitor.rates import Rate
 from skilld.monitor.store import EventStore, Written
 from skilld_monitor import Monitoring
+from skilld_monitor.scanning import builtin, rules_as_json
 
 __all__ = [
     "LIMITS",
     "USAGE",
     "Collector",
+    "a_policy",
     "collecting",
     "events",
     "messages_api",
@@ -40,6 +42,7 @@ __all__ = [
     "run_program",
     "spans",
     "the_span",
+    "told_of_calls",
 ]
 
 LIMITS = IngestLimits(connections=8, max_line_bytes=1 << 20, line_s=10.0, rate=Rate(1e6, 1e9))
@@ -74,9 +77,13 @@ class Collector:
 
 @contextmanager
 def collecting(
-    folder: Path, *, limits: IngestLimits = LIMITS, allowed: Callable[[Peer], bool] = lambda peer: True
+    folder: Path,
+    *,
+    limits: IngestLimits = LIMITS,
+    allowed: Callable[[Peer], bool] = lambda peer: True,
+    **settings: Any,
 ) -> Iterator[Collector]:
-    """The real ingest socket and store, in a thread."""
+    """The real ingest socket and store, in a thread; the settings are those of `Ingest`."""
     folder.mkdir(mode=0o700, exist_ok=True)
     collector = Collector(folder)
     started = threading.Event()
@@ -91,6 +98,7 @@ def collecting(
             monitor.write,
             on_written=lambda batch, written: collector.written.append((batch, written)),
             on_dropped=lambda why: collector.drops.update([why]),
+            **settings,
         )
         token = trio.lowlevel.current_trio_token()
         try:
@@ -177,3 +185,17 @@ def policy_file(folder: Path, mode: str, **fields: Any) -> str:
     path.write_text(json.dumps({"version": "1", "mode": mode, "rules": [rule]}))
     path.chmod(0o600)
     return str(path)
+
+
+def a_policy(mode: str = "block", **more: Any) -> JSON:
+    """As the daemon says it, with all rules that come along."""
+    return {"version": "v1", "mode": mode, "fail": "open", "dry_run": False, "rules": rules_as_json(builtin()), **more}
+
+
+def told_of_calls(made: Monitoring) -> list[JSON]:
+    """What was reported so far of calls, as it waits to be sent."""
+    found = []
+    while (record := made._outbox.take(0)) is not None:
+        if record.name.startswith(("LLM_call", "tool_call")):
+            found.append({"name": record.name, "level": record.level, "data": record.data})
+    return found

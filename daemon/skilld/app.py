@@ -283,6 +283,7 @@ def _sources(parts: Parts) -> Sources:
         connections=connections,
         disk=lambda: parts.disk_use or {},
         holds=lambda: 0 if (ledger := parts.ledger.peek()) is None else ledger.open,
+        monitoring=lambda: {} if (programs := parts.sources.peek()) is None else programs.gauges(),
     )
 
 

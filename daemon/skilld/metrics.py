@@ -75,6 +75,7 @@ class Sources:
         connections: open connections of the socket.
         disk: bytes of the state directory by kind; none before they were measured.
         holds: reservations of the ledger that are open.
+        monitoring: `waiting_batches` and `client_spool_bytes` of programs that report.
 
     """
 
@@ -86,6 +87,7 @@ class Sources:
     connections: Callable[[], int]
     disk: Callable[[], Mapping[str, float]] = dict
     holds: Callable[[], int] = int
+    monitoring: Callable[[], Mapping[str, float]] = dict
 
 
 class Metrics:
@@ -260,6 +262,7 @@ class Metrics:
         """The Prometheus text format: gauges are read here, the text is made in a worker thread."""
         if self._sources is not None:
             self._gauges.set(self._sources, await self._sources.stored())
+            self._monitor.look(self._sources.monitoring())
             self._actors.snapshot = await self._sources.actors()
         return await trio.to_thread.run_sync(generate_latest, self.registry)
 

@@ -11,6 +11,7 @@ from skill_actors.telemetry import Measurements, Metadata
 from skilld.gen_ai_metrics import GenAiMetrics
 from skilld.monitor.alerts.alert import CATEGORIES, SEVERITIES
 from skilld.monitor.batch import MonitorEvent
+from skilld.monitor.clients import CALLS
 from skilld.monitor.drops import DROPS
 from skilld.monitor.inspected import Found
 from skilld.monitor.prices import COST
@@ -49,6 +50,23 @@ class MonitorMetrics:
             "skilld_monitor_calls_unpriced", "Reported calls whose cost is unknown.", registry=registry
         )
         self._waiting = Gauge("skilld_monitor_waiting_batches", "Batches that wait for the file.", registry=registry)
+        self._calls = Counter(
+            "skilld_monitor_policy_calls",
+            "Calls of programs that their policy was asked about, by what became of them, where it was something.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._dropped = Counter(
+            "skilld_monitor_client_dropped", "Events that programs lost before they were sent.", registry=registry
+        )
+        self._spooled = Counter(
+            "skilld_monitor_client_spooled", "Events that programs kept in a file for a time.", registry=registry
+        )
+        self._spool_bytes = Gauge(
+            "skilld_monitor_client_spool_bytes",
+            "Bytes of files in which events of programs wait, as they said last.",
+            registry=registry,
+        )
         self._lag = Histogram(
             "skilld_monitor_lag_seconds",
             "From the end of a batch's last event to its acknowledgement, by both clocks.",
@@ -59,12 +77,20 @@ class MonitorMetrics:
             self._events.labels(outcome)
         for reason in DROPS:
             self._drops.labels(reason)
+        for outcome in CALLS:
+            self._calls.labels(outcome)
         self.handlers: Final[Mapping[str, Callable[[Measurements, Metadata], None]]] = {
             "monitor.batch": self._on_batch,
             "monitor.dropped": self._on_dropped,
+            "monitor.health": self._on_health,
             "monitor.spans": self._on_spans,
             "monitor.stored": self._on_stored,
         }
+
+    def look(self, gauges: Mapping[str, float]) -> None:
+        """What is looked up rather than counted, when the page is made: it ends without an event that says so."""
+        self._waiting.set(gauges.get("waiting_batches", 0))
+        self._spool_bytes.set(gauges.get("client_spool_bytes", 0))
 
     def _on_batch(self, facts: Measurements, _meta: Metadata) -> None:
         self._batches.inc()
@@ -74,9 +100,14 @@ class MonitorMetrics:
     def _on_dropped(self, _facts: Measurements, meta: Metadata) -> None:
         self._drops.labels(str(meta["reason"])).inc()
 
+    def _on_health(self, facts: Measurements, _meta: Metadata) -> None:
+        for outcome in CALLS:
+            self._calls.labels(outcome).inc(facts.get(outcome, 0))
+        self._dropped.inc(facts.get("dropped", 0))
+        self._spooled.inc(facts.get("ever_spooled", 0))
+
     def _on_stored(self, facts: Measurements, meta: Metadata) -> None:
         """Of what came twice only the first counts."""
-        self._waiting.set(facts.get("waiting", 0))
         if "lag" in facts:
             self._lag.observe(facts["lag"])
         for found in cast("Sequence[Found]", meta["findings"]):

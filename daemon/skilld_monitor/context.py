@@ -128,6 +128,22 @@ def current_who() -> Who:
     return who if not _everywhere else who.but(facts={**_everywhere, **(who.facts or {})})
 
 
+def held() -> Who:
+    """What scopes and `set_...` made hold here, without what holds everywhere."""
+    return _here.get()
+
+
+def hold(who: Who) -> Token[Who]:
+    """Have this hold here, with the scopes that it has open, until `let_go`."""
+    return _here.set(who)
+
+
+def let_go(token: Token[Who]) -> None:
+    """What held before holds again; in a copy of the context that it was held in there is nothing to go back to."""
+    with suppress(ValueError, RuntimeError):
+        _here.reset(token)
+
+
 class WithBlock:
     """What may be entered with `with` and with `async with`, which do the same."""
 

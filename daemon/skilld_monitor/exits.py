@@ -43,8 +43,7 @@ def remember(made: Monitoring) -> None:
 
 def forget(made: Monitoring) -> None:
     """It has been delivered; signals do what they did before."""
-    if made in _remembered:
-        _remembered.remove(made)
+    _remembered[:] = [one for one in _remembered if one is not made and not one.is_over]
     if not _remembered:
         _exchange(_on_signal, signal.SIG_DFL)
 

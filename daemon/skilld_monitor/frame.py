@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from skilld_monitor.context import Scope, Who, current_who
+from skilld_monitor.context import Who, held, hold, let_go
 from skilld_monitor.trace import Place, enter, leave, own
 
 TYPE_CHECKING = False
@@ -33,23 +33,21 @@ class Frame:
 
     def __init__(self, place: Place) -> None:
         self.place: Place | None = place
-        self.who: Who = current_who()
-        self._entered: list[tuple[Scope, Token[Place | None] | None]] = []
+        self.who: Who = held()
+        self._entered: list[tuple[Token[Who], Token[Place | None] | None]] = []
 
     def __enter__(self) -> Frame:
-        scope = Scope(lambda _who: self.who)
-        scope.__enter__()
-        self._entered.append((scope, None if self.place is None else enter(self.place)))
+        self._entered.append((hold(self.who), None if self.place is None else enter(self.place)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Not what others have open inside it: that may be over by the next step.
-        self.place, self.who = own(), current_who()
-        self._left().__exit__(kind, error, trace)
+        self.place, self.who = own(), held()
+        let_go(self._left())
 
-    def _left(self) -> Scope:
+    def _left(self) -> Token[Who]:
         """Leave what was entered here; the latest that was entered anywhere, if none was."""
         entered = self._entered[::-1]
         found = next((one for one in entered if one[1] is None or leave(one[1])), entered[0])

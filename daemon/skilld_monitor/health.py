@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["EVERY_US", "Costs", "health_of"]
+__all__ = ["EVERY_US", "Costs", "Told", "health_of", "totals_of"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from skilld_monitor.losses import Losses
     from skilld_monitor.monitoring import Report
+    from skilld_monitor.policy.holder import Holder
+    from skilld_monitor.sender import Sender
 
 EVERY_US = 60_000_000
 _BUCKETS = 20  # the last begins at half a second
@@ -41,13 +43,57 @@ class Costs:
         return {f"{1 << index}us": count for index, count in enumerate(self._counts) if count}
 
 
-def health_of(report: Report, queued: int, costs: Costs, losses: Losses) -> dict[str, object]:
-    """The data of the event."""
+class Told:
+    """How far a run has told what the daemon adds up over all programs.
+
+    What is told are totals, so that an event that is lost loses nothing. Each says too what was told before it: from
+    there a daemon goes on that does not know the run, as it was begun anew meanwhile. That is what surely arrived, or
+    waits in the spool file.
+    """
+
+    def __init__(self) -> None:
+        self._sure: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+        self._seq = 0
+        self._lost = 0
+
+    def before(self, sender: Sender) -> dict[str, int]:
+        """What the daemon has, or will have."""
+        if self._seq and sender.handled >= self._seq and sender.lost == self._lost:
+            self._sure = self._last
+        return self._sure
+
+    def tell(self, seq: int, totals: dict[str, int], lost: int) -> None:
+        """They are told by the event with this number; 0 for one that is not sent.
+
+        Args:
+            lost: records of this run that were lost by then.
+
+        """
+        if seq:
+            self._seq, self._last, self._lost = seq, totals, lost
+
+    def lacks(self, totals: dict[str, int]) -> bool:
+        """Whether one of them was told otherwise."""
+        return any(self._last.get(name, 0) != total for name, total in totals.items())
+
+
+def totals_of(report: Report, sender: Sender, policy: Holder) -> dict[str, int]:
+    """What the daemon adds up over all programs."""
+    return {"dropped": report.dropped, "ever_spooled": sender.counts["ever_spooled"], **policy.counts}
+
+
+def health_of(
+    report: Report, totals: dict[str, int], queued: int, costs: Costs, losses: Losses, policy: Holder
+) -> dict[str, object]:
+    """The data of the event, but for the spool file's size and what was told before it."""
     found: dict[str, object] = {
         name: getattr(report, name)
         for name in ("accepted", "delivered", "spooled", "refused", "dropped", "sampled_out")
     }
-    found["queued"] = queued
+    found.update(queued=queued, ever_spooled=totals["ever_spooled"])
+    calls: dict[str, object] = {name: totals[name] for name in policy.counts}
+    found["policy"] = {**calls, "problem": policy.problem} if policy.problem else calls
     if named := losses.named():
         found.update(others_refused=losses.refused, others_unreadable=losses.unreadable, others=named)
     if len(costs):

@@ -1,6 +1,6 @@
-"""The file of JSON lines that a program asked for: each event as `timestamp`, `level`, `channel`, `agent_id`, `event`,
-`data`, the names and lines that readers of Cylestio Monitor's files know; or as those of its generation B, see
-`skilld_monitor.envelope`. Written by the sender, as the program's user, with a daemon or without.
+"""The file of JSON lines that a program asked for, the lines that readers of Cylestio Monitor's files know: those of
+its generation A, see `skilld_monitor.lines`, or B, see `skilld_monitor.envelope`. Written by the sender, as the
+program's user, with a daemon or without.
 
 Secrets are masked in it by the built-in rules, whatever the daemon's are: the file is often shown around.
 """
@@ -11,21 +11,23 @@ import json
 import os
 import time
 from contextlib import suppress
-from datetime import datetime, timezone
 
-from skilld_monitor.envelope import envelopes
+from skilld_monitor.envelope import envelopes, process_facts
+from skilld_monitor.lines import lines_of
 from skilld_monitor.records import Record
+from skilld_monitor.said import Said, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from skilld_monitor.scanning.masking import Mask
     from skilld_monitor.scanning.rule_set import RuleSet
 
-__all__ = ["LogFile", "file_for", "lines_of"]
+__all__ = ["LogFile", "file_for"]
 
 _SLICE = 16
-_SAID = ("agent_id", "channel", "event", "name", "data", "attributes", "session_id", "user_id", "tags")
-_MODEL_CALLS = ("chat", "text_completion", "embeddings")
+_HEAD = ("agent_id", "channel", "event", "session_id", "user_id", "tags")
 
 
 def file_for(named: str, agent_id: str, began_s: float) -> str:
@@ -45,17 +47,27 @@ class LogFile:
     Args:
         full: whether content is in them, and a line for the start of each call.
         log_format: `A` or `B`, whose lines they are; those of B always have the start.
+        run: of the program, 32 hexadecimal digits; in lines of B.
         mask: the program's own way to mask, see `skilld_monitor.settings.Settings`.
 
     """
 
     def __init__(
-        self, path: str, agent_id: str, *, full: bool, log_format: str = "A", mask: Mask | None = None
+        self,
+        path: str,
+        agent_id: str,
+        *,
+        full: bool,
+        log_format: str = "A",
+        run: str = "",
+        mask: Mask | None = None,
     ) -> None:
         self.path = path
         self._agent = agent_id
         self._full = full
         self._format = log_format
+        self._run = run
+        self._process: dict[str, object] = {}
         self._mask = mask
         self._rules: RuleSet | None = None
         self._fd = -1
@@ -82,7 +94,8 @@ class LogFile:
             from skilld_monitor.scanning.builtin import builtin
 
             self._rules = builtin(self._mask)
-        lines = [json.dumps(line, ensure_ascii=False) for line in _masked(self._lines(record), self._rules)]
+        made = self._lines_a if self._format == "A" else self._lines_b
+        lines = [json.dumps(line, ensure_ascii=False) for line in made(record, self._rules)]
         return "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
 
     def _append(self, raw: bytearray) -> None:
@@ -101,26 +114,41 @@ class LogFile:
             if half_bytes and os.fstat(self._fd).st_size == end:
                 os.ftruncate(self._fd, end - half_bytes)
 
-    def _lines(self, record: Record) -> list[dict[str, object]]:
-        agent = record.agent or self._agent
-        if self._format == "A":
-            return lines_of(record, agent, full=self._full)
+    def _lines_a(self, record: Record, rules: RuleSet) -> list[dict[str, object]]:
+        lines = lines_of(record, record.agent or self._agent, rules, full=self._full)
+        for line in lines:
+            for key in _HEAD:
+                if line.get(key):
+                    line[key], _found = shown(line[key], rules)
+        return lines
+
+    def _lines_b(self, record: Record, rules: RuleSet) -> list[dict[str, object]]:
+        def masked(value: object) -> Any:
+            return shown(value, rules)[0] if value else value
+
+        if not self._process:
+            self._process = process_facts()
         place = record.place
+        said = Said(record.data, rules) if record.duration_ms is not None else None
         return envelopes(
-            name=record.name,
+            name=masked(record.name),
             level=record.level,
-            channel=record.channel,
-            agent=agent,
+            channel=masked(record.channel),
+            agent=masked(record.agent or self._agent),
             time_us=record.time_us,
-            data=record.data,
+            data=shown(record.data, rules)[0] if said is None else said.data,
             trace=None if place is None else place.trace,
             span=None if place is None else place.span or None,
             parent=None if place is None else place.parent,
             duration_ms=record.duration_ms,
             status=record.status,
-            session=record.session,
-            user=record.user,
-            tags=record.tags,
+            session=masked(record.session),
+            user=masked(record.user),
+            tags=masked(record.tags),
+            run=self._run,
+            around=self._process,
+            asked=() if said is None else said.latest,
+            answered=() if said is None else said.answered,
         )
 
     def close(self) -> None:
@@ -128,64 +156,3 @@ class LogFile:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
-
-
-def lines_of(record: Record, agent_id: str, *, full: bool) -> list[dict[str, object]]:
-    """The lines of a record: one, but two for a call where the start is wanted as well."""
-    if record.duration_ms is None:
-        return [_line(record, agent_id, record.name, record.data, record.time_us)]
-    data = dict(record.data) if isinstance(record.data, dict) else {}
-    kind = "LLM_call" if data.get("gen_ai.operation.name") in _MODEL_CALLS else "call"
-    ending = {"ok": "finish", "error": "error"}.get(str(record.status), str(record.status))
-    ended_us = record.time_us + int(record.duration_ms * 1000)
-    if kind == "call":
-        data.setdefault("function", record.name)
-    finish = {**data, "duration": round(record.duration_ms / 1000, 6)}
-    if ending == "error":
-        finish["error"] = data.get("error.message") or data.get("error.type")
-    if kind == "LLM_call" and "gen_ai.output.messages" in data:
-        finish["response"] = data["gen_ai.output.messages"]
-    lines = [_line(record, agent_id, f"{kind}_{ending}", finish, ended_us)]
-    if full:
-        start = {"function": record.name} if kind == "call" else {"prompt": data.get("gen_ai.input.messages")}
-        lines.insert(0, _line(record, agent_id, f"{kind}_start", start, record.time_us))
-    return lines
-
-
-def _masked(lines: list[dict[str, object]], rules: RuleSet) -> list[dict[str, object]]:
-    """The lines, with what the rules find made unreadable; what could not be looked at is left out."""
-    for line in lines:
-        for key in _SAID:
-            if line.get(key):
-                try:
-                    line[key], _findings = rules.mask(line[key])
-                except Exception as error:
-                    line[key] = f"<not looked at: {type(error).__name__}>"
-    return lines
-
-
-def _line(record: Record, agent_id: str, event: str, data: object, time_us: int) -> dict[str, object]:
-    found: dict[str, object] = {
-        "timestamp": _local(time_us).isoformat(),
-        "level": record.level,
-        "channel": record.channel,
-        "agent_id": agent_id,
-        "event": event,
-        "data": data,
-    }
-    if record.place is not None:
-        found["trace_id"], found["span_id"] = record.place.trace, record.place.span or None
-        if record.place.parent is not None:
-            found["parent_span_id"] = record.place.parent
-    for key, value in (("session_id", record.session), ("user_id", record.user), ("tags", list(record.tags))):
-        if value:
-            found[key] = value
-    return found
-
-
-def _local(time_us: int) -> datetime:
-    """Local and naive, as its readers expect; a time of which the local calendar has none, as that of UTC."""
-    try:
-        return datetime.fromtimestamp(time_us / 1_000_000)
-    except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(time_us / 1_000_000, timezone.utc).replace(tzinfo=None)

@@ -1,15 +1,17 @@
 """What earlier programs of the user left in the spool, and this run tried in vain to deliver: it is nobody else's to
-count. Kept by run, since who finds it and who tells of it share nothing else.
+count. Found by run, since who finds it and who tells of it share nothing else, as long as the run is there.
 """
 
 from __future__ import annotations
+
+from weakref import WeakValueDictionary
 
 __all__ = ["Losses", "losses_of"]
 
 _MAX_NAMED = 10
 _MAX_WHY_CHARS = 200
 
-_of_runs: dict[str, Losses] = {}
+_of_runs: WeakValueDictionary[str, Losses] = WeakValueDictionary()
 
 
 class Losses:

@@ -11,7 +11,7 @@ from skilld_monitor import exits
 from skilld_monitor.channels import Sieve
 from skilld_monitor.context import Who
 from skilld_monitor.diagnostics import Diagnostics, advice_on
-from skilld_monitor.health import EVERY_US, Costs, health_of
+from skilld_monitor.health import EVERY_US, Costs, Told, health_of, totals_of
 from skilld_monitor.losses import losses_of
 from skilld_monitor.outbox import Outbox
 from skilld_monitor.patching import Patches
@@ -73,7 +73,8 @@ class Report:
 class Monitoring:
     """Monitoring of this process as it is switched on now. A context manager that switches it off.
 
-    `costs` is how much of the program's time watching took, `advice` what would be better done otherwise.
+    `costs` is how much of the program's time watching took, `advice` what would be better done otherwise, `policy` what
+    is looked for before calls, with `counts` of what became of them, and a `problem` of its own.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -92,6 +93,8 @@ class Monitoring:
         self.run = os.urandom(16).hex()
         self._losses = losses_of(self.run)
         self.costs = Costs()
+        self._told = Told()
+        self.policy.begin_run()
         self._sieve = Sieve(settings.debug_level, settings.channels)
         self._health_due_us = time.time_ns() // 1000 + EVERY_US
         self._pid = os.getpid()
@@ -125,6 +128,7 @@ class Monitoring:
             settings.agent_id,
             full=settings.full_events,
             log_format=settings.log_format,
+            run=self.run,
             mask=settings.mask,
         )
 
@@ -151,11 +155,16 @@ class Monitoring:
         if record.time_us > self._health_due_us:
             self._report_health()
 
-    def tell(self, name: str, data: dict[str, object], channel: str = "SYSTEM", level: str = "INFO") -> None:
-        """Queue an event about monitoring itself: nobody's, in no trace, and left out by no share of them."""
+    def tell(self, name: str, data: dict[str, object], channel: str = "SYSTEM", level: str = "INFO") -> int:
+        """Queue an event about monitoring itself: nobody's, in no trace, and left out by no share of them.
+
+        Its number; 0 if there was no room, or nobody wants it.
+        """
         record = Record(name, plain(data), channel=channel, level=level, who=Who())
-        if self._sieve.keeps(record, whatever_share=True) and self._outbox.put(record):
-            self._sender.start()
+        if not (self._sieve.keeps(record, whatever_share=True) and self._outbox.put(record)):
+            return 0
+        self._sender.start()
+        return record.seq
 
     def _report_health(self) -> None:
         now_us = time.time_ns() // 1000
@@ -163,15 +172,27 @@ class Monitoring:
             return  # the program dates its events into the future
         self._health_due_us = now_us + EVERY_US
         stats = self.stats()
-        level = "WARNING" if stats.dropped or stats.refused or self._losses.named() else "INFO"
-        self.tell("monitoring_health", self._health(stats), "META", level)
+        unjudged = {"unjudged": self.policy.counts["unjudged"]}
+        is_policy_unwell = bool(self.policy.standing_problem) or self._told.lacks(unjudged)
+        is_unwell = stats.dropped or stats.refused or self._losses.named() or is_policy_unwell
+        self._tell_health("monitoring_health", stats, "META", "WARNING" if is_unwell else "INFO")
         if self._sender.problem:
             self._diagnostics.say("WARNING", f"records wait in the spool file: {self._sender.problem}")
         self._check_log()
+        self._check_policy()
         self._check_left_behind()
 
-    def _health(self, stats: Report) -> dict[str, object]:
-        return health_of(stats, len(self._outbox), self.costs, self._losses)
+    def _tell_health(self, name: str, stats: Report, channel: str, level: str) -> None:
+        sender, totals = self._sender, totals_of(stats, self._sender, self.policy)
+        data = health_of(stats, totals, len(self._outbox), self.costs, self._losses, self.policy)
+        data.update(spool_bytes=sender.spool_bytes, told=self._told.before(sender))
+        lost = sender.lost
+        self._told.tell(self.tell(name, data, channel, level), totals, lost)
+
+    def _check_policy(self) -> None:
+        problem = self.policy.standing_problem
+        if problem not in self.problem:
+            self.problem = problem
 
     def _check_left_behind(self) -> None:
         if lost := self._losses.named():
@@ -196,6 +217,11 @@ class Monitoring:
     def stats(self) -> Report:
         """What became of the records of this run so far."""
         return self._stats(len(self._outbox) == 0 and self._sender.handled >= self._outbox.accepted)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was switched off and nothing of it runs any more."""
+        return self._sender.is_over
 
     def delivery_problem(self) -> str:
         """Why records wait in the spool file; "" while they need not."""
@@ -227,7 +253,7 @@ class Monitoring:
         global _active
         with _switching:
             if _active is self:
-                self.tell("monitoring_disabled", self._health(self.stats()))
+                self._tell_health("monitoring_disabled", self.stats(), "SYSTEM", "INFO")
                 left = self.patches.restore()
                 if left:
                     self.problem = left
@@ -237,6 +263,7 @@ class Monitoring:
             exits.forget(self)  # else the end of the program waits for the rest
         report = self._stats(is_complete)
         self._check_log()
+        self._check_policy()
         self._check_left_behind()
         self._diagnostics.say("INFO" if report.complete else "WARNING", f"monitoring is switched off: {report!r}")
         return report
@@ -252,7 +279,7 @@ class Monitoring:
     def deliver_all(self) -> None:
         """At the end of the process."""
         if self._pid == os.getpid():
-            if self._outbox.dropped or self._losses.named():
+            if self._outbox.dropped or self._losses.named() or self._told.lacks(self.policy.counts):
                 self._health_due_us = 0
                 self._report_health()
             self._sender.close(self.settings.exit_timeout_s)

@@ -41,7 +41,10 @@ _LATER = ("overloaded", "slow", "forbidden")
 _POLICY_EVERY_S = 60.0
 _POLICY_LEAST_S = 1.0
 _RETRY_S = (0.5, 1.0, 2.0, 5.0, 15.0)
-_COUNTS = ("delivered", "refused", "spooled", "spool_full", "spool_failed", "file_failed", "unencodable")
+_COUNTS = (
+    *("delivered", "refused", "spooled", "ever_spooled"),
+    *("spool_full", "spool_failed", "file_failed", "unencodable"),
+)
 
 
 class Sender:
@@ -98,6 +101,23 @@ class Sender:
     def handled(self) -> int:
         """Records that left the queue for good: delivered, kept in a file, or counted as lost."""
         return self._handled
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its thread has ended and left nothing, also where `close` did not wait so long."""
+        ended = self._closing and self._thread is not None and not self._thread.is_alive()
+        return ended and self._handled >= self._outbox.accepted
+
+    @property
+    def spool_bytes(self) -> int:
+        """How large the spool file is; 0 while there is none."""
+        return len(self._spool)
+
+    @property
+    def lost(self) -> int:
+        """Records that left the queue, and the daemon will never have."""
+        counts = self.counts
+        return counts["refused"] + counts["spool_full"] + counts["spool_failed"] + counts["unencodable"]
 
     def start(self) -> None:
         """Start the thread, once. Where none can be started, as at the end of a program, `close` does all."""
@@ -276,6 +296,7 @@ class Sender:
                 self.problem += nor
             return
         self.counts["spooled"] += kept
+        self.counts["ever_spooled"] += kept
         self.counts["spool_full"] += len(encoded) - kept
 
     def _settle(self, most: int = 0) -> None:

@@ -194,7 +194,7 @@ def place_from(headers: Headers) -> Place | None:
     states: list[str] = []
     try:
         pairs = list(headers.items() if hasattr(headers, "items") else headers)
-        is_environ = any(key == "REQUEST_METHOD" for key, _value in pairs)
+        is_environ = any(_text(key) == "REQUEST_METHOD" for key, _value in pairs)
         for key, value in pairs:
             name = _text(key).lower().replace("_", "-")
             if name.startswith("http-"):

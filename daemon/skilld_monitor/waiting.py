@@ -42,6 +42,7 @@ class Waiting:
 def named(made: Any, inner: Any) -> Any:
     """A coroutine or generator around another, by that one's name where it has one."""
     name = getattr(inner, "__name__", None)
-    if name is not None:
-        made.__name__, made.__qualname__ = name, getattr(inner, "__qualname__", name)
+    if isinstance(name, str):  # an object that answers whatever it is asked may say anything
+        whole = getattr(inner, "__qualname__", name)
+        made.__name__, made.__qualname__ = name, whole if isinstance(whole, str) else name
     return made

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from skilld.config import Config, ConfigError, config_keys, load_config, mask
+from skilld.config import AlertsConfig, Config, ConfigError, HooksConfig, config_keys, load_config, mask
 
 SHIPPED = Path(__file__).parents[2] / "etc/skilld.toml"
 KEY = re.compile(r"^# ([a-z_]+) = (.*)$")
@@ -232,3 +233,16 @@ def test_production_has_the_host_only_where_the_file_names_it(tmp_path: Path) ->
     for key in ("default", "offered"):
         text = production + f'[backends]\n{key} = ["local"]\n[backends.local]\nsandbox = "landlock"'
         assert "local" in load(tmp_path, text).backends.names
+
+
+@pytest.mark.parametrize("section", [HooksConfig, AlertsConfig])
+def test_a_program_that_is_told_is_named_by_its_path_and_has_any_arguments(
+    section: type[HooksConfig] | type[AlertsConfig],
+) -> None:
+    taken: list[tuple[str, ...]] = [(), ("/bin/a",), ("/bin/a", "", "two words", "-x")]
+    refused: list[tuple[str, ...]] = [("",), ("a",), ("", "/bin/a"), ("/bin/a", "nul\0"), ("/bin/a", "x" * 4097)]
+    for words in taken:
+        assert section(exec=words).exec == words
+    for words in refused:
+        with pytest.raises(ValidationError):
+            section(exec=words)

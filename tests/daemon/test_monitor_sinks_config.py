@@ -12,6 +12,7 @@ from skilld.cli.app import skillctl
 from skilld.config import ConfigError, load_config
 from skilld.config.monitor_sinks import HeaderConfig
 from skilld.monitor.sinks.header_secret import HeaderSecret
+from skilld.reload import compare
 
 
 def write(folder: Path, text: str) -> Path:
@@ -37,6 +38,12 @@ def write(folder: Path, text: str) -> Path:
         ("[monitor.event_log]\nfolder = 'log'", "must be an absolute path"),
         ("[monitor.event_log]\nmax_bytes = 1048576", "is more than max_bytes"),
         ("[monitor.event_log]\nfsync = 'often'", "'always', 'rotation' or 'never'"),
+        ("[monitor.event_log]\nchannels = 'LLM'", r"monitor.event_log.channels = 'LLM': must be a list"),
+        ("[monitor.event_log]\nchannels = ['LLM', '']", r"monitor.event_log.channels.1 = '': must be a channel"),
+        ("[monitor.event_log]\nchannels = [1]", r"monitor.event_log.channels.0 = 1: must be a valid string"),
+        ('[monitor.export.otlp]\nchannels = ["a\\nb"]', "monitor.export.otlp.channels.0 = .*can be printed"),
+        ("[monitor.export.otlp]\nchannels = ['*']", r"channels.0 = '\*': is no channel; for all of them leave"),
+        (f"[monitor.export.telemetry]\nchannels = ['{'x' * 65}']", "telemetry.channels.0 = .*1 to 64 characters"),
     ],
 )
 def test_what_is_not_safe_or_makes_no_sense_is_refused(tmp_path: Path, text: str, why: str) -> None:
@@ -50,6 +57,20 @@ def test_what_is_safe_is_taken(tmp_path: Path, address: str) -> None:
     assert load_config(write(tmp_path, text), {}).monitor.export.otlp.endpoint == address
     insecure = "[monitor.export.otlp]\nendpoint = 'http://x.example'\nallow_insecure = true\n"
     assert load_config(write(tmp_path, insecure), {}).monitor.export.otlp.allow_insecure
+
+
+def test_channels_are_taken_with_the_next_start(tmp_path: Path) -> None:
+    now = load_config(write(tmp_path, ""), {})
+    assert (now.monitor.event_log.channels, now.monitor.export.otlp.channels) == ((), ())
+    sections = ("event_log", "export.otlp", "export.telemetry")
+    longest = "ж" * 64
+    text = "".join(f"[monitor.{section}]\nchannels = ['LLM', '{longest}']\n" for section in sections)
+    new = load_config(write(tmp_path, text), {})
+    assert new.monitor.export.telemetry.channels == ("LLM", longest)
+    assert compare(now, new).to_dict() == {
+        "applied": [],
+        "needs_restart": [f"monitor.{section}.channels" for section in sections],
+    }
 
 
 def test_neither_the_path_of_an_address_nor_a_header_is_shown(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_what_is_no_time_to_wait_stops_nothing_and_is_told(collector: Collector,
     """Neither generation's took an argument: who guesses one hands over the agent's id, as for the other."""
     made = enable_monitoring("shop-test")
     log_event("x")
+    assert made.flush(10)
     report = off(made, given) if off is Monitoring.disable else off(given)
     assert (report.delivered, report.complete) == (3, True)
     assert "timeout_s is of " in made.problem
@@ -62,6 +63,7 @@ def test_any_number_is_a_time_to_wait(collector: Collector, given: Any) -> None:
     assert skilld_monitor.disable_monitoring(given) is not None
     assert made.problem == ""
     assert made.flush("x") in (True, False)  # type: ignore[arg-type]
+    made.disable(10)  # else its thread would be left to other tests
 
 
 @pytest.mark.parametrize("off", [skilld_monitor.disable_monitoring, stop_monitoring])
@@ -90,11 +92,11 @@ def test_its_file_has_generation_bs_lines(tmp_path: Path, key: str) -> None:
     made.disable()
     lines = [json.loads(line) for line in (tmp_path / "output" / "events.json").read_text().splitlines()]
     assert [line["name"] for line in lines] == [
-        "monitoring_enabled",
+        "monitoring.start",
         "step",
         "work.start",
         "work.end",
-        "monitoring_disabled",
+        "monitoring.stop",
     ]
     assert {line["schema_version"] for line in lines} == {"1.0"}
     assert made.problem == ""
@@ -191,3 +193,25 @@ def test_they_are_public_names() -> None:
     assert {"start_monitoring", "stop_monitoring", "get_database_path", "cleanup_old_events"} <= set(
         skilld_monitor.__all__
     )
+
+
+LATE = """
+import signal
+import skilld_monitor
+from skilld_monitor import disable_monitoring, enable_monitoring, log_event
+
+first = enable_monitoring("shop-test")
+for number in range(500):
+    log_event("x", {"text": "y" * 50})
+disable_monitoring(0)
+for thread in __import__("threading").enumerate():
+    if thread.name == "skilld-monitor":
+        thread.join(20)
+enable_monitoring("shop-test")
+print(disable_monitoring(10).complete, signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+"""
+
+
+def test_signals_are_put_back_though_one_run_had_no_time_to_end(tmp_path: Path) -> None:
+    done = run_program(LATE, tmp_path)
+    assert (done.stdout, done.stderr) == ("True True\n", "")

@@ -75,12 +75,16 @@ def test_a_stream_of_events_is_the_sdks_own_and_ends_its_span_once(
     stream = client.messages.create(**ASK, stream=True)
     assert type(stream) is anthropic.Stream
     assert stream.response.status_code == 200
-    assert next(iter(stream)).type == "message_start"
-    assert [event.type for event in stream][-1] == "message_stop"
+    events = [next(iter(stream)).type, *(event.type for event in stream)]
+    assert (events[0], events[-1]) == ("message_start", "message_stop")
     stream.close()
     span = the_span(made, collector)
     check_whole(span)
-    assert 0 < span["data"]["gen_ai.response.time_to_first_chunk"] * 1000 <= span["duration_ms"]
+    first_ms = span["data"]["gen_ai.response.time_to_first_chunk"] * 1000
+    assert 0 < first_ms <= span["duration_ms"]
+    told = span["data"]["skilld.time_per_output_chunk"]
+    assert sum(told["counts"]) == len(events) - 1
+    assert 0 < told["sum_s"] * 1000 <= span["duration_ms"] - first_ms + 0.01
 
 
 def test_a_stream_manager_keeps_all_its_helpers(

@@ -193,3 +193,47 @@ def test_an_event_of_nobody_has_no_more_bytes_than_before() -> None:
     assert set(json.loads(plain.to_wire())) == {"seq", "time_us", "name", "channel", "level", "data"}
     plain.masked = ("card",)
     assert b'"masked":["card"]' in plain.to_wire()
+
+
+def test_what_a_generator_has_open_as_it_yields_is_its_own(collector: Collector) -> None:
+    made = enable_monitoring("shop-test")
+
+    @monitor_call
+    def work(name: str) -> Any:
+        with session(name):
+            yield current_who().session
+            log_event("inside", {"of": name})
+            yield current_who().session
+        log_event("behind", {"of": name})
+
+    first, second = work("a"), work("b")
+    with user("u-1"):
+        for steps in zip(first, second, strict=False):
+            assert steps == ("a", "b")
+            log_event("caller")
+            assert (current_who().session, current_who().user) == (None, "u-1")
+    assert (current_who().session, current_who().user) == (None, None)
+    second.close()
+    assert made.flush()
+    found = collector.events()
+    assert {event["session"] for event in found if event["name"] in ("behind", "caller")} == {None}
+    assert {event["data"]["of"]: event["session"] for event in found if event["name"] == "inside"} == {
+        "a": "a",
+        "b": "b",
+    }
+
+
+def test_what_holds_everywhere_is_read_anew_at_each_step(collector: Collector) -> None:
+    enable_monitoring("shop-test")
+
+    @monitor_call
+    def work() -> Any:
+        while True:
+            yield (current_who().facts or {}).get("region")
+
+    set_facts_everywhere(region="eu")
+    steps = work()
+    assert next(steps) == "eu"
+    set_facts_everywhere(region="us")
+    assert next(steps) == "us"
+    steps.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from monitor_kit import LIMITS, Collector, collecting, run_program
-from skilld_monitor import Monitoring, enable_monitoring, log_event, sender
+from skilld_monitor import Monitoring, enable_monitoring, log_event, losses, sender
 from skilld_monitor.delivery import MAX_BATCH_RECORDS, Closed, Delivery, DeliveryError, Refusal
 from skilld_monitor.log_file import LogFile
 from skilld_monitor.losses import losses_of
@@ -384,13 +385,13 @@ def test_what_another_program_left_is_counted_once_however_often_it_is_tried(tmp
     """The second batch finds no daemon; all of the file comes again."""
     lines = [b'{"seq":"none"}'] * MAX_BATCH_RECORDS
     left_behind(tmp_path, "c", json.dumps(HEAD).encode(), *lines, record(1))
-    spool, refused = str(tmp_path / "spool"), []
+    spool, refused, kept = str(tmp_path / "spool"), [], losses_of("e" * 32)
     with collecting(tmp_path / "m") as collector:
         for _ in range(2):
             delivery = Delivery(str(collector.path))
             for _, fd, head in left_behind_files(spool, f"{spool}/{'e' * 32}.jsonl"):
                 delivery.send(head, next(iter(batches(fd))), 5)
-            refused.append(losses_of("e" * 32).refused)
+            refused.append(kept.refused)
             delivery.close()
     assert refused == [MAX_BATCH_RECORDS] * 2
 
@@ -522,3 +523,11 @@ def test_at_the_end_what_waits_is_in_the_spool_before_it_is_in_the_programs_own_
 def no_more_threads(_thread: threading.Thread) -> None:
     """As the system says it where a process may have no more."""
     raise RuntimeError("can't start new thread")
+
+
+def test_runs_that_are_over_leave_nothing_behind(collector: Collector) -> None:
+    before = len(losses._of_runs)
+    for _ in range(5):
+        enable_monitoring("shop").disable(10)
+    gc.collect()
+    assert len(losses._of_runs) <= before

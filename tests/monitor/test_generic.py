@@ -14,6 +14,7 @@ from typing import Any
 
 import anthropic
 import pytest
+from pydantic import BaseModel, computed_field, dataclasses
 
 from monitor_kit import Collector, messages_api, policy_file
 from skilld_monitor import Monitoring, adapters, enable_monitoring
@@ -358,3 +359,42 @@ def test_a_call_beside_such_a_method_is_a_call_of_its_own(collector: Collector, 
     found = collector.events(channel="LLM")
     assert [span["data"]["gen_ai.usage.input_tokens"] for span in found] == [1110, 1110]
     assert len({span["span"] for span in found}) == 2
+
+
+def test_facts_of_an_answer_that_pydantic_made_are_read_wherever_it_has_them(collector: Collector) -> None:
+    class Counted(BaseModel):
+        id: str = "r2"
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def model(self) -> str:
+            return "m-2"
+
+        @property
+        def usage(self) -> dict[str, int]:
+            return {"prompt_tokens": 5, "completion_tokens": 6}
+
+    @dataclasses.dataclass
+    class Used:
+        prompt_tokens: int
+        completion_tokens: int
+
+    @dataclasses.dataclass
+    class Answered:
+        id: str
+        model: str
+        usage: Used
+
+    def ask(which: str) -> Any:
+        return Counted() if which == "model" else Answered("r3", "m-3", Used(7, 8))
+
+    client = types.SimpleNamespace(ask=ask)
+    made = enable_monitoring("shop", client, "ask")
+    client.ask("model")
+    client.ask("dataclass")
+    assert made.flush()
+    data = [event["data"] for event in collector.events() if event["name"].startswith("chat")]
+    assert [(one["gen_ai.response.model"], one["gen_ai.usage.input_tokens"]) for one in data] == [
+        ("m-2", 5),
+        ("m-3", 7),
+    ]

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from monitor_kit import Collector, collecting, run_program
-from skilld_monitor import Span, enable_monitoring, log_event, monitor_call
+from monitor_kit import Collector, collecting, policy_file, run_program
+from skilld_monitor import Monitoring, Span, enable_monitoring, log_event, monitor_call
 from skilld_monitor.context import session
 from skilld_monitor.diagnostics import advice_on
 from skilld_monitor.health import EVERY_US, Costs
+from skilld_monitor.policy.guard import before_tool
 
 
 def test_costs_are_told_by_powers_of_two() -> None:
@@ -51,6 +52,138 @@ def test_its_health_is_an_event_of_its_own_now_and_then(collector: Collector) ->
     (health,) = collector.events(name="monitoring_health")
     assert (health["channel"], health["level"], health["data"]["accepted"]) == ("META", "INFO", 3)
     assert (health["session"], health["trace"]) == (None, None), "it is nobody's"
+
+
+def next_health(made: Monitoring, collector: Collector) -> dict[str, Any]:
+    """Of now, as it is told each minute."""
+    known = len(collector.events(name="monitoring_health"))
+    made._health_due_us = 0
+    log_event("any")
+    return collector.wait(known + 1, name="monitoring_health")[-1]
+
+
+def test_calls_that_slip_past_the_policy_are_in_the_health_and_a_warning_when_there_are_more(
+    collector: Collector, tmp_path: Path
+) -> None:
+    made = enable_monitoring("shop-test", policy_file=policy_file(tmp_path, "redact"))
+    before_tool(made, "read", {"text": "the secret"})
+    counts = {"blocked": 0, "redacted": 1, "would_block": 0, "would_redact": 0, "unjudged": 0}
+    health = next_health(made, collector)
+    assert (health["level"], health["data"]["policy"]) == ("INFO", counts)
+    before_tool(made, "read", {"text": iter("secret")})
+    health = next_health(made, collector)
+    assert health["level"] == "WARNING"
+    problem = health["data"]["policy"]["problem"]
+    assert "a call was not judged" in problem
+    assert health["data"]["policy"] == {**counts, "unjudged": 1, "problem": problem}
+    assert next_health(made, collector)["level"] == "INFO", "none since"
+    assert made.policy.counts == {**counts, "unjudged": 1}
+
+
+def test_a_policy_that_cannot_be_used_is_a_warning_each_time(collector: Collector, tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    made = enable_monitoring("shop-test", policy_file=str(tmp_path / "absent.json"))
+    for _ in range(2):
+        health = next_health(made, collector)
+        assert (health["level"], "absent.json" in health["data"]["policy"]["problem"]) == ("WARNING", True)
+    assert "absent.json" in made.problem
+
+
+def test_a_policy_that_the_daemon_said_and_cannot_be_kept_comes_into_the_programs_problem(
+    collector: Collector, tmp_path: Path
+) -> None:
+    made = enable_monitoring("shop-test")
+    assert made.flush()
+    made.policy._path = str(tmp_path / "absent" / ("x" * 300))
+    made.policy.heard({"version": "v1", "mode": "block", "fail": "closed", "rules": []})
+    assert next_health(made, collector)["level"] == "WARNING"
+    assert "the policy cannot be kept" in made.problem
+
+
+def test_what_became_of_calls_is_told_at_the_end_of_a_program_that_switches_nothing_off(tmp_path: Path) -> None:
+    path = policy_file(tmp_path, "redact")
+    text = (
+        "import skilld_monitor\n"
+        f"skilld_monitor.enable_monitoring('shop-test', policy_file={path!r})\n"
+        "@skilld_monitor.tool\n"
+        "def read(lines): return list(lines)\n"
+        "for n in range(3): read(iter(['secret']))\n"
+    )
+    with collecting(tmp_path) as collector:
+        done = run_program(text, tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        (health,) = collector.wait(1, name="monitoring_health")
+    assert (health["level"], health["data"]["policy"]["unjudged"]) == ("WARNING", 3)
+
+
+def test_each_health_says_what_was_told_before_as_far_as_it_surely_arrived(collector: Collector) -> None:
+    made = enable_monitoring("shop-test")
+    first = next_health(made, collector)["data"]
+    assert first["told"] == {}
+    assert made.flush()
+    made.policy.counts["redacted"] += 5
+    made._outbox.dropped += 3
+    second = next_health(made, collector)["data"]
+    zeros = dict.fromkeys(first["policy"], 0)
+    assert second["told"] == {"dropped": 0, "ever_spooled": 0, **zeros}
+    assert made.flush()
+    made._sender.counts["spool_full"] += 1
+    third = next_health(made, collector)["data"]
+    assert third["told"] == second["told"], "it may be the second that was lost"
+    assert (third["dropped"], third["policy"]["redacted"]) == (4, 5)
+
+
+def test_a_health_that_nobody_wants_is_not_taken_for_told(collector: Collector) -> None:
+    made = enable_monitoring("shop-test", channels={"META": {"level": "ERROR"}})
+    made.policy.counts["redacted"] += 5
+    made._health_due_us = 0
+    log_event("any")
+    assert made.flush()
+    made.disable()
+    (ended,) = collector.wait(1, name="monitoring_disabled")
+    assert (ended["data"]["told"], ended["data"]["policy"]["redacted"]) == ({}, 5)
+
+
+def test_what_waits_in_the_spool_is_in_the_health_in_bytes_and_what_ever_did_in_events(tmp_path: Path) -> None:
+    made = enable_monitoring("shop-test")  # nobody is there
+    log_event("one")
+    assert made.flush(10)
+    (spool,) = (tmp_path / "spool").glob("*.jsonl")
+    size, kept = spool.stat().st_size, made.stats().spooled
+    made._health_due_us = 0
+    log_event("two")
+    made._sender._retry_at = 0.0
+    with collecting(tmp_path / "m") as collector:
+        (health,) = collector.wait(1, name="monitoring_health")
+        assert (health["data"]["spool_bytes"], health["data"]["ever_spooled"]) == (size, kept)
+        assert made.flush()
+        assert next_health(made, collector)["data"]["spool_bytes"] == 0
+        last = next_health(made, collector)["data"]
+        assert last["ever_spooled"] >= kept, "which are all sent by now"
+        assert last["spooled"] == 0
+        made.disable()
+
+
+def test_a_forked_child_counts_its_own_calls_and_none_of_its_parents(tmp_path: Path) -> None:
+    path = policy_file(tmp_path, "redact")
+    text = (
+        "import os, skilld_monitor\n"
+        f"made = skilld_monitor.enable_monitoring('shop-test', policy_file={path!r})\n"
+        "@skilld_monitor.tool\n"
+        "def read(text): return text\n"
+        "for n in range(3): read('secret')\n"
+        "child = os.fork()\n"
+        "if not child: read('secret')\n"
+        "else: os.waitpid(child, 0)\n"
+        "made.disable()\n"
+        "if not child: os._exit(0)\n"
+    )
+    with collecting(tmp_path) as collector:
+        done = run_program(text, tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        ended = collector.wait(2, name="monitoring_disabled")
+    assert sorted(one["data"]["policy"]["redacted"] for one in ended) == [1, 3]
+    assert len({one["run"] for one in ended}) == 2
 
 
 def test_a_program_that_lost_events_says_so_when_it_ends(tmp_path: Path) -> None:

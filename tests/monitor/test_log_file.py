@@ -14,7 +14,7 @@ import pytest
 
 from skilld_monitor import Span, enable_monitoring, log_error, log_event, monitor_call
 from skilld_monitor.context import agent, session, tags, user
-from skilld_monitor.envelope import envelopes
+from skilld_monitor.envelope import envelopes, process_facts
 from skilld_monitor.log_file import LogFile
 from skilld_monitor.records import event
 from skilld_monitor.scanning import Direction, Finding, RuleSet
@@ -72,6 +72,7 @@ def test_a_call_of_a_model_is_the_two_events_that_generation_b_knows() -> None:
         "llm.model": "claude-x",
         "llm.request.type": "chat",
         "llm.request.max_tokens": 100,
+        "llm.request.timestamp": "2023-11-14T22:13:20.123456Z",
     }
     answered = finish["attributes"]
     assert isinstance(answered, dict)
@@ -177,7 +178,8 @@ def test_ordinary_words_stay_as_they_are(tmp_path: Path, log_format: str) -> Non
         assert (line["session_id"], line["user_id"], line["tags"]) == ("s-17", "u-4", ["beta"])
     else:
         context = {"session.id": "s-17", "user.id": "u-4", "tags": ["beta"]}
-        assert (line["name"], line["attributes"]) == ("order 66", {**context, **data})
+        said = {**process_facts(), **context, **data, "skilld.run": made.run}
+        assert (line["name"], line["attributes"]) == ("order 66", said)
     assert (line["agent_id"], line["channel"]) == ("clerk", "ORDERS")
 
 
@@ -227,17 +229,15 @@ def test_lines_of_generation_a_say_what_they_are_part_of(tmp_path: Path) -> None
 def test_a_time_of_which_the_local_calendar_has_none_costs_no_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str
 ) -> None:
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    time.tzset()
-    try:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
         made = enable_monitoring("shop-test", log_file="log", log_format=log_format)
         log_event("before")
         log_event("last", timestamp=253_402_300_799)
         log_event("behind")
         made.disable(10)
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+    time.tzset()
     found = [(line.get("event") or line["name"], line["timestamp"][:16]) for line in lines_of(made.log_path)]
     assert ("last", "9999-12-31T23:59") in found
     assert {"before", "behind"} <= {name for name, _time in found}

@@ -12,10 +12,13 @@ import pytest
 from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.trace import sampling
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind
 
 from monitor_kit import Collector
 from skill_actors.testing import FakeMessagesApi, HttpError, serve_in_thread
 from skilld_monitor import Monitoring, Span, TraceContext, enable_monitoring
+from skilld_monitor.adapters.covering import covering
+from skilld_monitor.spans import Running
 
 ASK: dict[str, Any] = {
     "model": "claude-sonnet-5-5",
@@ -209,6 +212,26 @@ def test_spans_of_models_and_of_mcp_that_nobody_else_reports_become_records(
     assert 0 < tool["duration_ms"] <= agent["duration_ms"]
 
 
+def test_a_request_that_a_server_answers_is_none_of_those_that_it_makes(
+    made: Monitoring, collector: Collector, provider: sdk.TracerProvider, kept: Kept
+) -> None:
+    answered = {"mcp.method.name": "tools/call", "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "add"}
+    listed = {"mcp.method.name": "tools/list"}
+    tracer = provider.get_tracer("mcp-python-sdk")
+    for name, attributes in (("tools/call add", answered), ("tools/list", listed)):
+        with tracer.start_as_current_span(name, attributes=attributes, kind=SpanKind.SERVER):
+            running = Running(f"asks below {name}", "MCP", {"mcp.method.name": "tools/call"})
+            with covering(running, "mcp"):
+                pass
+            running.end()
+    found = {event["name"]: event for event in reported(made, collector)}
+    for name, attributes in (("tools/call add", answered), ("tools/list", listed)):
+        server, asked = found[name], found[f"asks below {name}"]
+        assert (server["channel"], server["data"]) == ("MCP", {**attributes, "otel.kind": "server"})
+        assert (ids(server), asked["parent"]) == (kept.ids(name), server["span"])
+        assert "otel.kind" not in asked["data"]
+
+
 def test_what_other_instrumentation_took_of_the_content_is_not_passed_on(
     collector: Collector, provider: sdk.TracerProvider
 ) -> None:
@@ -244,6 +267,7 @@ def test_what_other_instrumentation_took_of_the_content_is_not_passed_on(
         ({"openinference.span.kind": "LLM", "llm.model_name": "m", "llm.token_count.prompt": 7}, "LLM", 7),
         ({"openinference.span.kind": "TOOL"}, "TOOL", None),
         ({"traceloop.span.kind": "workflow"}, "LLM", None),
+        ({"llm.request.type": "chat", "llm.usage.prompt_tokens": 7, "llm.prompts.0.content": "secret"}, "LLM", 7),
         ({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "look"}, "TOOL", None),
     ],
 )
@@ -260,6 +284,8 @@ def test_other_instrumentations_words_for_it_are_known(
     (event,) = reported(made, collector)
     assert (event["name"], event["channel"]) == ("it", channel)
     assert event["data"].get("gen_ai.usage.input_tokens") == tokens
+    assert event["data"]["gen_ai.operation.name"] in ("chat", "execute_tool", "invoke_workflow")
+    assert "secret" not in str(event)
 
 
 def test_what_opentelemetry_exports_is_what_it_was(

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 import pytest
 from pydantic import BaseModel
 
+from monitor_kit import a_policy as policy
 from monitor_kit import run_program
+from monitor_kit import told_of_calls as told
 from skilld_monitor import Monitoring, enable_monitoring
 from skilld_monitor.monitoring import active
 from skilld_monitor.policy import BlockedError
@@ -32,10 +34,6 @@ from skilld_monitor.settings import Settings, SettingsError
 KEY = "sk-ant-api03-" + "aB3dE5fG7h" * 4
 RULES = rules_as_json(builtin())
 JSON = dict[str, Any]
-
-
-def policy(mode: str = "block", **more: Any) -> JSON:
-    return {"version": "v1", "mode": mode, "fail": "open", "dry_run": False, "rules": RULES, **more}
 
 
 @dataclass(slots=True)
@@ -57,15 +55,6 @@ class Plain:
 
     def __init__(self, text: str) -> None:
         self.text = text
-
-
-def told(made: Monitoring) -> list[JSON]:
-    """What was reported so far of calls, as it waits to be sent."""
-    found = []
-    while (record := made._outbox.take(0)) is not None:
-        if record.name.startswith(("LLM_call", "tool_call")):
-            found.append({"name": record.name, "level": record.level, "data": record.data})
-    return found
 
 
 @pytest.fixture
@@ -295,7 +284,7 @@ def test_what_has_no_copy_of_its_kind_goes_on_as_it_is_and_is_told(made: Monitor
     kwargs: JSON = {"messages": Odder((KEY,))}
     assert before_call(made, kwargs) is kwargs
     assert "a Odder, which cannot be replaced" in made.policy.problem
-    assert told(made) == [], "nothing was redacted"
+    assert [event["name"] for event in told(made)] == ["LLM_call_unjudged"], "nothing was redacted"
     made.policy.heard(policy("redact", fail="closed"))
     with pytest.raises(BlockedError, match="cannot be replaced"):
         before_call(made, kwargs)

@@ -146,6 +146,9 @@ def test_an_agent_and_its_sub_agents_are_above_what_they_do_and_own_it(made: Mon
     assert researcher["parent"] == planner["span"]
     assert named(found, "execute_tool search")["parent"] == planner["span"]
     assert named(found, "execute_tool fetch")["parent"] == researcher["span"]
+    order = [event["name"] for event in found]
+    called = [order.index(name) for name in ("execute_tool fetch", "invoke_agent researcher", "invoke_agent planner")]
+    assert called == sorted(called), "the daemon counts what an agent called by what came before its own span"
     owners = {event["name"]: event["agent"] for event in found}
     assert owners["invoke_agent planner"] == owners["execute_tool search"] == owners["after"] == "planner"
     assert owners["invoke_agent researcher"] == owners["execute_tool fetch"] == "researcher"
@@ -172,6 +175,7 @@ def test_a_tool_that_asks_an_mcp_server_is_one_span_with_the_facts_of_both(
         async with mcp.Client(monitor_mcp_server.server) as client:
             with tool_span("trace", call_id="call-1"):
                 said.append((await client.call_tool("trace", {})).content[0].text)
+                await asyncio.sleep(0.05)
                 await client.call_tool("add", {"a": 1, "b": 2})
                 with Span("deeper"):
                     await client.call_tool("add", {"a": 1, "b": 2})
@@ -181,9 +185,11 @@ def test_a_tool_that_asks_an_mcp_server_is_one_span_with_the_facts_of_both(
     span = named(found, "execute_tool trace")
     assert (span["data"]["mcp.method.name"], span["data"]["gen_ai.tool.call.id"]) == ("tools/call", "call-1")
     assert said == [f"00-{span['trace']}-{span['span']}-01"]
+    assert 0 < span["data"]["skilld.mcp_request_s"] * 1000 < span["duration_ms"] - 50, "the request's part of the tool"
     others = [event for event in found if event["name"].startswith("tools/call")]
     assert [event["name"] for event in others] == ["tools/call add"] * 2
     assert [event["parent"] for event in others] == [span["span"], named(found, "deeper")["span"]]
+    assert all("skilld.mcp_request_s" not in event["data"] for event in others)
 
 
 def test_while_monitoring_is_off_a_tool_is_the_function(collector: Collector) -> None:

@@ -7,6 +7,8 @@ import gc
 import os
 import random
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
@@ -448,3 +450,11 @@ def test_what_somebody_else_opened_in_a_generator_is_not_open_there_for_ever(col
     assert made.flush(10)
     (behind,), (span,) = collector.events(name="behind"), collector.events(name="steps")
     assert behind["span"] == span["span"]
+
+
+def test_headers_of_bytes_are_read_where_python_forbids_to_compare_them_with_text() -> None:
+    program = (
+        f"from skilld_monitor import TraceContext as t; print(bool(t.extract([(b'traceparent', {HEADER.encode()!r})])))"
+    )
+    done = subprocess.run([sys.executable, "-bb", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True\n", "")

@@ -22,6 +22,7 @@ from skill_actors.testing import FakeMessagesApi
 from skilld_monitor import Span, disable_monitoring, enable_monitoring, log_error, log_info, log_warning, monitor_call
 from skilld_monitor.contrib.proxy import monitored
 from skilld_monitor.trace import current
+from skilld_monitor.waiting import named
 
 ASK: dict[str, Any] = {
     "model": "claude-sonnet-5-5",
@@ -248,7 +249,7 @@ def test_a_span_whose_attributes_are_none_is_told_and_the_error_is_the_programs(
 def test_a_response_whose_stream_was_read_can_be_pickled(made: Any, client: anthropic.Anthropic) -> None:
     stream = client.messages.create(**ASK, stream=True)
     assert list(stream)
-    assert "_skilld_monitor_pieces" not in vars(stream.response)
+    assert "_skilld_monitor_call" not in vars(stream.response)
     assert pickle.loads(pickle.dumps(stream.response)).status_code == 200
 
 
@@ -288,3 +289,40 @@ def test_it_can_be_switched_on_in_an_interpreter_that_is_not_the_first(tmp_path:
     done = run_program(program, tmp_path, env={"SKILLD_MONITOR_SOCKET": str(collector.path)})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert collector.events(name="inside")
+
+
+def test_a_close_that_was_taken_off_closes_though_the_stream_is_dropped(made: Any, client: anthropic.Anthropic) -> None:
+    stream = client.messages.create(**ASK, stream=True)
+    close = stream.response.close
+    del stream
+    assert not close.__self__.is_closed
+    close()
+    assert close.__self__.is_closed
+
+
+def test_the_class_of_a_response_is_put_back(made: Any, client: anthropic.Anthropic) -> None:
+    with client.messages.create(**ASK, stream=True) as stream:
+        next(iter(stream))
+    kind = type(stream.response)
+    watched: Any = vars(kind)["close"]
+    disable_monitoring()
+    assert vars(kind)["close"] is watched.__wrapped__
+
+
+class Answering:
+    """Whatever it is asked for it has."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+def test_what_answers_to_every_name_can_be_awaited_all_the_same(made: Any) -> None:
+    async def ask() -> None:
+        return None
+
+    waiting = named(ask(), Answering())
+    assert waiting.__name__ == "ask"
+    waiting.close()

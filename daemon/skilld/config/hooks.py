@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from skilld.config.section import FilePath, ProgramFirst, Section
+from skilld.config.section import Command, FilePath, Section
 from skilld.loopback import is_local_host
 
 __all__ = ["HOOK_EVENTS", "HookEvent", "HooksConfig", "checked_receiver", "checked_url", "origin_of"]
@@ -24,7 +24,6 @@ HookEvent = Literal[
     "turn.interrupted",
 ]
 
-Word = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
 HOOK_EVENTS: Final[tuple[HookEvent, ...]] = get_args(HookEvent)
 
 
@@ -32,7 +31,7 @@ class HooksConfig(Section):
     """Who is told of endings, approvals and budgets that run out. The token is named here, never written here."""
 
     events: tuple[HookEvent, ...] = Field(default=HOOK_EVENTS, strict=False)
-    exec: Annotated[tuple[Word, ...], ProgramFirst] = Field(default=(), strict=False)
+    exec: Command = Field(default=(), strict=False)
     url: Annotated[str, Field(max_length=2000)] = ""
     token_file: FilePath | None = None
     ca_file: FilePath | None = None

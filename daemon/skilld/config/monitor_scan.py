@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from skilld.config.hooks import checked_receiver, origin_of
-from skilld.config.section import Count, FilePath, ProgramFirst, Seconds, Section
+from skilld.config.monitor_channels import Channels
+from skilld.config.section import Command, Count, FilePath, Seconds, Section
 
 __all__ = ["AlertsConfig", "Category", "Mode", "MonitorPolicyConfig", "PolicyOverride", "ScanConfig", "Severity"]
 
 Mode = Literal["observe", "alert", "redact", "block"]
 Severity = Literal["low", "medium", "high"]
 Category = Literal["sensitive_data", "dangerous_commands", "prompt_manipulation"]
-Word = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+_OF_CHANNELS: Final = ("observe", "alert")
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -30,9 +31,13 @@ class ScanConfig(Section):
 
 
 class PolicyOverride(Section):
-    """What holds instead for an agent, a category or a rule. Of several the last that fits decides."""
+    """What holds instead for an agent, channels, a category or a rule. Of several the last that fits decides.
+
+    By channels it is said who is told, and no more: programs judge a call before it is an event of any channel.
+    """
 
     agent: Name | None = None
+    channels: Channels = ()
     category: Category | None = None
     rule: Name | None = None
     mode: Mode | None = None
@@ -43,10 +48,18 @@ class PolicyOverride(Section):
     def _says_something(self) -> PolicyOverride:
         if self.mode is None and self.fail is None and self.dry_run is None:
             raise ValueError("says nothing: give mode, fail or dry_run")
-        if (self.category or self.rule) and self.mode is None:
-            raise ValueError("what is said of a category or a rule is its mode; fail and dry_run are of an agent")
-        if (self.category or self.rule) and (self.fail is not None or self.dry_run is not None):
-            raise ValueError("fail and dry_run hold for whole agents: write them without category and rule")
+        is_of_a_part = bool(self.channels or self.category or self.rule)
+        if is_of_a_part and self.mode is None:
+            raise ValueError(
+                "what is said of channels, a category or a rule is its mode; fail and dry_run are of an agent"
+            )
+        if is_of_a_part and (self.fail is not None or self.dry_run is not None):
+            raise ValueError("fail and dry_run hold for whole agents: write them without channels, category and rule")
+        if self.channels and self.mode not in _OF_CHANNELS:
+            raise ValueError(
+                f"mode {self.mode!r} holds in programs whatever the channel: write it without channels;"
+                f" with them there are {' and '.join(map(repr, _OF_CHANNELS))}"
+            )
         return self
 
 
@@ -70,7 +83,7 @@ class AlertsConfig(Section):
     url: Annotated[str, Field(max_length=2000)] = ""
     secret_file: FilePath | None = None
     ca_file: FilePath | None = None
-    exec: Annotated[tuple[Word, ...], ProgramFirst] = Field(default=(), strict=False)
+    exec: Command = Field(default=(), strict=False)
     timeout_s: Annotated[float, Field(gt=0, le=300, allow_inf_nan=False)] = 10.0
 
     @field_validator("url")

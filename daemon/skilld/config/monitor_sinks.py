@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from skilld.config.hooks import checked_url, origin_of
+from skilld.config.monitor_channels import Channels
 from skilld.config.roles import AccountId
 from skilld.config.section import Bound, CredentialName, FilePath, LocalAddress, Seconds, Section
 from skilld.loopback import is_local_host
@@ -36,6 +37,7 @@ class EventLogConfig(Section):
     """The log of events, in files. With no `folder` there is none."""
 
     folder: FilePath | None = None
+    channels: Channels = ()
     format: Literal["skilld", "B"] = "skilld"
     max_file_bytes: Annotated[int, Field(ge=4096, le=1 << 40)] = 64 << 20
     rotate: Literal["never", "hourly", "daily"] = "daily"
@@ -87,6 +89,7 @@ class _AddressConfig(Section):
     """A receiver over HTTP. With no `endpoint` nothing is sent."""
 
     endpoint: Address = ""
+    channels: Channels = ()
     allow_insecure: bool = False
     ca_file: FilePath | None = None
     timeout_s: Seconds = 10.0

@@ -12,13 +12,13 @@ from skilld.loopback import loopback_address
 
 __all__ = [
     "Bound",
+    "Command",
     "ConfigError",
     "Count",
     "CredentialName",
     "FilePath",
     "LocalAddress",
     "Names",
-    "ProgramFirst",
     "Seconds",
     "Section",
     "mask",
@@ -37,13 +37,15 @@ def _names_a_program(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
+_Word = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]  # what a program may get, so an empty one too
+
 Bound = Annotated[int, Field(ge=0, le=1 << 50)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Command = Annotated[tuple[_Word, ...], AfterValidator(_names_a_program)]
 CredentialName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,255}$")]
 FilePath = Annotated[Path, Field(strict=False)]
 LocalAddress = Annotated[str, AfterValidator(_is_loopback)]
 Names = tuple[Annotated[str, Field(min_length=1, max_length=200)], ...]
-ProgramFirst: Final = AfterValidator(_names_a_program)
 Seconds = Annotated[float, Field(gt=0, le=604_800, allow_inf_nan=False)]
 
 # What looks like a credential is not repeated in an error, whichever key it was written to.

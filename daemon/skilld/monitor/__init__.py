@@ -7,34 +7,38 @@ For programs this is `skilld_monitor` under another name; it needs nothing else 
 
 from __future__ import annotations
 
-from skilld_monitor import (
-    BlockedError,
-    Monitoring,
-    QueryError,
-    Report,
-    SettingsError,
-    Span,
-    TraceContext,
-    agent_span,
-    cleanup_old_events,
-    disable_monitoring,
-    enable_monitoring,
-    get_callback_handler,
-    get_database_path,
-    instrument_function,
-    instrument_method,
-    log_error,
-    log_event,
-    log_info,
-    log_warning,
-    monitor_call,
-    monitor_llm_call,
-    monitor_tool,
-    start_monitoring,
-    stop_monitoring,
-    tool,
-    tool_span,
-)
+import skilld_monitor
+
+TYPE_CHECKING = False  # as there: what is not used is not imported
+if TYPE_CHECKING:
+    from skilld_monitor import (
+        BlockedError,
+        Monitoring,
+        QueryError,
+        Report,
+        SettingsError,
+        Span,
+        TraceContext,
+        agent_span,
+        cleanup_old_events,
+        disable_monitoring,
+        enable_monitoring,
+        get_callback_handler,
+        get_database_path,
+        instrument_function,
+        instrument_method,
+        log_error,
+        log_event,
+        log_info,
+        log_warning,
+        monitor_call,
+        monitor_llm_call,
+        monitor_tool,
+        start_monitoring,
+        stop_monitoring,
+        tool,
+        tool_span,
+    )
 
 __all__ = [
     "BlockedError",
@@ -64,3 +68,14 @@ __all__ = [
     "tool",
     "tool_span",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """A public name of `skilld_monitor`."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(skilld_monitor, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

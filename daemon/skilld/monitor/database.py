@@ -88,7 +88,7 @@ class WrittenFile:
         self._left = left
         self._begun = begun
         self._lock = threading.Lock()
-        self._is_gone = False  # it was moved aside, and another could not be begun yet
+        self._is_gone = self._is_damaged = False  # another is not begun yet; this one is to be moved aside before
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self.db = open_database(path, steps)
@@ -103,7 +103,7 @@ class WrittenFile:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else writes meanwhile. Raises apsw.Error where it was moved aside and another cannot be begun."""
+        """Nobody else writes meanwhile. Raises apsw.Error where it was damaged and another cannot be begun yet."""
         with self._lock:
             if self._is_gone:
                 self._begin()
@@ -125,15 +125,22 @@ class WrittenFile:
         """It is damaged: move it aside, and begin another. For who holds it."""
         _log.error("the file of %s is damaged, is moved aside, and another begun: %s", self._said, error)
         self._left()
-        with contextlib.suppress(apsw.Error):
-            self.db.close()
-        _move_aside(self.path)
-        self._is_gone = True
+        self._is_gone = self._is_damaged = True
         self._begin()
 
     def _begin(self) -> None:
         """Begin another file; who comes next tries again if it fails, as on a disk that is full."""
-        self.db = open_database(self.path, self._steps)
+        with contextlib.suppress(apsw.Error):
+            self.db.close()
+        try:
+            if self._is_damaged:
+                _move_aside(self.path)
+                self._is_damaged = False
+            self.db = open_database(self.path, self._steps)
+        except (OSError, apsw.CantOpenError) as error:  # who uses it waits for what passes of the store's own errors
+            raise apsw.IOError(
+                f"a file of {self._said} cannot be begun in the place of a damaged one: {error}"
+            ) from error
         with self.db:
             for table, newest in self.newest.items():
                 self.db.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
@@ -148,8 +155,9 @@ class WrittenFile:
 
 
 def _move_aside(path: Path) -> None:
-    """Give the file another name; the oldest that were moved aside before go."""
-    os.replace(path, path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
+    """Give the file another name; the oldest that were moved aside before go. Done again if it ended half-way."""
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, path.with_name(f"{path.name}.damaged-{time.time_ns()}"))
     for old in sorted(path.parent.glob(f"{path.name}.damaged-*"))[:-_MOST_ASIDE]:
         old.unlink(missing_ok=True)
     for ending in ("-wal", "-shm"):

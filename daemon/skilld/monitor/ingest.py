@@ -18,7 +18,7 @@ import trio
 
 from skilld.http.peer import Peer, PeerRefused, overflow_uid, read_peer
 from skilld.monitor.batch import BadBatch, Batch, Hello, read_line
-from skilld.monitor.inspected import NO_POLICY, Origin
+from skilld.monitor.inspected import NO_POLICY, Origin, policy_line
 from skilld.monitor.naming import with_cut_head
 from skilld.monitor.rates import Rate, RateTable
 from skilld.monitor.store import Written
@@ -36,6 +36,8 @@ _COMPLAIN_EVERY_S: Final = 60.0
 _HELLOS_PER_S: Final = 500  # of one user, who reports nothing else: the answer may have all rules
 _MOST_GOODBYES: Final = 64  # said at once; who comes on top is closed without one
 _OF_EACH_EVENT: Final = b'"seq"'  # a name in each; who writes it otherwise is charged once more when it was read
+_COUNTED_AT_ONCE: Final = 64 << 10  # bytes: 0.1 ms, in which no other thread of this process goes on
+_KNOWN_POLICY: Final = b'{"policy": null}\n'
 _MOST_READ: Final = 2  # batches at once: while it is read one takes many times its length
 
 
@@ -65,6 +67,7 @@ class Ingest:
         write: keeps a batch; it is acknowledged when this returns. Raises what the store raises.
         rates: what each user has left, where there are other ways to report; None: what is reported here counts alone.
         policy_for: what a program of this name has to look at itself. Must not wait.
+        policy_line: the same as it is sent. Must not wait.
         on_written: told of each batch. Must not wait.
         on_dropped: told why a connection was dropped, one of `drops.DROPS`. Must not wait.
 
@@ -78,6 +81,7 @@ class Ingest:
         *,
         rates: RateTable | None = None,
         policy_for: Callable[[str], Mapping[str, Any]] = lambda _agent: NO_POLICY,
+        policy_line: Callable[[str], bytes] = lambda _agent: policy_line(NO_POLICY),
         on_written: Callable[[Batch, Written], None],
         on_dropped: Callable[[str], None],
     ) -> None:
@@ -85,6 +89,7 @@ class Ingest:
         self._allowed = allowed
         self._write = write
         self._policy_for = policy_for
+        self._policy_line = policy_line
         self._on_written = on_written
         self._on_dropped = on_dropped
         self._rates = rates or RateTable(limits.rate)
@@ -149,8 +154,8 @@ class Ingest:
                 return
             if line is None:
                 return
-            expected = line.count(_OF_EACH_EVENT)  # so that both are taken together, or nothing, before it is read
-            if not await self._allow(stream, peer, expected, len(line)):
+            expected = await self._expected(stream, peer, line)
+            if expected is None or not await self._allow(stream, peer, expected, len(line)):
                 return
             try:
                 batch = await trio.to_thread.run_sync(read_line, line, limiter=self._reading)
@@ -159,17 +164,32 @@ class Ingest:
                 return
             if isinstance(batch, Hello):
                 self._rates.take(peer.uid, self._limits.rate.events_per_s / _HELLOS_PER_S, 0, trio.current_time())
-                policy = self._policy_for(batch.agent)
-                await _say(stream, {"policy": None if policy["version"] == batch.policy else policy})
+                is_known = self._policy_for(batch.agent)["version"] == batch.policy
+                await stream.send_all(_KNOWN_POLICY if is_known else self._policy_line(batch.agent))
                 continue
             if not await self._allow_more(stream, peer, len(batch.events) + batch.refused - expected):
                 return
             if not await self._keep(stream, batch, Origin(peer.uid, peer.pid)):
                 return
 
+    async def _expected(self, stream: trio.SocketStream, peer: Peer, line: bytes) -> int | None:
+        """How many events there seem to be, so that they and bytes are taken together, or nothing, before it is read.
+
+        None if the bytes alone are too many, and the connection is dropped: then nobody looks.
+        """
+        if len(line) <= _COUNTED_AT_ONCE:
+            return line.count(_OF_EACH_EVENT)
+        if not await self._wait(stream, lambda: self._rates.lacks_s(peer.uid, 0, len(line), trio.current_time())):
+            return None
+        return await trio.to_thread.run_sync(_count, line, limiter=self._reading)
+
     async def _allow(self, stream: trio.SocketStream, peer: Peer, events: int, size: int) -> bool:
         """Wait until the user may report so much; False if that is not soon, and the connection is dropped."""
-        while wait_s := self._rates.admit(peer.uid, events, size, trio.current_time()):
+        return await self._wait(stream, lambda: self._rates.admit(peer.uid, events, size, trio.current_time()))
+
+    async def _wait(self, stream: trio.SocketStream, asked: Callable[[], float]) -> bool:
+        """As `_allow`, until there is nothing to wait for any more."""
+        while wait_s := asked():
             if wait_s > _MOST_WAIT_S:
                 await self._drop(stream, "overloaded", "your user reports more than it may; try again later")
                 return False
@@ -220,6 +240,12 @@ class Ingest:
         if trio.current_time() - self._complained_at >= _COMPLAIN_EVERY_S:
             self._complained_at = trio.current_time()
             _log.error("%s", message)
+
+
+def _count(line: bytes) -> int:
+    """The names in a line, a part of it at a time: in between other threads go on."""
+    beyond = _COUNTED_AT_ONCE + len(_OF_EACH_EVENT) - 1
+    return sum(line.count(_OF_EACH_EVENT, start, start + beyond) for start in range(0, len(line), _COUNTED_AT_ONCE))
 
 
 async def _say(stream: trio.SocketStream, answer: dict[str, Any]) -> None:

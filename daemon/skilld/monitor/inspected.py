@@ -5,13 +5,14 @@ Who looks is passed in, so that store and socket know nothing of rules.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
 from skilld.monitor.batch import Batch
 
-__all__ = ["NO_POLICY", "Finding", "Found", "Inspected", "Inspection", "NoInspection", "Origin"]
+__all__ = ["NO_POLICY", "Finding", "Found", "Inspected", "Inspection", "NoInspection", "Origin", "policy_line"]
 
 NO_POLICY: Final[Mapping[str, Any]] = {
     "version": "none",
@@ -80,6 +81,10 @@ class Inspection(Protocol):
         """What this program has to do itself before its calls: version, mode, fail, dry_run, rules. Does not wait."""
         ...
 
+    def policy_line(self, agent: str) -> bytes:
+        """The same as it is sent, made once: it may have all rules in it. Does not wait."""
+        ...
+
 
 class NoInspection:
     """Looks at nothing and asks for nothing."""
@@ -89,3 +94,11 @@ class NoInspection:
 
     def policy_for(self, agent: str) -> Mapping[str, Any]:
         return NO_POLICY
+
+    def policy_line(self, agent: str) -> bytes:
+        return policy_line(NO_POLICY)
+
+
+def policy_line(policy: Mapping[str, Any]) -> bytes:
+    """A policy as it is sent to a program."""
+    return json.dumps({"policy": policy}).encode() + b"\n"

@@ -96,6 +96,7 @@ class MonitorKeeper(TrioActor):
             self._report,
             rates=monitor.rates,
             policy_for=monitor.inspection.policy_for,
+            policy_line=monitor.inspection.policy_line,
             on_written=self._count,
             on_dropped=lambda why: parts.bus.emit("monitor.dropped", {}, {"reason": why}),
         )
@@ -136,12 +137,12 @@ class MonitorKeeper(TrioActor):
 
     async def _observe(self, inspected: Inspected, written: Written) -> None:
         """Tell metrics what was stored, a few spans at a time: there may be thousands in a batch."""
-        bus, sources = self._parts.bus, self._parts.sources.peek()
+        bus = self._parts.bus
         kept, findings = written.kept, inspected.findings
         new = [event for index, event in enumerate(inspected.batch.events) if kept is None or index in kept]
         found = [one for one in findings if kept is None or one.index in kept]
         newest_us = max((event.time_us + (event.duration_us or 0) for event in new), default=0)
-        facts: dict[str, float] = {"waiting": 0 if sources is None else sources.waiting()}
+        facts: dict[str, float] = {}
         lag_s = max(0.0, time.time() - newest_us / 1e6)
         if lag_s <= _LONGEST_LAG_S:
             facts["lag"] = lag_s
@@ -210,7 +211,12 @@ def _sources(parts: Parts) -> Sources:
     def write(batch: Batch, origin: Origin) -> Awaitable[Written]:
         return monitor_of(parts).write(batch, origin)
 
-    return Sources(write, max_sources=parts.config.monitor.max_sources, publish=parts.sources.put)
+    return Sources(
+        write,
+        max_sources=parts.config.monitor.max_sources,
+        publish=parts.sources.put,
+        on_told=lambda grown: parts.bus.emit("monitor.health", grown, {}),
+    )
 
 
 def monitor_of(parts: Parts) -> Monitor:

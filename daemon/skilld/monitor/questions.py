@@ -12,11 +12,27 @@ import apsw
 
 from skilld.monitor.batch import LEVELS
 
-__all__ = ["AGENT", "MAX_PAGE", "MAX_PAGE_CHARS", "Wanted", "asked", "find_events", "lost_before", "time_text"]
+__all__ = [
+    "AGENT",
+    "MAX_PAGE",
+    "MAX_PAGE_CHARS",
+    "OF_USER",
+    "OF_USER_IN_FEW",
+    "Wanted",
+    "asked",
+    "find_events",
+    "lost_before",
+    "time_text",
+]
 
 MAX_PAGE: Final = 1_000
 MAX_PAGE_CHARS: Final = 8 << 20  # of data: a page is read into memory as a whole
 AGENT: Final = "coalesce(event.agent, run.agent)"
+OF_USER: Final = "event.uid = ?"
+OF_USER_IN_FEW: Final = f"+{OF_USER}"
+"""The same where little is asked for, such as one trace. The plus keeps SQLite from the index by user, which has the
+order of a page and may have all events there are. A model is not so little: programs of all users use the same."""
+
 _COLUMNS: Final = (
     f"event.id, event.uid, {AGENT}, run.run, pid, sender_pid, program, environment, seq, time_us, name, channel,"
     " level, trace, span, parent, duration_us, status, event.data, session, user, tags, masked, model, input_tokens,"
@@ -90,8 +106,9 @@ def asked(conditions: Iterable[tuple[str, Any]]) -> tuple[list[str], list[Any]]:
 
 
 def _conditions(wanted: Wanted) -> tuple[list[str], list[Any]]:
+    few = (wanted.trace, wanted.session, wanted.user) != (None, None, None)
     conditions = (
-        ("event.uid = ?", wanted.uid),
+        (OF_USER_IN_FEW if few else OF_USER, wanted.uid),
         (f"{AGENT} = ?", wanted.agent),
         ("name = ?", wanted.name),
         ("channel = ?", wanted.channel),

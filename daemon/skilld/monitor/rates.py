@@ -49,16 +49,20 @@ class RateTable:
 
         Who reports more at once than ever is in them has to wait until they are full, and may then.
         """
+        lacks_s = self.lacks_s(uid, events, size, now_s)
+        if not lacks_s:
+            self.take(uid, events, size, now_s)
+        return lacks_s
+
+    def lacks_s(self, uid: int, events: int, size: int, now_s: float) -> float:
+        """What `admit` would say; takes nothing."""
         self.take(uid, 0, 0, now_s)
         bucket, rate = self._buckets[uid], self._rate
-        lacks_s = max(
+        return max(
+            0.0,
             (min(events, rate.events_per_s * 10) - bucket.events) / rate.events_per_s,
             (min(size, rate.bytes_per_s * 10) - bucket.bytes) / rate.bytes_per_s,
         )
-        if lacks_s > 0:
-            return lacks_s
-        self.take(uid, events, size, now_s)
-        return 0.0
 
     def _forget(self) -> None:
         if len(self._buckets) >= _MOST_USERS:

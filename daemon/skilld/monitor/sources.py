@@ -5,12 +5,14 @@
 Sources is their supervisor. Rules:
 - a source is made when its first batch comes, and retires when none has come for a while, or when there are too many
   and it is the one that was silent longest;
-- its crash is the end of no other: what it had not acknowledged its program sends again, to the next one of its name.
+- its crash is the end of no other: what it had not acknowledged its program sends again, to the next one of its name;
+- what its programs tell of their own monitoring it adds up, and remembers of each run how far, for as long as it lives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
@@ -30,12 +32,14 @@ from skill_actors.runtime import (
     TrioActorRef,
 )
 from skilld.monitor.batch import Batch
+from skilld.monitor.clients import Runs
 from skilld.monitor.inspected import Origin
 from skilld.monitor.store import Written
 
 __all__ = ["Report", "Source", "Sources", "SourcesRef"]
 
 Write = Callable[[Batch, Origin], Awaitable[Written]]
+OnTold = Callable[[Mapping[str, int]], object]
 
 _IDLE_S: Final = 300.0
 
@@ -54,12 +58,15 @@ class Source(TrioActor):
     Args:
         write: keeps a batch. What it raises of the store's or refuses is told to who sent it, and ends nobody.
         idle_s: how long it lives without anything to do.
+        on_told: told by how much what programs say of their monitoring has grown, see `clients`.
 
     """
 
     mailbox_capacity: ClassVar[int] = 8
 
-    def __init__(self, uid: int, agent: str, write: Write, idle_s: float = _IDLE_S) -> None:
+    def __init__(
+        self, uid: int, agent: str, write: Write, idle_s: float = _IDLE_S, on_told: OnTold | None = None
+    ) -> None:
         super().__init__()
         self.uid: Final = uid
         self.agent: Final = agent
@@ -73,6 +80,8 @@ class Source(TrioActor):
         self.quarantined = 0
         self._write = write
         self._idle_s = idle_s
+        self._on_told = on_told
+        self._runs = Runs()
 
     async def setup(self) -> None:
         self.spawn(self._retire)
@@ -97,7 +106,22 @@ class Source(TrioActor):
         self.duplicates += written.duplicates
         self.refused += message.batch.refused
         self.quarantined += written.quarantined
+        self._hear(message.batch, written)
         return written
+
+    def _hear(self, batch: Batch, written: Written) -> None:
+        """Add up what is new. What was put aside has moved the others' places: then it is as if all were lost."""
+        if not written.stored or written.quarantined:
+            return
+        kept = written.kept
+        new = batch.events if kept is None else [event for n, event in enumerate(batch.events) if n in kept]
+        grown = self._runs.hear(batch.run, new)
+        if grown and self._on_told is not None:
+            self._on_told(grown)
+
+    def spool_bytes(self, now_us: int) -> int:
+        """What waits in the files of its programs."""
+        return self._runs.spool_bytes(now_us)
 
     async def _retire(self) -> None:
         while (left_s := self.used_at + self._idle_s - trio.current_time()) > 0 or self.waiting:  # noqa: ASYNC110
@@ -140,16 +164,21 @@ class SourcesRef(DynamicSupervisorRef["Sources"]):
                 raise Refused("overloaded", "as many programs report at once as may; try again later", retry_after_s=1)
             await self.terminate_child(silent)
         try:
-            return await self.ensure(id, lambda: Source(uid, agent, supervisor.write))
+            return await self.ensure(id, lambda: Source(uid, agent, supervisor.write, on_told=supervisor.on_told))
         except (ChildError, StartFailed) as error:
             raise Refused("overloaded", f"no source could be made: {error}", retry_after_s=1) from error
 
-    def waiting(self) -> int:
-        """How many batches wait to be kept."""
+    def gauges(self) -> Mapping[str, float]:
+        """How many batches wait to be kept, and how many bytes in files of programs, as they said last."""
         try:
-            return sum(source.waiting for source in self._supervisor().sources())
+            sources = self._supervisor().sources()
         except ActorDeadError:
-            return 0
+            sources = []
+        now_us = time.time_ns() // 1000
+        return {
+            "waiting_batches": sum(source.waiting for source in sources),
+            "client_spool_bytes": sum(source.spool_bytes(now_us) for source in sources),
+        }
 
     def facts(self, uid: int | None) -> list[dict[str, Any]]:
         """What each source did, the busiest first; of one user or of everybody."""
@@ -168,12 +197,21 @@ class Sources(DynamicSupervisor):
         write: keeps a batch.
         max_sources: at once.
         publish: told where it is, once it runs.
+        on_told: as of a source.
 
     """
 
-    def __init__(self, write: Write, *, max_sources: int, publish: Callable[[SourcesRef], object]) -> None:
+    def __init__(
+        self,
+        write: Write,
+        *,
+        max_sources: int,
+        publish: Callable[[SourcesRef], object],
+        on_told: OnTold | None = None,
+    ) -> None:
         super().__init__("source", shutdown_s=5.0, max_children=max_sources)
         self.write: Final = write
+        self.on_told: Final = on_told
         self._most = max_sources
         self._publish = publish
 

@@ -256,7 +256,7 @@ class EventStore:
             limit_s: how long it may look, once it has begun; None for as long as it takes.
 
         Raises what the question does, and SlowQuestion; of a file that is damaged nothing, but for what is asked of the
-        one begun anew.
+        one begun anew, and apsw.Error while none can be.
         """
         damage: tuple[int, apsw.Error] | None = None
         try:
@@ -270,8 +270,11 @@ class EventStore:
         with self._file.held():
             if damage is not None and damage[0] == self._readers.file:  # else somebody has seen to it
                 self._file.begin_again(damage[1])
-        with self._readers.lend() as reader:
-            return _ask(reader.db, question, limit_s)
+        try:
+            with self._readers.lend() as reader:
+                return _ask(reader.db, question, limit_s)
+        except Away as error:  # somebody has found that one damaged too
+            raise apsw.BusyError("the file is damaged, and another is not begun yet") from error
 
     def close(self) -> None:
         """Close the file, when who uses it is done. May be called twice."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import apsw
 
-from skilld.monitor.questions import AGENT, asked, time_text
+from skilld.monitor.questions import AGENT, OF_USER, OF_USER_IN_FEW, asked, time_text
 
 __all__ = ["TotalsWanted", "find_sessions", "totals"]
 
@@ -80,7 +80,7 @@ def find_sessions(db: apsw.Connection, wanted: TotalsWanted, limit: int) -> list
 
 def _conditions(wanted: TotalsWanted) -> tuple[str, tuple[Any, ...]]:
     conditions = (
-        ("event.uid = ?", wanted.uid),
+        (OF_USER if wanted.session is None else OF_USER_IN_FEW, wanted.uid),
         (f"{AGENT} = ?", wanted.agent),
         ("session = ?", wanted.session),
         ("event.time_us >= ?", wanted.since_us),

@@ -9,7 +9,7 @@ import apsw
 
 from skill_actors.errors import Refused
 from skilld.monitor.findings import FindingsWanted, find_findings
-from skilld.monitor.questions import MAX_PAGE, MAX_PAGE_CHARS, Wanted, find_events
+from skilld.monitor.questions import MAX_PAGE, MAX_PAGE_CHARS, OF_USER_IN_FEW, Wanted, find_events
 
 __all__ = ["MAX_TRACE_EVENTS", "find_trace"]
 
@@ -36,7 +36,7 @@ def find_trace(db: apsw.Connection, uid: int | None, id: str) -> dict[str, Any]:
         findings = find_findings(db, FindingsWanted(uid=uid, event=found["id"], limit=MAX_PAGE))
         return {"trace": None, "events": [found], "findings": findings, "more": 0}
     trace = found["trace"] if found is not None else _whole(db, uid, id)
-    mine, values = ("", (trace,)) if uid is None else (" AND uid = ?", (trace, uid))
+    mine, values = ("", (trace,)) if uid is None else (f" AND {OF_USER_IN_FEW}", (trace, uid))
     total = int(db.execute(f"SELECT count(*) FROM event WHERE trace = ?{mine}", values).get)
     events = list[dict[str, Any]]()
     most = _most_of(db, mine, values)
@@ -72,7 +72,7 @@ def _whole(db: apsw.Connection, uid: int | None, id: str) -> str:
         raise Refused(
             "bad_request", f"{id[:40]!a}: expected an event's number, or 4 to 32 hexadecimal digits of a trace"
         )
-    mine, values = ("", ()) if uid is None else (" AND uid = ?", (uid,))
+    mine, values = ("", ()) if uid is None else (f" AND {OF_USER_IN_FEW}", (uid,))
     traces = [
         str(trace)
         for (trace,) in db.execute(

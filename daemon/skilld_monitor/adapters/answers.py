@@ -76,7 +76,7 @@ def get(thing: object, name: str) -> object:
     kind = type(thing)
     if not hasattr(kind, "__pydantic_core_schema__"):
         return getattr(thing, name, None)
-    extra = thing.__pydantic_extra__  # type: ignore[attr-defined]
+    extra = getattr(thing, "__pydantic_extra__", None)  # a dataclass of pydantic's has none
     if extra is not None and name in extra:
         return extra[name]
     return getattr(thing, name) if name in _names_of(kind) else None
@@ -121,9 +121,12 @@ def _fields(thing: object, names: tuple[str, ...]) -> Mapping[str, object]:
             _models[kind] = is_model
     if not is_model:
         return {name: get(thing, name) for name in names}
-    extra = thing.__pydantic_extra__  # type: ignore[attr-defined]
     fields: dict[str, object] = thing.__dict__
-    return {**fields, **extra} if extra else fields
+    extra = getattr(thing, "__pydantic_extra__", None)
+    defined = [name for name in names if name not in fields and name in _names_of(kind)]
+    if not extra and not defined:
+        return fields
+    return {**{name: getattr(thing, name) for name in defined}, **fields, **(extra or {})}
 
 
 def answer_facts(

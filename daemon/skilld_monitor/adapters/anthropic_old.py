@@ -35,8 +35,8 @@ def _watched(original: Any) -> Any:
     @functools.wraps(original)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        waiting = vars(self.response).pop("_skilld_monitor_pieces", None)
-        pieces = None if waiting is None else waiting()
+        call = vars(self.response).get("_skilld_monitor_call")
+        pieces = None if call is None else call.pieces()
         if pieces is not None:
             read = getattr(self, "_raw_stream", self)
             read._iterator = pieces.moved_to(read._iterator)

@@ -130,6 +130,7 @@ class _Request:
 
     def answered(self, result: Any) -> None:
         """The result has come: note what it says, whatever its shape."""
+        self._note_time()
         data, failed = self.running.data, False
         try:
             failed = any(get(result, name) is True for name in ("is_error", "isError"))
@@ -142,9 +143,15 @@ class _Request:
         self.running.end(status="error" if failed else None)
 
     def failed(self, error: BaseException) -> None:
+        self._note_time()
         if not isinstance(self.running, Joined):  # a tool may yet succeed, by another try
             _note_code(self.running, error)
         self.running.end(error)
+
+    def _note_time(self) -> None:
+        """A tool may do more than ask."""
+        if isinstance(self.running, Joined):
+            self.running.data["skilld.mcp_request_s"] = round(self.running.elapsed_ms / 1000, 6)
 
 
 def _note_code(running: Running, error: BaseException) -> None:

@@ -20,7 +20,7 @@ import functools
 import sys
 
 from skilld_monitor.adapters.covering import Cover, current_cover, on_covering
-from skilld_monitor.adapters.otel_facts import facts_of, kind_of_span
+from skilld_monitor.adapters.otel_facts import facts_of, is_of_server, kind_of_span
 from skilld_monitor.context import Who, current_who
 from skilld_monitor.monitoring import active
 from skilld_monitor.records import Record
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["WATCHED"]
 
 _NOTE = "_skilld_monitor_note"
-_CHANNELS = {"mcp": "MCP", "tool": "TOOL"}
+_CHANNELS = {"mcp": "MCP", "mcp server": "MCP", "tool": "TOOL"}
 
 
 class _Note:
@@ -188,6 +188,8 @@ def _record(span: Any, note: _Note, kind: str, facts: dict[str, object]) -> Reco
     if note.linked:
         own = span.get_span_context()
         facts.update({"otel.trace_id": f"{own.trace_id:032x}", "otel.span_id": f"{own.span_id:016x}"})
+    if is_of_server(span):
+        facts["otel.kind"] = "server"
     failed = span.status.status_code.name == "ERROR"
     return Record(
         str(span.name)[:200],

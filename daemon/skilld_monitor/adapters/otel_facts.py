@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skilld_monitor.otel_names import in_our_names, kind_in_others_words
 from skilld_monitor.values import plain
 
 TYPE_CHECKING = False
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
     from typing import Any
 
-__all__ = ["facts_of", "kind_of_span"]
+__all__ = ["facts_of", "is_of_server", "kind_of_span"]
 
 _OPERATIONS = {
     "execute_tool": "tool",
@@ -17,33 +18,6 @@ _OPERATIONS = {
     "create_agent": "agent",
     "invoke_workflow": "agent",
     "plan": "agent",
-}
-_FOREIGN_KINDS = {
-    "LLM": "llm",
-    "EMBEDDING": "llm",
-    "TOOL": "tool",
-    "AGENT": "agent",
-    "CHAIN": "agent",
-    "tool": "tool",
-    "agent": "agent",
-    "task": "agent",
-    "workflow": "agent",
-}
-_RENAMED = {
-    "gen_ai.system": "gen_ai.provider.name",
-    "gen_ai.usage.prompt_tokens": "gen_ai.usage.input_tokens",
-    "gen_ai.usage.completion_tokens": "gen_ai.usage.output_tokens",
-    "gen_ai.usage.cache_creation.input_tokens": "gen_ai.usage.cache_write.input_tokens",
-    "gen_ai.usage.cache_creation_input_tokens": "gen_ai.usage.cache_write.input_tokens",
-    "gen_ai.usage.cache_read_input_tokens": "gen_ai.usage.cache_read.input_tokens",
-    "llm.model_name": "gen_ai.request.model",
-    "llm.provider": "gen_ai.provider.name",
-    "llm.token_count.prompt": "gen_ai.usage.input_tokens",
-    "llm.token_count.completion": "gen_ai.usage.output_tokens",
-    "llm.token_count.prompt_details.cache_read": "gen_ai.usage.cache_read.input_tokens",
-    "llm.token_count.prompt_details.cache_write": "gen_ai.usage.cache_write.input_tokens",
-    "llm.token_count.completion_details.reasoning": "gen_ai.usage.reasoning.output_tokens",
-    "session.id": "gen_ai.conversation.id",
 }
 _CONTENT = {
     "gen_ai.input.messages": "input",
@@ -65,19 +39,25 @@ _MAX_FACT_CHARS = 256  # longer text under a name that we do not know may be wha
 
 
 def kind_of_span(span: Any) -> str | None:
-    """`llm`, `mcp`, `tool` or `agent`, as far as it says so by now; None for a span of anything else."""
+    """`llm`, `mcp`, `mcp server`, `tool` or `agent`, as far as it says so by now; None for a span of anything else."""
     attributes: Mapping[str, object] = span.attributes or {}
+    if "mcp.method.name" in attributes and is_of_server(span):
+        return "mcp server"
     operation = attributes.get("gen_ai.operation.name")
     if type(operation) is str:
         return _OPERATIONS.get(operation, "llm")
-    for name in ("openinference.span.kind", "traceloop.span.kind"):
-        found = attributes.get(name)
-        if type(found) is str:
-            return _FOREIGN_KINDS.get(found)
+    kind = kind_in_others_words(attributes)
+    if kind is not None:
+        return None if kind == "other" else kind
     name = span.name
     if name.startswith("anthropic.") and "tool_use" in name:
         return "tool"
     return _kind_by_names(attributes)
+
+
+def is_of_server(span: Any) -> bool:
+    """Whether it is what was asked, not who asks."""
+    return bool(span.kind.name == "SERVER")
 
 
 def _kind_by_names(names: Iterable[str]) -> str | None:
@@ -101,16 +81,15 @@ def facts_of(
 
     """
     found: dict[str, object] = {}
-    for name, value in attributes.items():
-        known = _RENAMED.get(name, name)
-        if known in said:
+    for name, value in in_our_names(attributes).items():
+        if name in said:
             continue
-        field = _field_of(known)
+        field = _field_of(name)
         if field is not None:
             if field in capture:
-                found[known] = plain(value)
-        elif _is_known(known) and not (isinstance(value, str) and len(value) > _MAX_FACT_CHARS):
-            found[known] = plain(value)
+                found[name] = plain(value)
+        elif _is_known(name) and not (isinstance(value, str) and len(value) > _MAX_FACT_CHARS):
+            found[name] = plain(value)
     return found
 
 

@@ -61,8 +61,9 @@ def _watch_kept(package: str, made: Monitoring) -> None:
     resources = [module for name, module in [*sys.modules.items()] if name.startswith(f"{package}.resources.")]
     named = [found for module in resources for name, found in [*vars(module).items()] if name.endswith(_KEPT)]
     kinds = {found for found in named if isinstance(found, type)}
+    known = {id(kind) for kind in kinds}  # not all that are classes to somebody can be asked for their hash
     everything = gc.get_objects() if kinds else []  # nobody else knows them
-    for kept in compress(everything, map(kinds.__contains__, map(type, everything))):
+    for kept in compress(everything, map(known.__contains__, map(id, map(type, everything)))):
         for wrapper in [*vars(kept).values()]:
             _watch_wrapper(wrapper, made)
 

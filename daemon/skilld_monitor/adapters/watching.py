@@ -8,10 +8,12 @@ is dropped, whichever is first.
 from __future__ import annotations
 
 import functools
+import threading
 import weakref
 from time import perf_counter_ns
 
 from skilld_monitor.adapters.answers import request_facts
+from skilld_monitor.adapters.chunk_times import ATTRIBUTE, ChunkTimes
 from skilld_monitor.adapters.covering import Cover, cover, uncover
 from skilld_monitor.adapters.outer import begin_chat, leave_chat, stand_by
 from skilld_monitor.adapters.servers import known_facts, server_facts
@@ -51,6 +53,7 @@ __all__ = [
 
 _MAX_KINDS = 256
 _kinds: dict[type, str] = {}
+_replacing = threading.Lock()
 
 
 def kind_of(result: object) -> str:
@@ -82,7 +85,7 @@ class Call:
     is_reading = False  # whether the SDK is getting the next piece just now
     # Weakly, as the response has the call, and they have the response.
     pieces: Callable[[], _Looked | None] = staticmethod(lambda: None)
-    _had_piece = False
+    _chunks: ChunkTimes | None = None
     _is_over = False
 
     def __init__(self, owner: object, kwargs: dict[str, object], capture: frozenset[str]) -> None:
@@ -136,8 +139,11 @@ class Call:
     def piece(self, piece: object) -> None:
         if self._is_over:
             return
-        if not self._had_piece:
-            self._had_piece = True
+        chunks = self._chunks
+        if chunks is not None:
+            chunks.came(perf_counter_ns())
+        else:
+            self._chunks = ChunkTimes(perf_counter_ns())
             self.running.data["gen_ai.response.time_to_first_chunk"] = round(self.running.elapsed_ms / 1000, 6)
         self.noted(self.on_piece, piece)
 
@@ -146,6 +152,9 @@ class Call:
         if not self._is_over:
             self._is_over = True
             self.noted(lambda _none: self.on_end(), None)
+            said = None if self._chunks is None else self._chunks.said()
+            if said is not None:
+                self.running.data.setdefault(ATTRIBUTE, said)
             self.running.end(error, status)
 
     def stream(self, stream: Any, *, is_async: bool) -> None:
@@ -391,37 +400,45 @@ class AsyncPieces(_Looked):
 def _end_when_closed(stream: Any, call: Call, *, is_async: bool) -> None:
     """Close as before, and end the span. By the HTTP response, which all ways to close a stream close in the end, and
     which the SDK closes too once it has read the last piece, or finds that nobody wants another."""
+    made = active()
     response = getattr(stream, "response", None) or getattr(stream, "http_response", None)
     name = "aclose" if is_async else "close"
     closed: Any = response if hasattr(type(response), name) else stream
-    if closed is stream:
-        name = "close"
-    method = getattr(type(closed), name, None)
-    if method is None:
+    name = "close" if closed is stream else name
+    if made is None or not hasattr(type(closed), name):
         return
+    # Of its class: a method of its own would hold it, and one that is dropped would wait for the collector; one that
+    # holds it weakly would close nothing for who keeps the method and drops the rest.
+    with _replacing:
+        made.patches.replace(type(closed), name, _closing)
+    closed._skilld_monitor_call = call
 
-    held = weakref.ref(closed)  # else it would hold itself, and one that is dropped would wait for the collector
 
-    def close() -> Any:
-        closed = held()
-        if closed is None:
-            return None
-        vars(closed).pop(name, None)
-        vars(closed).pop("_skilld_monitor_pieces", None)  # it cannot be pickled
-        pieces = call.pieces()
-        if pieces is None:
-            call.ended(status="abandoned")
-        elif not call.is_reading:
-            pieces.over("abandoned" if pieces.is_dropped() else "closed")
-        return method(closed)
+def _closing(original: Any) -> Any:
+    """A method that closes, which says so to the call whose answer it ends."""
 
-    async def aclose() -> None:
-        closing = close()
-        if closing is not None:
-            await closing
+    @functools.wraps(original)
+    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _say_closed(self)
+        return original(self, *args, **kwargs)
 
-    closed._skilld_monitor_pieces = call.pieces
-    setattr(closed, name, aclose if is_async else close)
+    @functools.wraps(original)
+    async def aclose(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _say_closed(self)
+        return await original(self, *args, **kwargs)
+
+    return aclose if is_coroutine_function(original) else close
+
+
+def _say_closed(closed: Any) -> None:
+    call: Call | None = getattr(closed, "__dict__", {}).pop("_skilld_monitor_call", None)
+    if call is None:
+        return
+    pieces = call.pieces()
+    if pieces is None:
+        call.ended(status="abandoned")
+    elif not call.is_reading:
+        pieces.over("abandoned" if pieces.is_dropped() else "closed")
 
 
 class WatchedAwaitable:

@@ -22,6 +22,8 @@ __all__ = ["Holder", "holder_for", "policy_problem"]
 
 _POLL_S = 0.005
 _COUNTS = ("blocked", "redacted", "would_block", "would_redact", "unjudged")
+_TOLD_EVERY_S = 60.0
+_MOST_TOLD = 20  # causes at once: they may name what a program passes, and be another one with each call
 
 
 class Holder:
@@ -35,7 +37,9 @@ class Holder:
         mask: the program's own way to mask what is redacted, see `skilld_monitor.settings.Settings`.
         fail_closed: whether calls are blocked that cannot be judged, and all while no policy of the daemon's is known.
 
-    `own_problem` says what is wrong with the file, "" for nothing.
+    Of use to the program itself: `counts` of this run's calls that were blocked or redacted, would have been in a dry
+    run, or could not be judged; `problem`, `version`, `is_known` and `is_active`. `own_problem` says what is wrong with
+    the file, "" for nothing.
     """
 
     def __init__(self, path: str, *, file: str = "", fail_closed: bool = False, mask: Mask | None = None) -> None:
@@ -49,13 +53,42 @@ class Holder:
         self.own_problem = ""
         self.version = ""
         self.is_known = False  # whether there is a policy of the daemon's, from itself or its cache
-        self.problem = ""
-        self.counts = dict.fromkeys(_COUNTS, 0)
+        self._unkept = ""
+        self.begin_run()
         self._is_always_active = self.is_active = fail_closed or bool(file)
         if file:
             self._own, self._own_is_closed, self.own_problem = _own_policy(file, mask)
-            self.problem = self.own_problem
         self._load()
+
+    def begin_run(self) -> None:
+        """Count from 0: a forked child has made none of its parent's calls."""
+        self.counts = dict.fromkeys(_COUNTS, 0)
+        self._unjudged = ""
+        self._told: dict[str, float] = {}
+
+    @property
+    def standing_problem(self) -> str:
+        """What is wrong with a policy now, as far as it was looked at, "" for nothing: it cannot be used, or kept."""
+        made = self._made
+        return (self.own_problem if made is None else made[1]) or self._unkept
+
+    @property
+    def problem(self) -> str:
+        """Why the last of the calls was not judged that were not; what is wrong with a policy while there is none."""
+        return self._unjudged or self.standing_problem
+
+    def count_unjudged(self, why: str) -> None:
+        """A call could not be judged."""
+        self.counts["unjudged"] += 1
+        self._unjudged = f"a call was not judged: {why}"
+
+    def may_tell(self, cause: str) -> bool:
+        """Whether to say now that a call was not judged for this cause: of each once a minute, and only of so many."""
+        now_s, told = time.monotonic(), self._told
+        for known, at_s in list(told.items()):
+            if now_s - at_s >= _TOLD_EVERY_S:
+                told.pop(known, None)
+        return len(told) < _MOST_TOLD and told.setdefault(cause, now_s) is now_s
 
     def _load(self) -> None:
         from skilld_monitor.policy.cache import read_policy
@@ -119,8 +152,9 @@ class Holder:
                 keep_policy(self._path, said)
             else:
                 forget_policy(self._path)
+            self._unkept = ""
         except (OSError, ValueError, RecursionError) as error:
-            self.problem = f"the policy cannot be kept: {error}"
+            self._unkept = f"the policy cannot be kept: {error}"
 
 
 def policy_problem(file: str) -> str:
@@ -139,6 +173,8 @@ def _own_policy(file: str, mask: Mask | None = None) -> tuple[Policy | None, boo
         return Policy(said, mask), said.get("fail") == "closed", ""
     except PolicyError as error:
         text = str(error)
+    except Exception as error:  # what the file says may be anything
+        text = type(error).__name__
     return None, said.get("fail") == "closed", text if file in text else f"policy_file {file}: {text}"
 
 

@@ -24,6 +24,7 @@ _BUDGET_S = 0.25  # of the program's time that one call may take
 _CONTACT_S = 1.0  # the daemon is given to say its policy where no call goes out without one
 _BODIES = ("extra_body",)  # has other arguments under their names
 _MAX_TOLD = 20  # rules that one event names
+_MAX_WHY_CHARS = 200
 
 
 def judge(
@@ -81,20 +82,27 @@ class _Judging:
         self.redacted: list[Finding] = []
         self.dry: list[tuple[str, Finding]] = []
 
-    def walked(self, arguments: dict[str, object], fields: Mapping[str, Direction]) -> dict[str, object]:
-        """The arguments with what is redacted in them; the same dict where nothing is."""
+    def walked(
+        self, arguments: dict[str, object], fields: Mapping[str, Direction], *, is_body: bool = False
+    ) -> dict[str, object]:
+        """The arguments with what is redacted in them; the same dict where nothing is.
+
+        Args:
+            is_body: they are what one of the call's arguments has; what is below them may hold itself.
+
+        """
         shown = dict(arguments)
         is_changed = False
         for name, direction in fields.items():
             if name in arguments:
-                shown[name] = self._argument(name, arguments[name], direction)
+                shown[name] = self._argument(name, arguments[name], direction, is_body=is_body)
                 is_changed = is_changed or shown[name] is not arguments[name]
         return shown if is_changed else arguments
 
-    def _argument(self, name: str, value: object, direction: Direction) -> object:
+    def _argument(self, name: str, value: object, direction: Direction, *, is_body: bool) -> object:
         """One of them; as it is, if it cannot be judged."""
-        if name in _BODIES and isinstance(value, dict) and not self._is_tool:
-            return self.walked(value, {field: FIELDS.get(field, direction) for field in value})
+        if not is_body and name in _BODIES and isinstance(value, dict) and not self._is_tool:
+            return self.walked(value, {field: FIELDS.get(field, direction) for field in value}, is_body=True)
         walk = Walk(self.text, objects=not self._is_tool)  # a tool is free to get any, and `self` is one
         try:
             made = walk.value(value, direction)
@@ -156,13 +164,16 @@ def _block(on: Monitoring, kind: str, found: list[Finding], about: dict[str, obj
 
 
 def _unjudged(on: Monitoring, kind: str, why: str, about: dict[str, object]) -> None:
-    """Raises BlockedError if the policy fails closed."""
-    on.policy.counts["unjudged"] += 1
-    on.policy.problem = f"a call was not judged: {why}"
+    """Raises BlockedError if the policy fails closed. Otherwise the call passes, which is told now and then."""
+    on.policy.count_unjudged(why)
+    reason = {"security.reason": why[:_MAX_WHY_CHARS]}
     if on.policy.fail_closed:
         on.policy.counts["blocked"] += 1
-        _tell(on, f"{kind}_blocked", [], {**about, "security.reason": why[:200]})
+        _tell(on, f"{kind}_blocked", [], {**about, **reason})
         raise BlockedError(f"blocked: the policy fails closed, and {why}")
+    if on.policy.may_tell(f"{kind}: {why[:_MAX_WHY_CHARS]}"):
+        on.problem = on.policy.problem
+        _tell(on, f"{kind}_unjudged", [], {**about, **reason})
 
 
 def _tell(on: Monitoring, name: str, found: list[Finding], about: dict[str, object]) -> None:

@@ -52,7 +52,7 @@ class Policy:
         modes = said.get("modes", {})
         if not isinstance(modes, dict) or not all(mode in MODES for mode in modes.values()):
             raise PolicyError(f"policy: modes: expected one of {', '.join(MODES)} by id of a rule")
-        wanted = {str(fields.get("id")): modes.get(fields.get("id"), mode) for fields in rules}
+        wanted = {str(fields.get("id")): modes.get(str(fields.get("id")), mode) for fields in rules}
         self.actions = {rule: action for rule, action in wanted.items() if action in _ACTIVE}
         try:
             found = read_rules(fields for fields in rules if str(fields.get("id")) in self.actions)

@@ -182,7 +182,7 @@ def _may_hold(shape: str, name: str, said: Any) -> bool:
     if name != "ASSERT" or said[0] > 0 or not shape or len(said[1]) != 1:
         return True
     ways = _past(_Way(), str(said[1][0][0]), said[1][0][1])
-    return any(not way.goes_on or way.shape == shape[-1] for way in ways)
+    return any(not way.goes_on or len(way.shape) != 1 or way.shape == shape[-1] for way in ways)
 
 
 def _run(parts: list[Any]) -> _Run | None:

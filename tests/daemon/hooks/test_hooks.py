@@ -53,7 +53,8 @@ def test_a_program_gets_the_notice_its_arguments_and_a_clean_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-canary-in-the-environment")
-    argv = program(tmp_path, f'cat > {tmp_path}/body; echo "$1" > {tmp_path}/argument; env > {tmp_path}/e')
+    argv = program(tmp_path, f'cat > {tmp_path}/body; echo "$1" "$#[$2]" > {tmp_path}/argument; env > {tmp_path}/e')
+    argv += ("",)  # an argument like any other
 
     async def main() -> None:
         async with open_tree(tmp_path, hooks_exec=argv) as tree:
@@ -63,7 +64,7 @@ def test_a_program_gets_the_notice_its_arguments_and_a_clean_environment(
             assert (told["event"], told["turn"], told["session"]) == ("turn.finished", turn["turn"], turn["session"])
             assert told["code"] is None
             assert "canary" not in (tmp_path / "body").read_text()
-            assert (tmp_path / "argument").read_text() == "an argument; $HOME\n"
+            assert (tmp_path / "argument").read_text() == "an argument; $HOME 2[]\n"
             assert environment["SKILLD_EVENT"] == "turn.finished"
             assert set(environment) <= {"PATH", "LANG", "SKILLD_EVENT", "PWD", "SHLVL", "_", "OLDPWD"}
             await counted(tree, b'skilld_hooks_total{outcome="ok",target="exec"} 1.0')

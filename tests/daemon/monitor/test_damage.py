@@ -15,20 +15,35 @@ import pytest
 import trio
 
 from monitor_event_kit import ME, Rule, batch, chat, keep
+from otlp_kit import in_trio
 from skill_actors.models.prices import PriceTable
 from skilld.monitor.batch import Batch, MonitorEvent
-from skilld.monitor.inspected import NO_POLICY, Found, Inspected, NoInspection, Origin
+from skilld.monitor.inspected import NO_POLICY, Found, Inspected, NoInspection, Origin, policy_line
 from skilld.monitor.monitor import Monitor
 from skilld.monitor.preparing import Spoiled
 from skilld.monitor.quarantine import Quarantine
 from skilld.monitor.questions import Wanted, find_events
+from skilld.monitor.sinks.log_files import CURRENT
 from skilld.monitor.store import EventStore, Written
+from tree_kit import open_tree
 
 
-def spoil(path: Path) -> None:
-    """Overwrite the file where it lies, under whoever has it open."""
-    with path.open("r+b") as file:
-        file.write(os.urandom(path.stat().st_size))
+def lay_waste(store: EventStore) -> None:
+    """Overwrite the file where it lies, under whoever has it open, and nobody remembers what was in it."""
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    store._db.execute("PRAGMA shrink_memory")
+    for reader in store._readers._idle:
+        reader.execute("PRAGMA shrink_memory")
+    with store.path.open("r+b") as file:
+        file.write(os.urandom(store.path.stat().st_size))
+
+
+async def until_logged(folder: Path, count: int) -> None:
+    """Until there are so many lines in the event log."""
+    path = folder / CURRENT
+    with trio.fail_after(20):
+        while not path.exists() or len(path.read_bytes().splitlines()) < count:  # noqa: ASYNC110  # a file tells nobody
+            await trio.sleep(0.02)
 
 
 def ids(store: EventStore) -> list[int]:
@@ -40,11 +55,7 @@ def damaged(tmp_path: Path) -> EventStore:
     """With three events, and a file that is none any more."""
     made = EventStore(tmp_path / "events.db")
     keep(made, batch(1, {}, {}, {}), ME, [Found(0, Rule())])
-    made._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    made._db.execute("PRAGMA shrink_memory")
-    for reader in made._readers._idle:
-        reader.execute("PRAGMA shrink_memory")
-    spoil(tmp_path / "events.db")
+    lay_waste(made)
     return made
 
 
@@ -104,6 +115,94 @@ def test_a_file_that_cannot_be_begun_anew_yet_is_begun_as_soon_as_it_can(
     damaged.close()
     with pytest.raises(apsw.ConnectionClosedError):
         ids(damaged)
+
+
+def test_a_file_that_cannot_be_moved_aside_yet_is_as_soon_as_it_can(
+    damaged: EventStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is begun in its place before, and whoever comes says so, whether it writes or asks."""
+
+    def refused(_path: Path) -> None:
+        raise PermissionError("not yours to move")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("skilld.monitor.database._move_aside", refused)
+        for _ in range(2):
+            with pytest.raises(apsw.IOError, match="not yours to move"):
+                ids(damaged)
+            with pytest.raises(apsw.IOError, match="not yours to move"):
+                keep(damaged, batch(2, {}))
+    assert [path.name for path in tmp_path.glob("*damaged*")] == []
+    assert ids(damaged) == []
+    assert keep(damaged, batch(2, {}, {})) == Written(2, 0)
+    assert ids(damaged) == [4, 5]
+    assert len(list(tmp_path.glob("events.db.damaged-*"))) == 1, "what was damaged, and nothing that was begun"
+    damaged.close()
+
+
+def test_one_that_was_moved_aside_by_half_is_seen_to_by_who_comes_next(damaged: EventStore, tmp_path: Path) -> None:
+    """What is left of it beside it would be taken for part of the next one."""
+    inconvenient = tmp_path / "events.db.damaged-0"  # the oldest, which is to go, and cannot
+    inconvenient.mkdir()
+    (tmp_path / "events.db.damaged-1").touch()
+    for _ in range(2):
+        with pytest.raises(apsw.IOError):
+            ids(damaged)
+    assert not (tmp_path / "events.db").exists()
+    inconvenient.rmdir()
+    assert ids(damaged) == []
+    assert keep(damaged, batch(2, {})) == Written(1, 0)
+    damaged.close()
+
+
+def test_who_asks_while_another_file_cannot_be_begun_gets_an_error_of_the_store(damaged: EventStore) -> None:
+    """Who follows waits for those, and for nothing else. Here another thread finds the next one damaged as well."""
+    begin = damaged._readers.begin
+
+    def begin_and_leave() -> None:
+        begin()
+        damaged._readers.leave()
+
+    damaged._file._begun = begin_and_leave
+    with pytest.raises(apsw.BusyError):
+        ids(damaged)
+    damaged.close()
+
+
+@in_trio
+async def test_who_follows_lives_through_a_file_that_cannot_be_moved_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followers = ("SinkFollower", "AlertKeeper", "SessionFollower")
+    for place in ("sinks.follower", "alerts.keeper", "inspection.sessions"):
+        monkeypatch.setattr(f"skilld.monitor.{place}._AGAIN_S", 0.05)
+    log = tmp_path / "log"
+    refusals = list[Path]()
+
+    def refused(path: Path) -> None:
+        refusals.append(path)
+        raise PermissionError("not yours to move")
+
+    flags: dict[str, Any] = {"monitor.event_log.folder": str(log)}
+    async with open_tree(tmp_path, **flags) as tree:
+        monitor = await tree.parts.monitor.wait()
+        await monitor.write(batch(1, {}), ME)
+        await until_logged(log, 1)
+        before = [tree.find(follower) for follower in followers]
+        with monkeypatch.context() as patched:
+            patched.setattr("skilld.monitor.database._move_aside", refused)
+            lay_waste(monitor.store)
+            with pytest.raises(apsw.IOError):
+                await monitor.write(batch(2, {}), ME)
+            monitor.arrived.set()  # who follows looks again
+            monitor.arrived = trio.Event()
+            with trio.fail_after(20):
+                while len(refusals) < 10:  # noqa: ASYNC110  # threads tell nobody
+                    await trio.sleep(0.02)
+            assert "not yours to move" in tree.parts.sinks["event-log"].problem
+        assert await monitor.write(batch(3, {}), ME) == Written(1, 0)
+        await until_logged(log, 2)
+        assert [tree.find(follower) for follower in followers] == before, "none was made again"
 
 
 def test_of_files_that_were_moved_aside_only_the_latest_are_kept(tmp_path: Path) -> None:
@@ -189,6 +288,9 @@ class _Constraint:
 
     def policy_for(self, agent: str) -> Mapping[str, Any]:
         return NO_POLICY
+
+    def policy_line(self, agent: str) -> bytes:
+        return policy_line(NO_POLICY)
 
 
 def test_what_the_tables_do_not_take_is_not_sent_again_for_ever_and_takes_no_neighbour_along(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from monitor_kit import LIMITS, Collector, collecting
+from skilld.monitor import ingest
 from skilld.monitor.batch import MAX_EVENTS, BadBatch, read_batch
 from skilld.monitor.inspected import NO_POLICY
 from skilld.monitor.rates import Rate, RateTable
@@ -283,6 +285,20 @@ def test_who_says_hello_is_told_what_it_has_to_look_at_unless_it_has_it(tmp_path
         assert talk.answer()["policy"] == NO_POLICY["version"]
 
 
+def test_who_says_hello_is_sent_what_was_made_before(tmp_path: Path) -> None:
+    """All rules are in it: to make it anew for each who asks would take the daemon's time from everybody."""
+    line = b'{"policy":   "for shop"}\n'
+    made: dict[str, Any] = {
+        "policy_for": lambda _agent: {"version": "7"},
+        "policy_line": lambda agent: line.replace(b"shop", agent.encode()),
+    }
+    with collecting(tmp_path, **made) as collector, talking(collector) as talk:
+        talk.send({"hello": 1, "agent": "stall", "policy": "6"})
+        assert talk.file.readline() == line.replace(b"shop", b"stall")
+        talk.send({"hello": 1, "agent": "stall", "policy": "7"})
+        assert talk.answer() == {"policy": None}
+
+
 @pytest.mark.parametrize(
     "hello", [{"hello": None}, {"hello": 1, "agent": 7, "policy": []}, {"hello": {}, "events": []}]
 )
@@ -301,6 +317,50 @@ def test_bytes_are_counted_before_the_line_is_read_and_greetings_too(tmp_path: P
             talk.send(b"{" * 20_000 + b"\n")
             assert talk.code() == "overloaded", "what it is nobody looked at"
         assert collector.drops == {"overloaded": 1}
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each large line whose events were counted, whether nothing else could go on meanwhile."""
+    count, alone = ingest._count, list[bool]()
+
+    def counted(line: bytes) -> int:
+        alone.append(trio.lowlevel.in_trio_run())
+        return count(line)
+
+    monkeypatch.setattr(ingest, "_count", counted)
+    return alone
+
+
+def test_events_of_a_large_line_are_counted_where_they_hold_up_nobody(tmp_path: Path, counting: list[bool]) -> None:
+    with collecting(tmp_path, limits=replace(LIMITS, rate=Rate(20, 1e9))) as collector:
+        with talking(collector) as talk:
+            talk.send(batch(*map(event, range(150)), event(150, data="x" * (100 << 10))))
+            assert talk.answer()["stored"] == 151
+            assert counting == [False]
+            talk.send(batch(*map(event, range(200, 300)), event(300, data="x" * (100 << 10))))
+            assert talk.code() == "overloaded", "151 of 200, and 101 more"
+        with talking(collector) as talk:
+            talk.send(batch(*map(event, range(400, 440))))
+            assert talk.answer()["stored"] == 40, "49 are left"
+
+
+def test_nobody_counts_events_of_what_is_too_large_to_come_now(tmp_path: Path, counting: list[bool]) -> None:
+    line = b"{" * (100 << 10) + b"\n"
+    with collecting(tmp_path, limits=replace(LIMITS, rate=Rate(1e6, 10_000))) as collector:
+        with talking(collector) as talk:
+            talk.send(line)
+            assert talk.code() == "bad"
+        with talking(collector) as talk:
+            talk.send(line)
+            assert talk.code() == "overloaded"
+    assert len(counting) == 1, "the first time only"
+
+
+@pytest.mark.parametrize("shift", range(7))
+def test_a_name_on_the_border_of_two_parts_is_counted_once(shift: int) -> None:
+    line = b" " * ((64 << 10) - shift) + b'"seq"' + b" " * (128 << 10) + b'"seq"' + b" " * (40 << 10) + b'"seq'
+    assert ingest._count(line) == line.count(b'"seq"') == 2
 
 
 def test_greetings_count_as_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -14,11 +15,14 @@ import trio
 from monitor_event_kit import batch, keep
 from skill_actors.errors import Refused
 from skilld.monitor.monitor import Monitor
-from skilld.monitor.questions import Wanted
+from skilld.monitor.questions import Wanted, find_events
 from skilld.monitor.readers import Away, Readers
 from skilld.monitor.store import MOST_READERS, EventStore, SlowQuestion
+from skilld.monitor.totals import TotalsWanted, totals
+from skilld.monitor.traces import find_trace
 
 EVENTS = 4_000
+ALL_OF_USER = {f"SEARCH event USING INDEX event_by_uid ({wanted})" for wanted in ("uid=?", "uid=? AND id>?")}
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +153,53 @@ def test_a_limit_is_of_one_question_alone(store: EventStore) -> None:
     rounds = "WITH RECURSIVE r(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM r WHERE n < 200000) SELECT max(n) FROM r"
     time.sleep(0.11)
     assert store.ask(lambda db: int(db.execute(rounds).get)) == 200_000
+
+
+def plans_of(store: EventStore, question: Callable[[apsw.Connection], object]) -> list[str]:
+    """How SQLite finds the events, in each of the statements of a question."""
+    asked = list[tuple[str, Any]]()
+
+    def remember(_cursor: object, statement: str, values: Any) -> bool:
+        asked.append((statement, values))
+        return True
+
+    def ask(db: apsw.Connection) -> list[str]:
+        db.exec_trace = remember
+        try:
+            question(db)
+        finally:
+            db.exec_trace = None
+        explained = (db.execute(f"EXPLAIN QUERY PLAN {statement}", values) for statement, values in asked)
+        return [str(row[3]) for rows in explained for row in rows if row[3].split()[1] == "event"]
+
+    return store.ask(ask)
+
+
+@pytest.mark.parametrize("uid", [None, 1])
+@pytest.mark.parametrize(
+    ("index", "question"),
+    [
+        ("trace", lambda db, uid: find_trace(db, uid, "abcd")),
+        ("trace", lambda db, uid: find_trace(db, uid, "1")),
+        ("trace", lambda db, uid: find_events(db, Wanted(uid=uid, trace="abcd", after=0))),
+        ("session", lambda db, uid: find_events(db, Wanted(uid=uid, session="s"))),
+        ("user", lambda db, uid: find_events(db, Wanted(uid=uid, user="u"))),
+        ("session", lambda db, uid: totals(db, TotalsWanted(uid=uid, session="s"))),
+    ],
+    ids=["trace", "trace of an event", "events of a trace", "of a session", "of a user", "totals of a session"],
+)
+def test_what_little_is_asked_for_is_not_looked_for_in_all_that_a_user_has(
+    tmp_path: Path, index: str, question: Callable[[apsw.Connection, int | None], object], uid: int | None
+) -> None:
+    made = EventStore(tmp_path / "events.db")
+    keep(made, batch(1, *[{"trace": "abcd", "session": "s", "user": "u"}] * 3))
+    plans = plans_of(made, lambda db: question(db, uid))
+    made.close()
+    assert any(f"event_by_{index} " in plan for plan in plans)
+    assert not ALL_OF_USER & set(plans)
+
+
+def test_events_of_a_model_that_all_use_are_looked_for_in_what_the_user_has(store: EventStore) -> None:
+    """Else how long a user waits would go by what the others report."""
+    plans = plans_of(store, lambda db: find_events(db, Wanted(uid=1, model="m")))
+    assert plans == ["SEARCH event USING INDEX event_by_uid (uid=?)"]

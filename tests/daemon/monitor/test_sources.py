@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -12,6 +16,7 @@ import trio
 from pykka import ActorDeadError
 
 from monitor_event_kit import batch
+from monitor_kit import policy_file, run_program
 from skill_actors.errors import Refused
 from skill_actors.runtime import ChildSpec, Reject, open_system
 from skilld.monitor.batch import Batch
@@ -20,7 +25,7 @@ from skilld.monitor.monitor import Monitor
 from skilld.monitor.sources import Sources, SourcesRef
 from skilld.monitor.store import EventStore, Written
 from support import run, run_virtual
-from tree_kit import open_tree
+from tree_kit import Tree, open_tree
 
 ONE, OTHER = Origin(1, 7), Origin(2, 8)
 Write = Callable[[Batch, Origin], Awaitable[Written]]
@@ -65,7 +70,7 @@ def test_each_agent_of_each_user_has_one_and_they_are_told_apart() -> None:
             facts = [(one["agent"], one["uid"], one["batches"], one["stored"]) for one in ref.facts(None)]
             assert facts == [("shop", 1, 2, 3), ("stall", 1, 1, 1), ("shop", 2, 1, 1)]
             assert [one["uid"] for one in ref.facts(2)] == [2]
-            assert ref.waiting() == 0
+            assert ref.gauges() == {"waiting_batches": 0, "client_spool_bytes": 0}
 
     run(main)
 
@@ -225,5 +230,89 @@ def test_in_the_daemon_a_killed_supervisor_of_sources_comes_back(tmp_path: Path)
             async with tree.http() as http:
                 sources = (await http.get("/v1/monitor/sources")).json()["items"]
             assert [(one["agent"], one["stored"], one["duplicates"]) for one in sources] == [("shop", 1, 1)]
+
+    run(main)
+
+
+def health(seq: int, told: int = 0, unjudged: int = 0) -> dict[str, Any]:
+    """What a run tells of itself, and what it had told before."""
+    data = {"dropped": 2 * unjudged, "policy": {"unjudged": unjudged}, "spool_bytes": 100 * unjudged}
+    said = {"dropped": 2 * told, "unjudged": told}
+    time_us = time.time_ns() // 1000
+    return {"seq": seq, "name": "monitoring_health", "data": {**data, "told": said}, "time_us": time_us}
+
+
+async def page_of(tree: Tree) -> str:
+    async with tree.http() as http:
+        return (await http.get("/metrics")).text
+
+
+def value_of(page: str, name: str) -> float:
+    (found,) = re.findall(rf"^{re.escape(name)} (.*)$", page, re.MULTILINE)
+    return float(found)
+
+
+def test_what_waits_is_on_the_daemons_page_while_it_does_and_not_when_all_is_written(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree:
+            monitor, sources = await tree.parts.monitor.wait(), tree.parts.sources.get()
+            await sources.write(batch(0, {}), ONE)
+            assert value_of(await page_of(tree), "skilld_monitor_waiting_batches") == 0
+            async with trio.open_nursery() as nursery, monitor._turn:  # somebody writes the file, for a long time
+                for run in range(1, 4):
+                    nursery.start_soon(sources.write, batch(run, {}), ONE)
+                with trio.fail_after(5):
+                    while not monitor._waiting:  # noqa: ASYNC110  # it is looked into in a thread
+                        await trio.sleep(0.01)
+                assert value_of(await page_of(tree), "skilld_monitor_waiting_batches") == 3
+            assert value_of(await page_of(tree), "skilld_monitor_waiting_batches") == 0
+
+    run(main)
+
+
+def test_what_programs_tell_of_themselves_is_on_the_daemons_page_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree:
+            sources = tree.parts.sources.get()
+            await sources.write(batch(1, health(1, unjudged=3)), ONE)
+            await sources.write(batch(1, health(1, unjudged=3), health(3, told=4, unjudged=5)), ONE)
+            await sources.write(batch(2, health(1, unjudged=1)), ONE)
+            await sources.write(batch(1, health(2, told=3, unjudged=4)), OTHER)
+            await tree.kill("Sources")  # what it remembered is gone
+            sources = tree.parts.sources.get()
+            await sources.write(batch(1, health(3, told=4, unjudged=5), health(4, told=5, unjudged=7)), ONE)
+            page = await page_of(tree)
+            assert value_of(page, 'skilld_monitor_policy_calls_total{outcome="unjudged"}') == 5 + 1 + 1 + 2
+            assert value_of(page, 'skilld_monitor_policy_calls_total{outcome="blocked"}') == 0
+            assert value_of(page, "skilld_monitor_client_dropped_total") == 18
+            assert value_of(page, "skilld_monitor_client_spooled_total") == 0
+            assert value_of(page, "skilld_monitor_client_spool_bytes") == 700
+
+    run(main)
+
+
+def test_a_program_whose_calls_slip_past_its_policy_is_seen_on_the_daemons_page(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    path = policy_file(tmp_path / "home", "block")
+    text = (
+        "import skilld_monitor\n"
+        f"skilld_monitor.enable_monitoring('shop', policy_file={path!r})\n"
+        "@skilld_monitor.tool\n"
+        "def read(lines): return list(lines)\n"
+        "for n in range(4): read(iter(['secret']))\n"
+        "try: read(['secret'])\n"
+        "except skilld_monitor.BlockedError: pass\n"
+    )
+
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree:
+            await tree.parts.monitor.wait()
+            env = {"SKILLD_MONITOR_SOCKET": str(tree.parts.config.daemon.socket.with_name("monitor.sock"))}
+            done = await trio.to_thread.run_sync(partial(run_program, text, tmp_path / "home", env=env))
+            assert (done.returncode, done.stderr) == (0, "")
+            page = await page_of(tree)
+            calls = "skilld_monitor_policy_calls_total"
+            assert value_of(page, f'{calls}{{outcome="unjudged"}}') == 4
+            assert value_of(page, f'{calls}{{outcome="blocked"}}') == 1
 
     run(main)

@@ -110,3 +110,16 @@ def test_a_text_full_of_beginnings_is_tried_at_every_letter_at_once() -> None:
     folded = fold("123-45-6789 " * 2_000)
     assert Beginnings(re.compile(r"\d{3}-\d{2}-\d{4}")).places(folded, 0, len(folded.plain)) is None
     assert Beginnings(re.compile(r"\w{1,9}@\w")).places(fold("a@b " * 2_000), 0, 8_000) is None
+
+
+@pytest.mark.parametrize(
+    ("match", "text"),
+    [
+        (r"(?:\d{4}(?<=\d{2})-\d{4}|AKIA\d{4})", "no 1234-5678"),
+        (r"\d{3}:(?<=1:|2:)\d{4}", "no 131:5678"),
+        (r"\b(?:[A-Z]{4}(?<!ABCD)\d{6}|AKIA\d{4})", "no WXYZ123456"),
+    ],
+)
+def test_what_looks_back_at_several_letters_leaves_no_way_out(match: str, text: str) -> None:
+    assert re.search(match, text)
+    assert read_rules([{**RULE, "match": match}]).scan(text)

@@ -123,7 +123,7 @@ class AlertKeeper(TrioActor):
 
 
 def _seen(finding: Mapping[str, Any], acting: Acting) -> Seen:
-    action, told = acting.on(str(finding["agent"]), str(finding["rule"]))
+    action, told = acting.on(str(finding["agent"]), str(finding["rule"]), str(finding["channel"]))
     return Seen(
         id=finding["id"],
         event=finding["event"],

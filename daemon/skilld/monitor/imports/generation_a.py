@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import tzinfo
 from typing import Any, Final
 
 from skilld.monitor.batch import MAX_RAW_NAME_CHARS
 from skilld.monitor.imports.names import gen_ai_of, split_name
-from skilld.monitor.imports.record import BadRecord, OldRecord, time_us_of
+from skilld.monitor.imports.record import BadRecord, OldRecord, Part, time_us_of
 from skilld.monitor.plain import plain
 
 __all__ = ["is_of_a", "level_of", "read_a"]
 
 _LEVELS: Final = {"WARN": "WARNING", "FATAL": "CRITICAL", "SECURITY_ALERT": "CRITICAL"}
+_TEXTS: Final = ("prompt", "args", "kwargs")  # at the start of a call, JSON in text
 _KNOWN: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -44,6 +46,8 @@ def read_a(found: Mapping[str, Any], zone: tzinfo | None) -> OldRecord:
     name, base, part = split_name(event)
     if base and "." in event:  # B's names are none of A's
         name, base, part = event, "", "alone"
+    if base and _id(found.get("span_id")) is not None:
+        data = _parsed(data, part)
     duration_ms = _milliseconds(data.get("duration"))
     cleaned: dict[str, Any] = plain(gen_ai_of(base, data))
     if duration_ms is not None and part in ("finish", "error"):
@@ -64,6 +68,23 @@ def read_a(found: Mapping[str, Any], zone: tzinfo | None) -> OldRecord:
         duration_ms=duration_ms,
         data=cleaned,
     )
+
+
+def _parsed(data: Mapping[str, Any], part: Part) -> dict[str, Any]:
+    """The data of a line of ours, with what was said as it was before it became text."""
+    found = dict(data)
+    if part == "start":
+        texts: tuple[str, ...] = _TEXTS
+    else:  # spans of a program's own may have anything under that name
+        texts = ("result",) if "function.name" in data or "gen_ai.tool.name" in data else ()
+    for name in texts:
+        text = found.get(name)
+        if isinstance(text, str):
+            with suppress(ValueError, RecursionError):
+                found[name] = json.loads(text)
+        if part == "start" and not found.get(name):
+            found.pop(name, None)
+    return found
 
 
 def _milliseconds(value: Any) -> float | None:

@@ -47,6 +47,8 @@ _ENDINGS: Final[Mapping[str, Part]] = {
 _BASES: Final[Mapping[str, str]] = {"llm.call": "llm", "llm": "llm", "tool": "tool"}
 _ALONE: Final = ("framework.", "monitoring.", "security.", "agent.startup", "agent.shutdown", "tool.inferred")
 
+_ASKED: Final = {"system": "gen_ai.system_instructions", "stop_sequences": "gen_ai.request.stop_sequences"}
+
 ATTRIBUTES: Final[Mapping[str, str]] = {
     "llm.vendor": "gen_ai.provider.name",
     "llm.model": "gen_ai.request.model",
@@ -93,6 +95,7 @@ def gen_ai_of(base: str, data: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in data.items():
         if not key.startswith(_LEFT_OUT):
             found[ATTRIBUTES.get(key, key) if base in ("llm", "tool") else key] = value
+    _open_request(found)
     if "llm.response.stop_reason" in found:
         found["gen_ai.response.finish_reasons"] = [found.pop("llm.response.stop_reason")]
     if base == "llm":
@@ -100,3 +103,14 @@ def gen_ai_of(base: str, data: Mapping[str, Any]) -> dict[str, Any]:
     elif base == "tool":
         found.setdefault("gen_ai.operation.name", "execute_tool")
     return found
+
+
+def _open_request(found: dict[str, Any]) -> None:
+    """Generation B has all that was asked under one name; what else it says of it has names of its own too."""
+    asked = found.get("gen_ai.input.messages")
+    if not isinstance(asked, Mapping) or "messages" not in asked:
+        return
+    found["gen_ai.input.messages"] = asked["messages"]
+    for theirs, ours in _ASKED.items():
+        if theirs in asked:
+            found.setdefault(ours, asked[theirs])

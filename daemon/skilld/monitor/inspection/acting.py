@@ -24,19 +24,22 @@ class Acting:
         self._by_id = {rule.id: rule for rule in rules.rules}
         self._dry: dict[str, bool] = {}
 
-    def on(self, agent: str, rule: str) -> tuple[str, bool]:
+    def on(self, agent: str, rule: str, channel: str) -> tuple[str, bool]:
         """The action, in the words of OpenTelemetry (allow, modify, block), and whether sinks are told.
 
         Args:
-            agent: as it is stored and shown.
+            agent: as it is stored and shown; `channel` likewise.
 
         """
         known = self._by_id.get(rule)
         mode = self._config.mode if known is None else mode_of(self._config, agent, known)
+        told = mode_of(self._config, agent, known, channel) != "observe"
+        if known is None:  # such as what could not be looked at: that it is told of can be added, and not taken away
+            told = told or mode != "observe"
         if agent not in self._dry:
             self._dry[agent] = bool(policy_for(self._config, None, agent)["dry_run"])
         action = "allow" if self._dry[agent] else _ACTIONS.get(mode, "allow")
-        return action, mode != "observe"
+        return action, told
 
 
 def _as_shown(config: MonitorPolicyConfig, rules: RuleSet) -> MonitorPolicyConfig:

@@ -22,7 +22,7 @@ def texts_in(workspace: Path, names: Sequence[Any]) -> Iterator[tuple[Direction,
         content = _content(workspace, name, most + 1) if isinstance(name, str) else b""
         found = text_of(content, most)
         if found is not None:
-            left -= len(content) - len(found.rest)
+            left = max(0, left - len(content) + len(found.rest))  # its mark may be more than what was left
             yield "input", found.text
 
 

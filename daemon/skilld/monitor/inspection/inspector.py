@@ -30,7 +30,7 @@ from skilld.monitor.naming import cut_agent
 from skilld_monitor.scanning import DIRECTIONS, Direction, Finding, RuleSet
 
 if TYPE_CHECKING:
-    from skilld.config import MonitorConfig
+    from skilld.config import MonitorConfig, MonitorPolicyConfig
     from skilld.monitor.inspection.book import RuleBook
 
 __all__ = ["NOT_SCANNED", "Inspector", "shown_agent", "with_names"]
@@ -77,8 +77,15 @@ class Inspector:
 
     def policy_for(self, agent: str) -> Mapping[str, Any]:
         """What this program has to do itself before its calls."""
+        return self._pushed.policy_for(*self._policy(), agent)
+
+    def policy_line(self, agent: str) -> bytes:
+        """The same as it is sent."""
+        return self._pushed.line_for(*self._policy(), agent)
+
+    def _policy(self) -> tuple[MonitorPolicyConfig, RuleSet | None]:
         config = self._config()
-        return self._pushed.policy_for(config.policy, self._book.rules if config.scan.enabled else None, agent)
+        return config.policy, self._book.rules if config.scan.enabled else None
 
     def inspect(self, batch: Batch, origin: Origin) -> Inspected:
         """The batch, masked, and what was found in it."""

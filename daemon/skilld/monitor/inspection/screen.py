@@ -122,7 +122,7 @@ class SessionScreen:
         its = f"file {number} of this message"
         if file.rest and guard.closed:
             why = f"{its} is larger than what is looked into of one ({MAX_FILE_BYTES} bytes), or all of them together"
-            raise Refused("policy_denied", f"{why}, and monitor.policy.fail is closed")
+            raise Refused("policy_denied", f"{why}, or cannot be read to its end, and monitor.policy.fail is closed")
         try:
             shown, found = await self._look(partial(guard.rules.mask_text, file.text, "input"), len(file.text))
         except Exception as error:

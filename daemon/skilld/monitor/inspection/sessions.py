@@ -25,6 +25,7 @@ import trio
 from skill_actors.runtime import ChildSpec, TrioActor
 from skill_actors.sessions.events import Event
 from skill_actors.store.base import SessionRecord, StoreError
+from skill_actors.store.faults import DamagedRow
 from skill_actors.telemetry import Measurements, Metadata
 from skilld.monitor.batch import Batch, MonitorEvent
 from skilld.monitor.inspected import Found, Inspected, Origin
@@ -60,7 +61,8 @@ class SessionNews:
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[str, None] = OrderedDict()
-        self._stopped: deque[Stopped] = deque(maxlen=_MOST_STOPPED)
+        self._stopped: deque[Stopped] = deque()
+        self._lost = 0
         self._something = trio.Event()
 
     def __len__(self) -> int:
@@ -74,7 +76,10 @@ class SessionNews:
         self._something.set()
 
     def note_stopped(self, stopped: Stopped) -> None:
-        """Something was found before it was said or done."""
+        """Something was found before it was said or done. Beyond a bound the oldest are lost, and counted."""
+        if len(self._stopped) >= _MOST_STOPPED:
+            self._stopped.popleft()
+            self._lost += 1
         self._stopped.append(stopped)
         self._something.set()
 
@@ -98,7 +103,14 @@ class SessionNews:
                 self.note(one)  # behind the others: it may be its own fault
             elif len(self._stopped) < _MOST_STOPPED:
                 self._stopped.appendleft(one)
+            else:
+                self._lost += 1
             raise
+
+    def take_lost(self) -> int:
+        """How many of what was stopped there was no room for since this was last asked."""
+        lost, self._lost = self._lost, 0
+        return lost
 
 
 class SessionFollower(TrioActor):
@@ -110,6 +122,8 @@ class SessionFollower(TrioActor):
         self._news = parts.session_news
         self._limiter = trio.CapacityLimiter(1)
         self._workspaces = parts.config.daemon.state_dir / "workspaces"
+        self._noted_for: tuple[Alerts, Monitor] | None = None
+        self._damaged: set[str] = set()  # conversations of which that was told
 
     async def setup(self) -> None:
         self.spawn(self._follow)
@@ -127,15 +141,18 @@ class SessionFollower(TrioActor):
             await trio.sleep(_AGAIN_S)
 
     async def _follow_with(self, alerts: Alerts, monitor: Monitor) -> None:
-        await self._note_newest()
+        if self._noted_for != (alerts, monitor):
+            await self._note_newest()
+            self._noted_for = (alerts, monitor)
         while True:
             await self._news.wait()
             with self._news.take() as one:
                 scan = self._parts.config.monitor.scan
                 if isinstance(one, Stopped):
                     await self._write_stopped(one, alerts, monitor)
+                    self._tell_lost()
                 elif scan.enabled and scan.sessions:
-                    await self._look_into(one, alerts, monitor)
+                    await self._look_into_sound(one, alerts, monitor)
 
     def _hear(self, _name: str, _facts: Measurements, meta: Metadata) -> None:
         session = meta.get("session")
@@ -147,6 +164,22 @@ class SessionFollower(TrioActor):
         page = await self._parts.journal.get().list_sessions(limit=_NEWEST)
         for record in page.items:
             self._news.note(record.id)
+
+    def _tell_lost(self) -> None:
+        lost = self._news.take_lost()
+        if lost:
+            _log.warning("there was no room to tell of %d more that were stopped: the audit log alone has them", lost)
+
+    async def _look_into_sound(self, session: str, alerts: Alerts, monitor: Monitor) -> None:
+        """As `_look_into`; damage does not pass by waiting, so it is told once, and the conversation let be."""
+        try:
+            await self._look_into(session, alerts, monitor)
+        except DamagedRow as error:
+            if session not in self._damaged:
+                self._damaged.add(session)
+                _log.warning("a conversation is not looked into: %s", error)
+        else:
+            self._damaged.discard(session)
 
     async def _look_into(self, session: str, alerts: Alerts, monitor: Monitor) -> None:
         journal = self._parts.journal.get()

@@ -1,7 +1,8 @@
 """Spans and logs of OpenTelemetry as our events: the same ids, the same names of attributes. Pure.
 
-A span becomes the event that the client would have reported of the same call; what it says of its resource that
-nobody asks for (versions of SDKs, processes, operating systems) is left out.
+A span becomes the event that the client would have reported of the same call, under the same names whatever its own
+words are; what it says of its resource that nobody asks for (versions of SDKs, processes, operating systems) is left
+out.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from skilld.monitor.batch import MAX_RAW_NAME_CHARS, Batch
 from skilld.monitor.otlp.telemetry import OtlpLog, OtlpSpan, Received
 from skilld.monitor.plain import plain
 from skilld.monitor.wire import batches, run_of, seq_of
+from skilld_monitor.otel_names import in_our_names, is_gen_ai, kind_in_others_words
 
-__all__ = ["KINDS", "Kept", "as_batches", "is_gen_ai"]
+__all__ = ["KINDS", "Kept", "as_batches"]
 
 Kept = Literal["all", "gen_ai"]
 
@@ -28,15 +30,11 @@ _NO_MODEL: Final = {
     "create_agent": "AGENT",
     "invoke_workflow": "AGENT",
 }
+_NO_MODEL_OF_OTHERS: Final = {"tool": "TOOL", "agent": "AGENT"}
 _LEVELS: Final = ("INFO", "DEBUG", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")  # by severity, four of each
 _SESSIONS: Final = ("gen_ai.conversation.id", "session.id")
 _USERS: Final = ("user.id", "enduser.id")
 _OF_RESOURCES: Final = ("service.version", "service.namespace", "telemetry.sdk.language")
-
-
-def is_gen_ai(attributes: Mapping[str, Any]) -> bool:
-    """Whether it tells of a model, an agent or a tool."""
-    return any(key.startswith(("gen_ai.", "mcp.")) for key in attributes)
 
 
 def as_batches(received: Iterable[Received], uid: int, keep: Kept) -> list[Batch]:
@@ -89,7 +87,8 @@ def _head(resource: Mapping[str, Any], uid: int) -> dict[str, Any]:
 
 def _span_event(span: OtlpSpan, group: Received) -> dict[str, Any]:
     failed = span.code == 2
-    data = _data(span.attributes, group)
+    attributes = _attributes(span.attributes)
+    data = _data(attributes, group)
     if span.kind > 1 and span.kind < len(KINDS):
         data["otel.kind"] = KINDS[span.kind]
     if failed and span.message:
@@ -103,20 +102,21 @@ def _span_event(span: OtlpSpan, group: Received) -> dict[str, Any]:
         "seq": seq_of(span.trace, span.span),
         "time_us": span.start_ns // 1000,
         "name": span.name or "unnamed",
-        "channel": _channel(span.attributes),
+        "channel": _channel(attributes),
         "level": "ERROR" if failed else "INFO",
         "trace": span.trace,
         "span": span.span,
         "parent": span.parent,
         "duration_ms": max(0, span.end_ns - span.start_ns) / 1e6,
         "status": "error" if failed else "ok",
-        **_people(span.attributes),
+        **_people(attributes),
         "data": data,
     }
 
 
 def _log_event(log: OtlpLog, group: Received) -> dict[str, Any]:
-    data = _data(log.attributes, group)
+    attributes = _attributes(log.attributes)
+    data = _data(attributes, group)
     if log.body is not None:
         data["otel.body"] = plain(log.body)
     name = log.name or _text(log.attributes.get("event.name")) or "log"
@@ -129,9 +129,13 @@ def _log_event(log: OtlpLog, group: Received) -> dict[str, Any]:
         "level": _LEVELS[min((log.severity + 3) // 4, len(_LEVELS) - 1)],
         "trace": log.trace,
         "span": log.span,
-        **_people(log.attributes),
+        **_people(attributes),
         "data": data,
     }
+
+
+def _attributes(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    return in_our_names(given) if is_gen_ai(given) else given
 
 
 def _data(attributes: Mapping[str, Any], group: Received) -> dict[str, Any]:
@@ -149,7 +153,10 @@ def _channel(attributes: Mapping[str, Any]) -> str:
         return "MCP"
     if not is_gen_ai(attributes):
         return "API" if "http.request.method" in attributes else "OTEL"
-    return _NO_MODEL.get(_text(attributes.get("gen_ai.operation.name")), "LLM")
+    operation = _text(attributes.get("gen_ai.operation.name"))
+    if operation:
+        return _NO_MODEL.get(operation, "LLM")
+    return _NO_MODEL_OF_OTHERS.get(kind_in_others_words(attributes) or "", "LLM")
 
 
 def _people(attributes: Mapping[str, Any]) -> dict[str, str]:

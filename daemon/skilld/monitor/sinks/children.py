@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -38,20 +38,27 @@ def sink_children(parts: Parts) -> list[ChildSpec]:
     specs = []
     if config.event_log.folder is not None:
         status = SinkStatus(name="event-log", target=str(config.event_log.folder))
-        specs.append(_spec(parts, status, partial(_event_log, config.event_log, config.event_log.folder, status)))
+        make = partial(_event_log, config.event_log, config.event_log.folder, status)
+        specs.append(_spec(parts, status, make, config.event_log.channels))
     if config.export.otlp.endpoint:
         status = SinkStatus(name="otlp", target=origin_of(config.export.otlp.endpoint))
-        specs.append(_spec(parts, status, partial(_otlp, config.export.otlp, parts, status)))
+        specs.append(
+            _spec(parts, status, partial(_otlp, config.export.otlp, parts, status), config.export.otlp.channels)
+        )
     if config.export.telemetry.endpoint:
         status = SinkStatus(name="telemetry", target=origin_of(config.export.telemetry.endpoint))
-        specs.append(_spec(parts, status, partial(_telemetry, config.export.telemetry, parts, status)))
+        telemetry = partial(_telemetry, config.export.telemetry, parts, status)
+        specs.append(_spec(parts, status, telemetry, config.export.telemetry.channels))
     return specs
 
 
-def _spec(parts: Parts, status: SinkStatus, make: Callable[[], Sink]) -> ChildSpec:
+def _spec(parts: Parts, status: SinkStatus, make: Callable[[], Sink], channels: Collection[str]) -> ChildSpec:
     parts.sinks[status.name] = status
     return ChildSpec(
-        id=f"monitor-{status.name}", factory=lambda: SinkFollower(parts, status, make), isolated=True, shutdown_s=5.0
+        id=f"monitor-{status.name}",
+        factory=lambda: SinkFollower(parts, status, make, channels),
+        isolated=True,
+        shutdown_s=5.0,
     )
 
 

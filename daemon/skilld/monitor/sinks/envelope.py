@@ -1,8 +1,9 @@
-"""Events in the envelope of generation B of Cylestio Monitor, for who reads that. Pure.
+"""Events in the envelope of generation B of Cylestio Monitor, for who reads that.
 
 The lines are the client's own, see `skilld_monitor.envelope`: a span becomes two, one for its start and one for its
-end. What the daemon knows besides comes along in their attributes: which event it was, and the process that sent it.
-In the line of the end our names stand too, beside those that were asked for there.
+end. What the daemon knows besides comes along in their attributes: which event it was, the process that sent it, and
+this host, but not in what that process runs. In the line of the end our names stand too, beside those that were asked
+for there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from skilld.monitor.sinks.canonical import EVENT_KEYS
+from skilld_monitor.envelope import ALERT, host_facts
 from skilld_monitor.envelope import envelopes as lines_of
 
 __all__ = ["START", "envelopes"]
@@ -43,14 +45,17 @@ def envelopes(event: Mapping[str, Any]) -> list[dict[str, Any]]:
         session=event.get("session"),
         user=event.get("user"),
         tags=event.get("tags") or (),
+        run=event["run"],
+        around=host_facts(),
     )
-    marks = dict(zip(EVENT_KEYS, (event["id"], event["run"], event["seq"]), strict=True))
+    marks = dict(zip(EVENT_KEYS, (event["id"], event["run"], event["seq"]), strict=True)) | {"process.id": event["pid"]}
     ours = event["data"] if isinstance(event["data"], dict) else {}
     *starts, last = lines
     for start in starts:
-        start["attributes"] |= {**marks, "process.id": event["pid"], START: True}
-    last["attributes"] = {**ours, **last["attributes"], **marks, "process.id": event["pid"]}
-    last["attributes"].pop(START, None)  # a program that says so would have its line taken away after a crash
+        start["attributes"] |= {**marks, START: True}
+    last["attributes"] = {**(ours if starts else {}), **last["attributes"], **marks}
+    for mark in (START, ALERT):  # a program that says so would have its line taken away after a crash, or passed over
+        last["attributes"].pop(mark, None)
     return lines
 
 

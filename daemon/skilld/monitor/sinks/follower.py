@@ -1,14 +1,15 @@
 """The actor behind each place that events go to: it reads the store by a cursor and hands on what comes.
 
 The cursor moves when events are delivered, and is kept in the store, so that one that is made again goes on where it
-was. What the store had to remove before is counted as lost.
+was. What the store had to remove before is counted as lost; what is of another channel than the place is for, is passed
+over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import apsw
@@ -62,14 +63,18 @@ class SinkFollower(TrioActor):
 
     Args:
         make: the sink, over its status.
+        channels: whose events it gets, by the names that the store has; with none, those of all.
 
     """
 
-    def __init__(self, parts: Parts, status: SinkStatus, make: Callable[[], Sink]) -> None:
+    def __init__(
+        self, parts: Parts, status: SinkStatus, make: Callable[[], Sink], channels: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self._parts = parts
         self._status = status
         self._make = make
+        self._channels = frozenset(channels)
         self._told = dict.fromkeys(_COUNTED, 0)
 
     async def setup(self) -> None:
@@ -113,12 +118,18 @@ class SinkFollower(TrioActor):
                 status.lost += lost
                 self._tell(lost=lost)
                 _log.warning("%s: %d events were removed before they could be delivered", status.name, lost)
-            await sink.deliver(events)
+            if chosen := self._chosen(events):
+                await sink.deliver(chosen)
             self._tell_counts()
             cursor = status.cursor = int(events[-1]["id"])
             status.state, status.problem = "following", ""
             await monitor.set_cursor(name, cursor)
             known = cursor
+
+    def _chosen(self, events: Events) -> Events:
+        if not self._channels:
+            return events
+        return [event for event in events if event["channel"] in self._channels]
 
     async def _tell_on(self) -> None:
         while True:

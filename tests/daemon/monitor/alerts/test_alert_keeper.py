@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import trio
 
+from hook_kit import receiver
+from skilld.config import PolicyOverride
 from skilld.monitor.alerts.alert import CATEGORIES
 from skilld.monitor.batch import Batch, read_batch
 from skilld.monitor.inspected import Origin
@@ -163,6 +165,21 @@ def test_what_is_removed_before_a_sink_was_told_is_counted_as_given_up(
                 while not given_up.search((await http.get("/metrics")).text):  # noqa: ASYNC110 - over a real socket
                     await trio.sleep(0.05)
         assert sum(facts["count"] for facts, meta in told if meta["outcome"] == "given_up") == 4
+
+    run(main)
+
+
+def test_by_an_override_for_channels_receivers_are_told_of_what_was_found_there_alone(tmp_path: Path) -> None:
+    overrides = (PolicyOverride(channels=("LLM",), mode="alert").model_dump(),)
+
+    async def main() -> None:
+        async with receiver() as found:
+            flags: dict[str, Any] = {"monitor.policy.overrides": overrides, "monitor.alerts.url": found.url}
+            async with open_tree(tmp_path, **flags) as tree:
+                await report(tree, 1, DANGER, channel="API")
+                await report(tree, 2, "", DANGER, channel="LLM")
+                assert [alert["session"] for alert in await alerts(tree, 2)] == ["s0", "s1"], "each is an alert"
+                assert [told["session"] for told in await found.wait_told(1)] == ["s1"]
 
     run(main)
 

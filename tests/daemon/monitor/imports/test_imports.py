@@ -22,8 +22,10 @@ from skilld.monitor.inspected import Inspected, Origin
 from skilld.monitor.sinks.log_files import CURRENT, ended_files
 from skilld.monitor.sinks.log_writer import LogRules, LogWriter
 from skilld_monitor.context import Who
-from skilld_monitor.log_file import LogFile, lines_of
+from skilld_monitor.lines import lines_of
+from skilld_monitor.log_file import LogFile
 from skilld_monitor.records import Record
+from skilld_monitor.scanning import builtin
 from skilld_monitor.trace import Place
 
 JSON = dict[str, Any]
@@ -149,6 +151,59 @@ def test_what_our_own_client_wrote_comes_back_as_the_spans_they_were(tmp_path: P
     assert (work["span"], work["parent"], work["duration_ms"], work["session"]) == ("1" * 16, None, 300, "s-1")
     assert (chat["span"], chat["parent"], chat["duration_ms"], chat["session"]) == ("2" * 16, "1" * 16, 250, "s-1")
     assert chat["data"]["gen_ai.response.finish_reasons"] == ["stop"]
+
+
+def full_file(folder: Path, log_format: str) -> Path:
+    """What a client wrote that had all content captured, with something grave in it."""
+    file = LogFile(str(folder / "ours.json"), "shop", full=True, log_format=log_format, run="ab" * 16)
+    chat = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.input.messages": [{"role": "user", "content": "rm -rf /"}],
+        "gen_ai.output.messages": "no",
+    }
+    called = {"function.name": "f", "args": [1, "2"], "kwargs": {"a": None}, "result": {"b": [1]}}
+    file.write(
+        [
+            Record("monitoring_enabled", {"client": "1"}),
+            Record("chat", chat, channel="LLM", place=Place("a" * 32, "1" * 16), duration_ms=250.0, status="ok"),
+            Record("f", called, place=Place("a" * 32, "2" * 16), duration_ms=1.0, status="ok"),
+            Record("mine", {"args": "as is"}, place=Place("a" * 32, "3" * 16), duration_ms=1.0, status="ok"),
+            Record("order", {"n": 1, "event_category": "shop", "model": {"name": "m"}}),
+        ]
+    )
+    file.close()
+    return Path(file.path)
+
+
+@pytest.mark.parametrize("log_format", ["A", "B"])
+def test_what_a_file_has_for_other_readers_alone_is_not_taken_over(tmp_path: Path, log_format: str) -> None:
+    path = full_file(tmp_path, log_format)
+    with collecting(tmp_path / "c") as collector:
+        done = take(collector, path, zone=None)
+        found = {event["name"]: event for event in collector.events()}
+    assert (done.stored, done.reading.bad, done.reading.notes) == (5, 0, 1 if log_format == "B" else 0)
+    assert found.keys() == {"monitoring_enabled", "chat", "f", "mine", "order"}
+    chat, called, mine = found["chat"]["data"], found["f"]["data"], found["mine"]["data"]
+    assert chat["gen_ai.input.messages"] == [{"role": "user", "content": "rm -rf /"}]
+    assert chat["gen_ai.output.messages"] == "no"
+    assert (called["args"], called["kwargs"], called["result"]) == ([1, "2"], {"a": None}, {"b": [1]})
+    assert mine["args"] == "as is"
+    assert found["order"]["data"] == {"n": 1, "event_category": "shop", "model": {"name": "m"}}
+    assert found["monitoring_enabled"]["data"] == {"client": "1"}
+    for event in (found["monitoring_enabled"], found["order"]):
+        assert (event["trace"], event["session"]) == (None, None), "those of the run are made up"
+    assert not [key for key in chat if key.startswith(("security.", "host.", "env.", "process.", "session."))]
+    assert not [key for key in chat if key.endswith("timestamp")]
+
+
+def test_what_a_model_was_asked_is_found_where_generation_b_has_it(tmp_path: Path) -> None:
+    asked = {"messages": [{"role": "user", "content": "hi"}], "model": "m", "system": "be brief"}
+    start = line_b(1, "llm.call.start", "1" * 16, **{"llm.model": "m", "llm.request.data": asked})
+    with collecting(tmp_path / "c") as collector:
+        take(collector, write_lines(tmp_path / "b.json", [start]))
+        (event,) = collector.events()
+    assert event["data"]["gen_ai.input.messages"] == asked["messages"]
+    assert event["data"]["gen_ai.system_instructions"] == "be brief"
 
 
 def test_its_data_base_holds_the_same_events_as_its_file(tmp_path: Path) -> None:
@@ -331,7 +386,7 @@ def test_the_log_file_of_our_own_client_says_what_it_reported(tmp_path: Path) ->
     record = Record(
         "chat m", {"gen_ai.operation.name": "chat"}, place=place, time_us=NOW_US, duration_ms=2.0, status="ok"
     )
-    lines = [line for span in (record,) for line in lines_of(span, "shop", full=True)]
+    lines = [line for span in (record,) for line in lines_of(span, "shop", builtin(), full=True)]
     path = write_lines(tmp_path / "shop.json", lines)
     with collecting(tmp_path / "c") as collector:
         assert take(collector, path, zone=None).stored == 1
@@ -360,6 +415,8 @@ OURS: list[JSON] = [
         "status": "error",
     },
     {"seq": 4, "name": "of a sub-agent", "data": "text", "agent": "clerk"},
+    {"seq": 5, "name": "monitoring_enabled", "data": {"client": "1"}},
+    {"seq": 6, "name": "monitoring.start", "data": {"n": 1}},
 ]
 
 
@@ -386,12 +443,13 @@ def test_what_was_written_out_comes_back_once_wherever_it_is(tmp_path: Path, for
         first = [take(collector, path) for path in files]
         read = collector.events()
     assert [done.stored for done in again] == [0] * len(files)
-    assert sum(done.stored or 0 for done in first) == 4
+    assert sum(done.stored or 0 for done in first) == len(OURS)
     assert [(done.reading.bad, done.refused, done.problem) for done in first] == [(0, 0, "")] * len(files)
     assert sum(done.reading.notes for done in first) == len(files) - 1
     kept = ["run", "seq", "time", "agent", "name", "channel", "level", "trace", "span", "parent", "duration_ms"]
+    kept += ["session"]
     if format == "skilld":
-        kept += ["status", "data", "session", "user", "tags", "masked", "pid", "program", "environment", "model"]
+        kept += ["status", "data", "user", "tags", "masked", "pid", "program", "environment", "model"]
     by_seq = [sorted(found, key=lambda event: event["seq"]) for found in (written, read)]
     for before, after in zip(*by_seq, strict=True):
         if format == "B" and before["duration_ms"]:

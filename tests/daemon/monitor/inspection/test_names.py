@@ -16,7 +16,7 @@ from otlp_kit import attribute, span, traces_request
 from skill_actors.models.prices import PriceTable
 from skilld.config import MonitorConfig, ScanConfig
 from skilld.monitor.batch import Batch, read_batch
-from skilld.monitor.inspected import NO_POLICY, Inspected, Origin
+from skilld.monitor.inspected import NO_POLICY, Inspected, Origin, policy_line
 from skilld.monitor.inspection.book import RuleBook
 from skilld.monitor.inspection.inspector import Inspector
 from skilld.monitor.monitor import Monitor
@@ -88,6 +88,9 @@ class _Blind:
 
     def policy_for(self, agent: str) -> Mapping[str, Any]:
         return NO_POLICY
+
+    def policy_line(self, agent: str) -> bytes:
+        return policy_line(NO_POLICY)
 
 
 def test_of_what_nobody_could_look_at_no_name_is_noted(tmp_path: Path) -> None:

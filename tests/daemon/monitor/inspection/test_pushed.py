@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
 from skilld.config import MonitorPolicyConfig, PolicyOverride
 from skilld.monitor.batch import batch_of
 from skilld.monitor.inspection.acting import Acting
-from skilld.monitor.inspection.inspector import shown_agent, with_names
+from skilld.monitor.inspection.inspector import NOT_SCANNED, shown_agent, with_names
 from skilld.monitor.inspection.pushed import Pushed, policy_for
 from skilld_monitor.scanning import builtin, read_rules
 
 RULES = builtin()
 KEY = "secret.aws-access-key-id"
+DANGER = "command.recursive-remove"
+CHANNELS = ("LLM", "TOOL", "API")
 
 
 def config(*overrides: PolicyOverride, **more: object) -> MonitorPolicyConfig:
@@ -79,10 +83,14 @@ def test_it_is_made_once_for_an_agent_and_anew_when_something_changes() -> None:
     pushed, made = Pushed(), config(mode="block")
     first = pushed.policy_for(made, RULES, "shop")
     assert pushed.policy_for(made, RULES, "shop") is first
+    line = pushed.line_for(made, RULES, "shop")
+    assert json.loads(line) == {"policy": first}
+    assert pushed.line_for(made, RULES, "stall") is line, "and sent as it is"
     for number in range(300):
         assert pushed.policy_for(made, RULES, f"agent-{number}") is first, "nothing is said of it alone"
     named = config(PolicyOverride(agent="tests", mode="observe"), mode="block")
     assert pushed.policy_for(named, RULES, "tests")["rules"] == []
+    assert json.loads(pushed.line_for(named, RULES, "tests"))["policy"]["rules"] == []
     assert pushed.policy_for(named, RULES, "shop")["rules"] == first["rules"]
     assert pushed.policy_for(named, RULES, "tests")["rules"] == []
     assert pushed.policy_for(config(), RULES, "shop")["rules"] == []
@@ -92,8 +100,17 @@ def test_it_is_made_once_for_an_agent_and_anew_when_something_changes() -> None:
     ("fields", "expected"),
     [
         ({"agent": "shop"}, "says nothing"),
-        ({"rule": "x", "fail": "closed"}, "what is said of a category or a rule is its mode"),
+        ({"rule": "x", "fail": "closed"}, "what is said of channels, a category or a rule is its mode"),
         ({"category": "sensitive_data", "mode": "block", "dry_run": True}, "hold for whole agents"),
+        ({"channels": ["LLM"]}, "says nothing"),
+        ({"channels": ["LLM"], "fail": "closed"}, "what is said of channels, a category or a rule is its mode"),
+        ({"channels": ["LLM"], "mode": "alert", "dry_run": True}, "hold for whole agents"),
+        (
+            {"channels": ["LLM"], "mode": "redact"},
+            "'redact' holds in programs whatever the channel.*'observe' and 'ale",
+        ),
+        ({"channels": ["LLM"], "rule": KEY, "mode": "block"}, "write it without channels"),
+        ({"channels": ["*"], "mode": "alert"}, "is no channel"),
         ({"mode": "forbid"}, "'observe', 'alert', 'redact' or 'block'"),
     ],
 )
@@ -107,15 +124,56 @@ def test_an_agent_whose_name_is_masked_is_known_by_what_is_shown_of_it() -> None
     made = config(PolicyOverride(agent=name, mode="block"))
     shown = with_names(RULES, batch_of({"batch": 1, "run": "a" * 32, "agent": name, "events": []})).agent
     assert shown != name
-    assert Acting(made, RULES).on(shown, KEY) == ("block", True)
-    assert Acting(made, RULES).on("another", KEY) == ("allow", False)
+    assert Acting(made, RULES).on(shown, KEY, "LLM") == ("block", True)
+    assert Acting(made, RULES).on("another", KEY, "LLM") == ("allow", False)
     assert shown_agent(RULES, "x" * 300) == "x" * 200, "as it is stored"
 
 
 def test_what_was_done_is_said_in_the_words_of_opentelemetry() -> None:
     made = config(PolicyOverride(category="sensitive_data", mode="redact"), PolicyOverride(agent="dry", dry_run=True))
     acting = Acting(made, RULES)
-    assert acting.on("shop", KEY) == ("modify", True)
-    assert acting.on("dry", KEY) == ("allow", True)
-    assert acting.on("shop", "of-nobody") == ("allow", False)
-    assert Acting(config(mode="block"), RULES).on("shop", KEY) == ("block", True)
+    assert acting.on("shop", KEY, "LLM") == ("modify", True)
+    assert acting.on("dry", KEY, "LLM") == ("allow", True)
+    assert acting.on("shop", "of-nobody", "LLM") == ("allow", False)
+    assert Acting(config(mode="block"), RULES).on("shop", KEY, "LLM") == ("block", True)
+
+
+def test_whether_sinks_are_told_can_hang_on_the_channel() -> None:
+    made = config(
+        PolicyOverride(channels=("LLM", "TOOL"), category="sensitive_data", mode="alert"),
+        PolicyOverride(channels=("TOOL",), agent="tests", mode="observe"),
+    )
+    acting = Acting(made, RULES)
+    told = {(agent, channel): acting.on(agent, KEY, channel)[1] for agent in ("shop", "tests") for channel in CHANNELS}
+    assert [which for which, is_told in told.items() if is_told] == [
+        ("shop", "LLM"),
+        ("shop", "TOOL"),
+        ("tests", "LLM"),
+    ]
+    assert acting.on("shop", DANGER, "LLM") == ("allow", False), "of another category"
+
+
+def test_nothing_that_is_said_of_channels_reaches_programs() -> None:
+    """Such as that in one channel nobody is told: what redacts or blocks goes on doing so, and is said to."""
+    made = config(
+        PolicyOverride(channels=("TOOL",), mode="observe"),
+        PolicyOverride(channels=("LLM",), rule=KEY, agent="shop", mode="alert"),
+        mode="block",
+    )
+    plain = config(mode="block")
+    for agent in ("shop", "other"):
+        assert policy_for(made, RULES, agent) == policy_for(plain, RULES, agent)
+    assert Acting(made, RULES).on("shop", KEY, "TOOL") == ("block", False)
+    assert Acting(made, RULES).on("shop", KEY, "LLM") == ("block", True)
+
+
+def test_of_what_could_not_be_looked_at_it_can_be_said_by_channel_and_agent_that_it_is_told() -> None:
+    loud = Acting(
+        config(PolicyOverride(channels=("LLM",), mode="alert"), PolicyOverride(agent="a", mode="alert")), RULES
+    )
+    assert loud.on("shop", NOT_SCANNED, "LLM") == ("allow", True)
+    assert loud.on("a", NOT_SCANNED, "API") == ("allow", True)
+    assert loud.on("shop", NOT_SCANNED, "API") == ("allow", False)
+    quiet = Acting(config(PolicyOverride(channels=("LLM",), mode="observe"), mode="alert"), RULES)
+    assert quiet.on("shop", NOT_SCANNED, "LLM") == ("allow", True), "nobody knows what it was"
+    assert quiet.on("shop", KEY, "LLM") == ("allow", False)

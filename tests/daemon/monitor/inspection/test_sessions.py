@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import threading
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,9 @@ from skilld.config import PolicyOverride
 from skilld.monitor.batch import batch_of
 from skilld.monitor.findings import FindingsWanted
 from skilld.monitor.inspected import Origin
+from skilld.monitor.inspection import sessions as sessions_module
 from skilld.monitor.inspection.screen import Stopped
-from skilld.monitor.inspection.sessions import SessionNews
+from skilld.monitor.inspection.sessions import SessionFollower, SessionNews
 from skilld.monitor.monitor import Monitor
 from skilld_monitor.scanning import Direction, Finding, RuleSet
 from support import run
@@ -304,6 +306,132 @@ def test_what_was_stopped_is_told_when_the_disk_has_room_again(tmp_path: Path, m
             found = await until(tree, 3, name="session.blocked")
             assert {event["session"] for event in found} == {"a", "b", "c"}
             assert not failures
+
+    run(main)
+
+
+def test_what_there_is_no_room_for_is_counted_and_told_with_the_next_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sessions_module, "_MOST_STOPPED", 2)
+    write, is_full = Monitor.write, True
+
+    async def full(monitor: Monitor, *args: Any, **more: Any) -> Any:
+        if is_full:
+            raise apsw.FullError("database or disk is full")
+        return await write(monitor, *args, **more)
+
+    async def main() -> None:
+        nonlocal is_full
+        async with open_tree(tmp_path) as tree:
+            await tree.parts.monitor.wait()
+            monkeypatch.setattr(Monitor, "write", full)
+            for name in "abcde":
+                tree.parts.session_news.note_stopped(stopped(name))
+            is_full = False
+            found = await until(tree, 2, name="session.blocked")
+            assert {event["session"] for event in found} == {"d", "e"}
+            with trio.fail_after(20):
+                while not (told := [text for text in caplog.messages if "no room" in text]):  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            assert len(told) == 1
+            assert "tell of 3 more" in told[0]
+
+    with caplog.at_level(logging.WARNING):
+        run(main)
+
+
+def test_what_cannot_wait_again_for_want_of_room_is_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions_module, "_MOST_STOPPED", 2)
+    news = SessionNews()
+    news.note_stopped(stopped("a"))
+    news.note_stopped(stopped("b"))
+
+    def fail() -> None:
+        news.note_stopped(stopped("c"))
+        raise apsw.FullError("database or disk is full")
+
+    with pytest.raises(apsw.FullError), news.take():
+        fail()
+    assert [one.session for one in taken(news)] == ["b", "c"]
+    assert (news.take_lost(), news.take_lost()) == (1, 0)
+
+
+def damage_first_event(tmp_path: Path, session: str) -> None:
+    journal = apsw.Connection(str(tmp_path / "state" / "journal.db"))
+    journal.execute("UPDATE event SET data = '{}' WHERE session = ? AND seq = 1", (session,))
+    journal.close()
+
+
+def test_a_damaged_conversation_is_told_once_and_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sessions_module, "_AGAIN_S", 0.01)
+    looked: list[str] = []
+    look = SessionFollower._look_into
+
+    async def noted(follower: SessionFollower, session: str, *stores: Any) -> None:
+        looked.append(session)
+        await look(follower, session, *stores)
+
+    monkeypatch.setattr(SessionFollower, "_look_into", noted)
+
+    async def main() -> None:
+        off: dict[str, Any] = {"monitor.scan.sessions": False}
+        async with open_tree(tmp_path, model=ScriptedModel([Reply([Text("a")]), Reply([Text("b")])]), **off) as tree:
+            bad, good = await tree.session(), await tree.session()
+            for session in (bad, good):
+                await submit(tree, session, DANGER)
+        damage_first_event(tmp_path, bad)
+        async with open_tree(tmp_path, model=ScriptedModel([Reply([Text("c")])])) as tree:
+            news = tree.parts.session_news
+            for least in (1, 2):
+                found = await until(tree, least, name="session.finding")
+                assert {event["session"] for event in found} == {good}
+                with trio.fail_after(20):
+                    while len(news) or looked.count(bad) < least:  # noqa: ASYNC110 - nobody tells
+                        await trio.sleep(0.01)
+                news.note(bad)
+                if least == 1:
+                    await submit(tree, good, f"{DANGER} again")
+            assert looked.count(bad) < 5, "not again by itself"
+            assert not [text for text in caplog.messages if "cannot be looked into now" in text]
+            (told,) = [text for text in caplog.messages if "is not looked into" in text]
+            assert bad in told
+
+    with caplog.at_level(logging.WARNING):
+        run(main)
+
+
+def test_the_newest_conversations_are_looked_for_once_with_the_same_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "_AGAIN_S", 0.01)
+    write, failures = Monitor.write, [apsw.FullError("database or disk is full") for _ in range(3)]
+    note, times = SessionFollower._note_newest, 0
+
+    async def full(monitor: Monitor, *args: Any, **more: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await write(monitor, *args, **more)
+
+    async def counted(follower: SessionFollower) -> None:
+        nonlocal times
+        times += 1
+        await note(follower)
+
+    monkeypatch.setattr(Monitor, "write", full)
+    monkeypatch.setattr(SessionFollower, "_note_newest", counted)
+
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree:
+            tree.parts.session_news.note_stopped(stopped("a"))
+            await until(tree, 1, name="session.blocked")
+            assert (failures, times) == ([], 1)
+            await tree.kill("MonitorKeeper")
+            tree.parts.session_news.note_stopped(stopped("b"))
+            await until(tree, 2, name="session.blocked")
+            assert times == 2
 
     run(main)
 

@@ -34,8 +34,12 @@ async def until_logged(folder: Path, count: int) -> list[dict[str, Any]]:
 
 
 async def store_some(tree: Tree, count: int, first: int = 0) -> None:
+    await store_each(tree, *[{}] * count, first=first)
+
+
+async def store_each(tree: Tree, *events: dict[str, Any], first: int = 0) -> None:
     monitor = await tree.parts.monitor.wait()
-    await trio.to_thread.run_sync(lambda: report(monitor, *[{}] * count, first=first))
+    await trio.to_thread.run_sync(lambda: report(monitor, *events, first=first))
     monitor.arrived.set()
     monitor.arrived = trio.Event()
 
@@ -120,6 +124,70 @@ async def test_what_was_removed_before_it_could_be_delivered_is_counted_as_lost(
         async with tree.http() as http:
             page = (await http.get("/metrics")).text
     assert 'skilld_monitor_sink_events_total{outcome="lost",sink="event-log"} 7.0' in page
+
+
+def said_on(*channels: str) -> list[dict[str, Any]]:
+    return [{"channel": channel} for channel in channels]
+
+
+@in_trio
+async def test_each_place_gets_the_events_of_its_channels_and_passes_over_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    async with collector() as found:
+        flags: dict[str, Any] = {
+            "monitor.event_log.folder": str(folder),
+            "monitor.event_log.channels": ["LLM", "orders"],
+            "monitor.export.telemetry.endpoint": found.url,
+            "monitor.export.telemetry.channels": ["API"],
+            "monitor.export.telemetry.body": "array",
+            "monitor.export.otlp.endpoint": found.url,
+            "monitor.export.otlp.channels": ["of nobody"],
+        }
+        async with open_tree(tmp_path, **flags) as tree:
+            await store_each(tree, *said_on("LLM", "API", "orders", "llm", "LLM2", "SYSTEM", "LLM", "API"))
+            now = await until(tree, lambda now: all(sink["cursor"] == 8 for sink in now.values()))
+        assert {name: (sink["sent"], sink["failed"], sink["lost"], sink["lag"]) for name, sink in now.items()} == {
+            "event-log": (3, 0, 0, 0),
+            "telemetry": (2, 0, 0, 0),
+            "otlp": (0, 0, 0, 0),
+        }
+        assert [event["data"]["n"] for event in logged(folder)] == [0, 2, 6]
+        assert [item["attributes"]["n"] for item in await wait_envelopes(found, 2)] == [1, 7]
+
+
+@in_trio
+async def test_what_was_passed_over_does_not_come_later(tmp_path: Path) -> None:
+    """Neither after the end of a follower, nor when its channels are others."""
+    folder = tmp_path / "log"
+    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder)}
+    async with open_tree(tmp_path, **keys({**flags, "monitor.event_log.channels": ["LLM"]})) as tree:
+        await store_each(tree, *said_on("LLM", "API", "API"))
+        await until(tree, lambda now: now["event-log"]["cursor"] == 3)
+        await tree.kill("SinkFollower")
+        await store_each(tree, *said_on("API", "LLM"), first=3)
+        await until(tree, lambda now: now["event-log"]["cursor"] == 5)
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_each(tree, *said_on("API"), first=5)
+        now = await until(tree, lambda now: now["event-log"]["cursor"] == 6)
+    assert [event["data"]["n"] for event in logged(folder)] == [0, 4, 5]
+    assert now["event-log"]["lost"] == 0
+
+
+@in_trio
+async def test_what_had_to_go_is_counted_as_lost_and_what_is_passed_over_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    flags: dict[str, Any] = {"monitor.event_log.folder": str(folder), "monitor.event_log.channels": ["LLM"]}
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_each(tree, *said_on("LLM", "API"))
+        await until(tree, lambda now: now["event-log"]["cursor"] == 2)
+    async with open_tree(tmp_path) as tree:
+        await store_each(tree, *said_on("LLM", "API", "API"), first=2)
+        monitor = await tree.parts.monitor.wait()
+        assert await trio.to_thread.run_sync(monitor.store.prune, -1.0, 1 << 30) == 5
+    async with open_tree(tmp_path, **flags) as tree:
+        await store_each(tree, *said_on("API", "LLM", "API"), first=5)
+        now = await until(tree, lambda now: now["event-log"]["cursor"] == 8)
+    assert (now["event-log"]["lost"], now["event-log"]["sent"]) == (3, 1)
 
 
 @in_trio
