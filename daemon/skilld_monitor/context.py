@@ -187,12 +187,14 @@ class Scope(WithBlock):
         if entry is not here:  # of a scope that was entered since, or in another context: that goes on
             entry.is_left = True
             return
-        with suppress(ValueError):  # in a copy of the context that it was entered in there is nothing to go back to
+        try:
             _here.reset(token)
-            now = _here.get()
-            while now.entry is not None and now.entry.is_left:
-                now = now.entry.before
-            _here.set(now)
+        except ValueError:  # in a copy of the context that it was entered in
+            _here.set(entry.before)
+        now = _here.get()
+        while now.entry is not None and now.entry.is_left:
+            now = now.entry.before
+        _here.set(now)
 
 
 def session(id: object) -> Scope:

@@ -289,6 +289,7 @@ class Monitoring:
         """In the child: what was queued is the parent's to send; the child begins a run of its own."""
         global _switching
         _switching = threading.RLock()  # a thread of the parent's may have held it
+        self.patches.after_fork()
         self._sender.abandon()
         self._begin()
 

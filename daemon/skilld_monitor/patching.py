@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 
 __all__ = ["Patches"]
@@ -20,6 +21,7 @@ class Patches:
 
     def __init__(self) -> None:
         self._made: list[_Patch] = []
+        self._replacing = threading.RLock()  # of two threads that replace the same one puts back what the other made
         self._undo: list[Callable[[], None]] = []
 
     def replace(self, owner: object, name: str, make: Callable[[object], object]) -> bool:
@@ -29,6 +31,14 @@ class Patches:
             AttributeError: if there is none.
 
         """
+        with self._replacing:
+            return self._replace(owner, name, make)
+
+    def after_fork(self) -> None:
+        """In the child: another thread of the parent's may have been at it."""
+        self._replacing = threading.RLock()
+
+    def _replace(self, owner: object, name: str, make: Callable[[object], object]) -> bool:
         original = getattr(owner, name)
         before = vars(owner).get(name, _MISSING)
         if getattr(original, "__skilld_monitor__", False):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -237,3 +238,19 @@ def test_what_holds_everywhere_is_read_anew_at_each_step(collector: Collector) -
     set_facts_everywhere(region="us")
     assert next(steps) == "us"
     steps.close()
+
+
+def test_a_scope_in_a_generator_ends_where_each_step_is_in_a_context_of_its_own(collector: Collector) -> None:
+    """As where a framework asks for each item in a thread of a pool, or in another task."""
+    enable_monitoring("shop-test")
+
+    @monitor_call
+    def work() -> Any:
+        with session("inside"):
+            yield current_who().session
+        yield current_who().session
+        yield current_who().session
+
+    steps = work()
+    assert [copy_context().run(next, steps) for _ in range(3)] == ["inside", None, None]
+    assert current_who().session is None

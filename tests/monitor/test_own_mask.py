@@ -69,17 +69,32 @@ def strays(text: str, rule: str) -> Any:
     return [text]
 
 
-@pytest.mark.parametrize("mask", [fails, leaves, keeps, strays])
+def around(text: str, rule: str) -> str:
+    return f"<{text}>"
+
+
+@pytest.mark.parametrize("mask", [fails, leaves, keeps, strays, around])
 def test_what_it_does_wrong_shows_nothing_and_harms_nobody(tmp_path: Path, mask: Any) -> None:
     made = enable_monitoring("shop", log_file=tmp_path / "log.json", mask=mask)
-    log_event("leak", {"text": f"use {KEY}"})
+    log_event("leak", {"text": f"use {KEY}", "api_key": KEY, "password": "hunter2xyz"})
+    log_event("more", {"password": [KEY, "hunter2xyz"]})
     log_event("next", {"text": "fine"})
     assert made.flush(10)
     made.disable()
     text = written(made.log_path)
     assert KEY not in text
-    assert '"use [masked]"' in text
+    assert "hunter2xyz" not in text
+    assert "[masked]" in text
     assert '"fine"' in text
+
+
+def test_one_that_gives_nothing_leaves_nothing(tmp_path: Path) -> None:
+    made = enable_monitoring("shop", log_file=tmp_path / "log.json", mask=lambda text, rule: "")
+    log_event("leak", {"text": f"use {KEY}", "password": ["hunter2xyz"], "api_key": KEY})
+    assert made.flush(10)
+    made.disable()
+    (line,) = [json.loads(line) for line in written(made.log_path).splitlines() if "leak" in line]
+    assert line["data"] == {"text": "use ", "password": [""], "api_key": ""}
 
 
 @pytest.mark.alone

@@ -14,6 +14,7 @@ from skill_actors.testing import FakeMessagesApi
 from skilld_monitor import Monitoring, enable_monitoring
 from skilld_monitor.policy import BlockedError
 from skilld_monitor.policy.guard import before_call, before_function, before_tool
+from skilld_monitor.policy.holder import Holder
 
 KEY = "sk-ant-api03-" + "aB3dE5fG7h" * 4
 
@@ -99,3 +100,21 @@ def test_a_policy_that_cannot_be_kept_is_in_the_problem_until_it_can(still: Moni
     (tmp_path / "spool").unlink()
     still.policy.heard(a_policy())
     assert still.policy.problem == ""
+
+
+def test_a_policy_that_comes_while_another_is_made_ready_is_in_force(
+    still: Monitoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, heard = Holder._make, iter([a_policy("block", version="v2")])
+
+    def slowly(holder: Holder, said: Any) -> Any:
+        found = make(holder, said)
+        for policy in heard:
+            holder.heard(policy)
+        return found
+
+    monkeypatch.setattr(Holder, "_make", slowly)
+    still.policy.heard(a_policy("redact", dry_run=True))
+    ((policy,), problem) = still.policy.policies()
+    assert (policy.dry_run, set(policy.actions.values()), problem) == (False, {"block"}, "")
+    assert still.policy.version == "v2"

@@ -326,3 +326,50 @@ def test_what_answers_to_every_name_can_be_awaited_all_the_same(made: Any) -> No
     waiting = named(ask(), Answering())
     assert waiting.__name__ == "ask"
     waiting.close()
+
+
+def test_a_response_that_is_open_as_monitoring_ends_can_be_pickled_later(
+    made: Any, client: anthropic.Anthropic
+) -> None:
+    with client.messages.create(**ASK, stream=True) as stream:
+        disable_monitoring()
+        assert list(stream)
+    assert pickle.loads(pickle.dumps(stream.response)).status_code == 200
+
+
+FORKED = """
+import os, signal, threading, types
+from skilld_monitor import enable_monitoring
+
+class Response:
+    def close(self): pass
+
+class Stream:
+    def __init__(self): self._iterator, self.response = iter("ab"), Response()
+    def __iter__(self): return self
+    def __next__(self): return next(self._iterator)
+
+client = types.SimpleNamespace(create=lambda: Stream())
+made = enable_monitoring("shop", client, "create")
+held = threading.Event()
+
+def hold():
+    with made.patches._replacing:
+        held.set()
+        threading.Event().wait(20)
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(10)
+    stream = client.create()
+    os._exit(0 if hasattr(Response.close, "__skilld_monitor__") else 1)
+print(os.waitpid(child, 0)[1], flush=True)
+os._exit(0)
+"""
+
+
+def test_a_fork_while_a_class_is_watched_leaves_no_child_hanging(tmp_path: Any) -> None:
+    done = run_program(FORKED, tmp_path)
+    assert (done.stdout, done.stderr) == ("0\n", "")

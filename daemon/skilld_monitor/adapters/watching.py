@@ -8,7 +8,6 @@ is dropped, whichever is first.
 from __future__ import annotations
 
 import functools
-import threading
 import weakref
 from time import perf_counter_ns
 
@@ -53,7 +52,6 @@ __all__ = [
 
 _MAX_KINDS = 256
 _kinds: dict[type, str] = {}
-_replacing = threading.Lock()
 
 
 def kind_of(result: object) -> str:
@@ -103,6 +101,10 @@ class Call:
         name = f"{self.operation} {model}" if model else self.operation
         self.running = begin_chat(name, "LLM", facts, owner, entered_ns)
         self.cover = Cover(self.running, "llm", owner)
+
+    def __reduce__(self) -> Any:
+        """Nothing of it goes along where a response is pickled."""
+        return type(None), ()
 
     def answering(self, owner: object) -> dict[str, object]:
         """What is asked, and who answers; kept for the calls to come."""
@@ -409,7 +411,7 @@ def _end_when_closed(stream: Any, call: Call, *, is_async: bool) -> None:
         return
     # Of its class: a method of its own would hold it, and one that is dropped would wait for the collector; one that
     # holds it weakly would close nothing for who keeps the method and drops the rest.
-    with _replacing:
+    if not getattr(getattr(type(closed), name), "__skilld_monitor__", False):
         made.patches.replace(type(closed), name, _closing)
     closed._skilld_monitor_call = call
 

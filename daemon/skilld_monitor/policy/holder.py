@@ -47,7 +47,8 @@ class Holder:
         self._mask = mask
         self.must_know = fail_closed  # whether no call goes out before the daemon has said its policy
         self._said: Mapping[str, object] | None = None
-        self._made: tuple[tuple[Policy, ...], str] | None = None
+        # With what the daemon had said when they were made: that takes so long that it may say another meanwhile.
+        self._made: tuple[Mapping[str, object] | None, tuple[tuple[Policy, ...], str]] | None = None
         self._own: Policy | None = None
         self._own_is_closed = False
         self.own_problem = ""
@@ -70,7 +71,7 @@ class Holder:
     def standing_problem(self) -> str:
         """What is wrong with a policy now, as far as it was looked at, "" for nothing: it cannot be used, or kept."""
         made = self._made
-        return (self.own_problem if made is None else made[1]) or self._unkept
+        return (self.own_problem if made is None else made[1][1]) or self._unkept
 
     @property
     def problem(self) -> str:
@@ -106,10 +107,12 @@ class Holder:
 
     def policies(self) -> tuple[tuple[Policy, ...], str]:
         """Those in force, and what is wrong with one that is not, "" for nothing: the others hold all the same."""
-        made = self._made
-        if made is None:
-            made = self._made = self._make()
-        return made
+        while True:
+            said, made = self._said, self._made
+            if made is None or made[0] is not said:
+                made = self._made = (said, self._make(said))
+            if made[0] is self._said:
+                return made[1]
 
     @property
     def fail_closed(self) -> bool:
@@ -126,18 +129,17 @@ class Holder:
 
     def _take(self, said: Mapping[str, object]) -> None:
         self._said = said
-        self._made = None
         self.version = str(said.get("version", ""))
         self.is_known = True
         self.is_active = self._is_always_active or _is_active(said)
 
-    def _make(self) -> tuple[tuple[Policy, ...], str]:
+    def _make(self, said: Mapping[str, object] | None) -> tuple[tuple[Policy, ...], str]:
         from skilld_monitor.policy.policies import Policy, PolicyError
 
         found, problem = [], self.own_problem
-        if self._said is not None:
+        if said is not None:
             try:
-                found.append(Policy(self._said, self._mask))
+                found.append(Policy(said, self._mask))
             except Exception as error:  # what the daemon said may be anything
                 problem = str(error) if isinstance(error, PolicyError) else type(error).__name__
         if self._own is not None:

@@ -131,8 +131,11 @@ class RuleSet:
         return masked_value(self, value, direction)
 
     def mask_found(self, text: str, rule: Rule) -> str:
-        """A whole text that a rule found, masked by its method."""
-        return self._shown(text, rule.id, rule.mask)
+        """A whole text that a rule found, masked by its method; what the program's own way gives is looked into."""
+        shown = self._shown(text, rule.id, rule.mask)
+        if self._custom is None:
+            return shown
+        return MASK if text in shown else self.redact_text(shown)[0]
 
     def _look(self, text: str, direction: Direction, deadline: float | None) -> list[Finding]:
         """What the text says, and what it says where something breaks its words up."""

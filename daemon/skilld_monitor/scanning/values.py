@@ -81,7 +81,9 @@ class _Walk:
         if isinstance(item, (list, tuple)) and item and all(isinstance(one, str) for one in item):
             several = [self._field(key, one) for one in item]
             shown = [self._text(one) if masked is None else masked for one, masked in zip(item, several)]
-            return None if not any(several) else shown if isinstance(item, list) else tuple(shown)
+            if all(masked is None for masked in several):
+                return None
+            return shown if isinstance(item, list) else tuple(shown)
         if isinstance(item, bool) or not isinstance(item, (str, int, float)):
             return None
         text = str(item)

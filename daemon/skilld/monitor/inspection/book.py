@@ -49,9 +49,14 @@ class RuleBook:
         self._key_file = key_file
         self._rules: RuleSet | None = None
         self._loading = threading.RLock()
-        self.fault = ""
+        self._of_files = self._of_key = ""
         self.loaded = 0
         self._stamp: object = None
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with the files, or with the key; "" for nothing."""
+        return self._of_files or self._of_key
 
     @property
     def rules(self) -> RuleSet:
@@ -82,30 +87,32 @@ class RuleBook:
     def _load(self, folder: Path) -> bool:
         stamp = _stamp(folder)
         if self.loaded and stamp == self._stamp:
+            if self._of_key and self._rules is not None:
+                self._rules = self._keyed(self._rules)
             return False
         self._stamp = stamp
         try:
             found = layered([read_rule_file(path) for path in rule_paths(folder)])
         except RuleFileError as error:
-            self.fault = str(error)
+            self._of_files = str(error)
             if self.loaded:
                 return False
             found = layered(_good_files(folder))
         else:
-            self.fault = ""
+            self._of_files = ""
         self.loaded += 1
         changed = self._rules is None or found.version != self._rules.version
         self._rules = self._keyed(found)
         return changed
 
     def _keyed(self, found: RuleSet) -> RuleSet:
+        self._of_key = ""
         if self._key_file is None or all(rule.mask != "hash" for rule in found.rules):
             return found
         try:
             return found.with_key(mask_key(self._key_file))
         except OSError as error:
-            self.fault = f"{self._key_file}: {error.strerror}; what is to be masked by hash is masked in full"
-            self._stamp = None  # tried again at the next look, whatever the files are then
+            self._of_key = f"{self._key_file}: {error.strerror}; what is to be masked by hash is masked in full"
             return found
 
 

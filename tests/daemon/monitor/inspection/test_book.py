@@ -103,6 +103,10 @@ def test_a_key_that_could_not_be_made_is_tried_again_though_no_file_has_changed(
     (rules / "a.toml").write_text(HASHED)
     book = RuleBook(lambda: rules, key)
     assert book.rules.mask_text("of customer C-123456")[0] == "of [masked]"
+    found = book.rules
+    book.load(rules)
+    assert book.rules is found, "nothing is built anew for that"
+    assert "mask.key" in book.fault
     key.parent.mkdir()
     book.load(rules)
     assert book.rules.mask_text("of customer C-123456")[0] not in ("of [masked]", "of customer C-123456")
