@@ -153,10 +153,11 @@ class Served:
         return str(made.json()["id"])
 
 
-async def read_all(stream: trio.SocketStream, silence_s: float = 0.7) -> bytes:
+async def read_all(stream: trio.SocketStream, silence_s: float = 0.7, *, first_s: float = 20.0) -> bytes:
+    """What comes until the other side closes, or nothing comes any more; a busy machine may take long to begin."""
     received = bytearray()
     while True:
-        with trio.move_on_after(silence_s):
+        with trio.move_on_after(silence_s if received else first_s):
             try:
                 data = await stream.receive_some(65536)
             except trio.BrokenResourceError:

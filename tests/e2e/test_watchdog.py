@@ -205,6 +205,7 @@ def managed(folder: Path, interval_s: float) -> Iterator[tuple[Daemon, Manager]]
 
 def test_the_manager_is_fed_more_often_than_it_asks_and_asked_for_time_at_both_ends(tmp_path: Path) -> None:
     with managed(tmp_path, 3.0) as (daemon, manager):
+        until(lambda: manager.times("READY=1"), "it is ready")
         (ready,) = manager.times("READY=1")
         until(lambda: time.monotonic() - ready > 4, "some time passes")
         fed = [at for at in manager.times("WATCHDOG=1") if at > ready]
@@ -212,8 +213,9 @@ def test_the_manager_is_fed_more_often_than_it_asks_and_asked_for_time_at_both_e
         assert any(at < ready for at in manager.times("EXTEND_TIMEOUT_USEC"))
         before = len(manager.times("EXTEND_TIMEOUT_USEC"))
         assert daemon.stop() == 0
+        until(lambda: len(manager.times("EXTEND_TIMEOUT_USEC")) > before, "it asked for time")
+        until(lambda: manager.times("STOPPING=1"), "it said that it stops")
         assert len(manager.times("STOPPING=1")) == 1
-        assert len(manager.times("EXTEND_TIMEOUT_USEC")) > before
 
 
 @pytest.mark.parametrize("who", ["canary", "root"])
