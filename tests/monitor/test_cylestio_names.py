@@ -190,7 +190,7 @@ def test_nothing_of_the_package_is_missing_from_the_page() -> None:
         for name in importlib.import_module(module).__all__
         if f"{module}.{name}" not in modules and not module.endswith("._places")
     }
-    own = {f"security_detection.scanner.{name}" for name in ("alert_of", "shown")}
+    own = {f"security_detection.scanner.{name}" for name in ("BuiltIn", "alert_of", "described", "shown")}
     assert names - own - {"events_processor.log_to_file_and_db"} <= {name for _generation, name in PUBLIC}
 
 

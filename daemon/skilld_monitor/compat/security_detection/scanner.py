@@ -8,11 +8,11 @@ from skilld_monitor.scanning import builtin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
     from skilld_monitor.scanning import Finding
 
-__all__ = ["SecurityScanner", "alert_of", "shown"]
+__all__ = ["BuiltIn", "SecurityScanner", "alert_of", "described", "shown"]
 
 _ALERTS = ("none", "suspicious", "dangerous")
 
@@ -22,16 +22,23 @@ def alert_of(text: str) -> str:
     return max((finding.alert for finding in builtin().scan(text, "input")), key=_ALERTS.index, default="none")
 
 
-class SecurityScanner:
-    """Looks for what is dangerous, sensitive, or meant to mislead a model. What it is made with does nothing."""
+class BuiltIn:
+    """Goes by the rules that come along. What it is made with does nothing."""
 
     def __init__(self, config_manager: object = None) -> None:
         pass
 
     @classmethod
-    def get_instance(cls, config_manager: object = None) -> SecurityScanner:
+    def get_instance(cls, config_manager: object = None) -> Self:
         """One of them; they are all the same."""
         return cls()
+
+    def reload_config(self) -> None:
+        """Nothing is to be done: the rules are part of this package."""
+
+
+class SecurityScanner(BuiltIn):
+    """Looks for what is dangerous, sensitive, or meant to mislead a model."""
 
     def scan_text(self, text: object) -> dict[str, Any]:
         """The worst that is found: `alert_level`, `category`, `severity`, `description`, `keywords` (masked)."""
@@ -45,7 +52,7 @@ class SecurityScanner:
             "alert_level": worst.alert,
             "category": worst.category,
             "severity": worst.severity,
-            "description": f"{worst.category.replace('_', ' ')} by rule {worst.rule}",
+            "description": described(worst),
             "keywords": [shown(said, found) for found in same],
         }
 
@@ -57,8 +64,10 @@ class SecurityScanner:
         """A copy in which what is secret is unreadable; the event itself stays as it is."""
         return builtin().mask(event)[0]
 
-    def reload_config(self) -> None:
-        """Nothing is to be done: the rules are part of this package."""
+
+def described(finding: Finding) -> str:
+    """What was found, in words that show none of it."""
+    return f"{finding.category.replace('_', ' ')} by rule {finding.rule}"
 
 
 def shown(text: str, finding: Finding) -> str:

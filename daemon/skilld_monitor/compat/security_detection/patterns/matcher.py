@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skilld_monitor.compat.security_detection.scanner import shown
+from skilld_monitor.compat.security_detection.scanner import BuiltIn, described, shown
 from skilld_monitor.scanning import builtin
 
 TYPE_CHECKING = False
@@ -12,16 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["PatternRegistry"]
 
 
-class PatternRegistry:
-    """The built-in rules. What it is made with does nothing."""
-
-    def __init__(self, config_manager: object = None) -> None:
-        pass
-
-    @classmethod
-    def get_instance(cls, config_manager: object = None) -> PatternRegistry:
-        """One of them; they are all the same."""
-        return cls()
+class PatternRegistry(BuiltIn):
+    """The built-in rules."""
 
     def scan_text(self, text: str | None, mask_values: bool = True) -> list[dict[str, Any]]:
         """Each that is found: `pattern_name`, `matched_value`, `masked_value`, `position`, `category`, `severity` and
@@ -35,7 +27,7 @@ class PatternRegistry:
                 "position": found.start,
                 "category": found.category,
                 "severity": found.severity,
-                "description": f"{found.category.replace('_', ' ')} by rule {found.rule}",
+                "description": described(found),
             }
             for found in builtin().scan(said, "event")
         ]
@@ -43,6 +35,3 @@ class PatternRegistry:
     def mask_text_in_place(self, text: str) -> str:
         """The text with what is secret unreadable."""
         return builtin().mask_text(text)[0] if text else text
-
-    def reload_config(self) -> None:
-        """Nothing is to be done: the rules are part of this package."""
