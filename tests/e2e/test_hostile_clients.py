@@ -79,9 +79,10 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def is_well(daemon: Daemon) -> bool:
+def check_well(daemon: Daemon) -> None:
     with daemon.http() as http:
-        return http.get("/v1/health/ready").status_code == 200
+        answer = http.get("/v1/health/ready")
+    assert answer.status_code == 200, f"{answer.text}\n{daemon.log.read_text()[-2000:]}"
 
 
 def request(method: str, path: str, body: bytes, *headers: str) -> bytes:
@@ -135,7 +136,7 @@ def test_whatever_bytes_come_nothing_fails_hangs_or_leaks(daemon: Daemon) -> Non
     log = daemon.log.read_text()
     assert "Traceback" not in log
     assert "the others go on" not in log
-    assert is_well(daemon)
+    check_well(daemon)
 
 
 def test_whoever_closes_in_the_middle_of_a_line_leaves_nothing(daemon: Daemon) -> None:
@@ -146,7 +147,7 @@ def test_whoever_closes_in_the_middle_of_a_line_leaves_nothing(daemon: Daemon) -
             with connect(daemon) as client:
                 client.sendall(whole[:cut])
     until(lambda: files_of(daemon) <= files, "descriptors are left open")
-    assert is_well(daemon)
+    check_well(daemon)
 
 
 def test_a_thousand_connections_of_one_user_are_bounded_and_one_of_them_works(daemon: Daemon) -> None:
@@ -162,7 +163,7 @@ def test_a_thousand_connections_of_one_user_are_bounded_and_one_of_them_works(da
         assert held <= 64 * 2 + 8, f"{held} connections are held open; 64 are allowed, and 64 told why not"
         assert is_told(clients[-1]) in (b"429", b"")
     until(lambda: files_of(daemon) <= files, "descriptors are left open")
-    assert is_well(daemon)
+    check_well(daemon)
 
 
 def is_told(client: socket.socket) -> bytes:
@@ -184,7 +185,7 @@ def test_a_thousand_connections_at_once_are_all_served_where_they_are_allowed(tm
             for client in clients:  # and again, over the same connections
                 client.sendall(GET)
             assert {is_told(client) for client in clients} == {b"200"}
-        assert is_well(daemon)
+        check_well(daemon)
 
 
 @pytest.mark.deep
@@ -194,7 +195,7 @@ def test_ten_thousand_connects_one_after_the_other_leave_nothing(daemon: Daemon)
     for _ in range(10_000):
         connect(daemon).close()
     until(lambda: files_of(daemon) <= files, "descriptors are left open")
-    assert is_well(daemon)
+    check_well(daemon)
 
 
 def test_a_process_without_descriptors_serves_who_is_there_and_recovers(daemon: Daemon) -> None:
@@ -240,7 +241,7 @@ def test_subscribers_that_never_read_touch_neither_their_session_nor_who_reads(d
             stored = http.get(f"/v1/sessions/{session}/events", params={"follow": "false"}).text.splitlines()
             assert json.loads(stored[-1])["type"] == "turn.finished"
         assert daemon.ask(session, "/hello")["result"]["text"] == "hello"
-    assert is_well(daemon)
+    check_well(daemon)
 
 
 def test_a_client_that_is_gone_while_its_tool_runs_changes_nothing(daemon: Daemon) -> None:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -31,6 +32,7 @@ _log = logging.getLogger(__name__)
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _EXHAUSTED_PAUSE_S: Final = 0.1
 _COMPLAIN_EVERY_S: Final = 60.0
+_PLACE_WAIT_S: Final = 0.1  # a client connects anew before it is seen that it left
 
 
 class HttpServer:
@@ -59,6 +61,7 @@ class HttpServer:
         self._connections: set[Connection] = set()
         self._per_peer: Counter[Hashable] = Counter()
         self._turned_away: Counter[Hashable] = Counter()
+        self._left = trio.lowlevel.ParkingLot()  # who waits until some connection has ended
         self._unknown_uid = overflow_uid()
         self._accepting = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
@@ -109,27 +112,38 @@ class HttpServer:
             _log.error("cannot accept a connection (%s); trying again: raise LimitNOFILE", error.strerror)
 
     async def _meet(self, stream: trio.SocketStream) -> None:
-        try:
-            peer = read_peer(stream.socket, self._unknown_uid)
-            if self._ancestry is not None:
-                peer = self._ancestry.told_of(peer, stream.socket)
-        except PeerRefused as error:
-            self._on_stranger(str(error))
-            await self._turn_away(stream, -1, Refused("forbidden", str(error)))
-            return
-        counted = peer.uid if peer.agent is None else peer.agent  # no agent uses up what its daemon's user may have
-        if self._per_peer[counted] >= self._limits.connections_per_peer:
-            limit, who = self._limits.connections_per_peer, "user" if peer.agent is None else "agent"
-            message = f"your {who} has {limit} connections open, the most allowed (limits.connections_per_peer)"
-            await self._turn_away(stream, counted, Refused("overloaded", message, retry_after_s=1))
-            return
-        self._per_peer[counted] += 1
-        try:
-            await self._serve(stream, peer)
-        finally:
-            self._per_peer[counted] -= 1
-            if not self._per_peer[counted]:
-                del self._per_peer[counted]
+        async with stream:
+            try:
+                peer = read_peer(stream.socket, self._unknown_uid)
+                if self._ancestry is not None:
+                    peer = self._ancestry.told_of(peer, stream.socket)
+            except PeerRefused as error:
+                self._on_stranger(str(error))
+                await self._turn_away(stream, -1, Refused("forbidden", str(error)))
+                return
+            counted = peer.uid if peer.agent is None else peer.agent  # no agent uses up what its daemon's user may have
+            if self._is_full(counted) and not await self._place_is_given_back(counted):
+                limit, who = self._limits.connections_per_peer, "user" if peer.agent is None else "agent"
+                message = f"your {who} has {limit} connections open, the most allowed (limits.connections_per_peer)"
+                await self._turn_away(stream, counted, Refused("overloaded", message, retry_after_s=1))
+                return
+            try:
+                with _one_more(self._per_peer, counted):
+                    await self._serve(stream, peer)
+            finally:
+                self._left.unpark_all()
+
+    def _is_full(self, counted: Hashable) -> bool:
+        return self._per_peer[counted] >= self._limits.connections_per_peer
+
+    async def _place_is_given_back(self, counted: Hashable) -> bool:
+        """Whether another connection ends in a moment; as many wait as are told that they are turned away."""
+        with _one_more(self._turned_away, counted) as waiting:
+            if waiting <= self._limits.connections_per_peer:
+                with trio.move_on_after(_PLACE_WAIT_S):
+                    while self._is_full(counted):
+                        await self._left.park()
+        return not self._is_full(counted)
 
     async def _serve(self, stream: trio.SocketStream, peer: Peer) -> None:
         connection = Connection(stream, self._app, self._limits, self._headers, {"skilld.peer": peer})
@@ -144,13 +158,19 @@ class HttpServer:
             self._connections.discard(connection)
 
     async def _turn_away(self, stream: trio.SocketStream, counted: Hashable, refused: Refused) -> None:
-        """Say why, to a bounded number of callers at once; the rest is closed without a word."""
-        self._turned_away[counted] += 1
-        try:
-            if self._turned_away[counted] <= self._limits.connections_per_peer:
+        """Say why, to a bounded number of callers at once; to the rest nothing. The caller closes."""
+        with _one_more(self._turned_away, counted) as told:
+            if told <= self._limits.connections_per_peer:
                 await refuse(stream, refused, self._headers)
-        finally:
-            self._turned_away[counted] -= 1
-            if not self._turned_away[counted]:
-                del self._turned_away[counted]
-            await trio.aclose_forcefully(stream)
+
+
+@contextmanager
+def _one_more(count: Counter[Hashable], key: Hashable) -> Iterator[int]:
+    """How many there are with this one, while it lasts."""
+    count[key] += 1
+    try:
+        yield count[key]
+    finally:
+        count[key] -= 1
+        if not count[key]:
+            del count[key]

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,37 @@ def test_connections_of_one_user_are_bounded_with_a_word(tmp_path: Path) -> None
                 await stream.aclose()
             await wait_until(lambda: not served.server.connections)
             assert (await served.raw(GET)).startswith(b"HTTP/1.1 200")
+
+    run(main)
+
+
+def test_whoever_leaves_and_connects_anew_at_once_has_a_place(tmp_path: Path) -> None:
+    """As a program does that has as many connections as it may, and a new one for every request."""
+
+    def ask_again_and_again(path: str) -> None:
+        for _ in range(200):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                client.sendall(GET)
+                assert client.recv(65_536).startswith(b"HTTP/1.1 200")
+
+    async def main() -> None:
+        async with serving(tmp_path, limits=ServerLimits(connections_per_peer=1)) as served:
+            await trio.to_thread.run_sync(ask_again_and_again, str(served.path))
+
+    run(main)
+
+
+def test_who_waits_for_a_place_when_the_daemon_stops_is_closed(tmp_path: Path) -> None:
+    async def main() -> None:
+        with ExitStack() as stack:
+            async with serving(tmp_path, limits=ServerLimits(connections_per_peer=1)) as served:
+                clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2)]
+                for client in clients:
+                    client.settimeout(5)
+                    client.connect(str(served.path))
+                await wait_until(lambda: len(served.server._turned_away) == 1)
+            assert clients[1].recv(100) == b""
 
     run(main)
 
