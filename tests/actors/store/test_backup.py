@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ from skill_actors.store import (
     StoreError,
 )
 from skill_actors.store.archive import ArchiveError, Entry, Manifest, read_archive, write_archive
-from skill_actors.store.copying import check_copy
+from skill_actors.store.copying import JournalCopy, check_copy
 from skill_actors.store.restore import StateNotEmpty, restore
 from skill_actors.store.schema import SCHEMA_VERSION
 from support import run
@@ -86,12 +87,25 @@ def furnish(work: Path) -> None:
 
 
 def test_a_copy_is_made_while_appends_go_on_and_holds_all_that_was_acknowledged_before(
-    db_path: Path, tmp_path: Path, new_session: New, step: Step
+    db_path: Path, tmp_path: Path, new_session: New, step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    appended, steps, copy_step = 300, 0, JournalCopy.step
+    deadline = time.monotonic() + 20
+
+    def behind_some_appends(copy: JournalCopy, source: apsw.Connection) -> bool:
+        """The step after the first, not before three appends: a copy this small may end while they are scheduled."""
+        nonlocal steps
+        if steps and appended < 303 and time.monotonic() < deadline:
+            time.sleep(0.001)
+            return False
+        steps += 1
+        return copy_step(copy, source)
+
     async def main() -> None:
+        nonlocal appended
         async with await SqliteJournal.open(db_path) as journal:
             first, *_ = await fill(journal, new_session, step, events=300)
-            appended = 300
+            monkeypatch.setattr(JournalCopy, "step", behind_some_appends)
             ended = False
 
             async def append() -> None:
@@ -104,6 +118,7 @@ def test_a_copy_is_made_while_appends_go_on_and_holds_all_that_was_acknowledged_
                 nursery.start_soon(append)
                 await journal.copy_to(tmp_path / "copy.db")
                 ended = True
+            assert steps > 1, "one step was the whole copy: nothing can come between"
             assert appended > 301, "appends waited for the copy"
         assert check_copy(tmp_path / "copy.db") == (SCHEMA_VERSION, [])
         assert not Path(f"{tmp_path}/copy.db-wal").exists()  # noqa: ASYNC240  # nothing else runs
