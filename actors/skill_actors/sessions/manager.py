@@ -339,13 +339,18 @@ class SessionManager:
             return accepted
 
     async def get_turn(self, turn: str, viewer: Viewer, *, wait_s: float = 0.0) -> dict[str, Any]:
-        """A turn's JSON form, at once or when it has ended, whichever `wait_s` allows. Raises Refused("not_found")."""
+        """A turn's JSON form, at once or when it has ended, whichever `wait_s` allows. Raises Refused("not_found").
+
+        Who waited finds the session done with the turn: an end may be read before who stored it knows that it is.
+        """
         record, _ = await self._table.turn(turn, viewer)
-        if wait_s > 0 and record.result is None:
+        if wait_s > 0:
             with trio.move_on_after(wait_s):
-                await self._take_up.wait(turn)  # or nobody could say whether it waits, runs or has ended
+                if record.result is None:
+                    await self._take_up.wait(turn)  # or nobody could say whether it waits, runs or has ended
                 await self._wait_ended(record.session, turn)
-            record = await self._env.journal.get_turn(turn) or record
+            if record.result is None:
+                record = await self._env.journal.get_turn(turn) or record
         return turn_view(record)
 
     async def _wait_ended(self, session: str, turn: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from held_journal_kit import Gate, HookedJournal
 from session_kit import ME, Kit, open_kit
 from skill_actors.backends.local import LocalWorkspace
 from skill_actors.errors import Refused
@@ -21,55 +22,9 @@ from skill_actors.store import Append, SqliteJournal, StorageFull
 from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
 from support import run
 
-Hook = Callable[[], Awaitable[object]]
-
 
 def bash(command: str) -> ToolUse:
     return ToolUse("bash_tool", {"command": command, "description": "d"})
-
-
-async def nothing() -> None:
-    """What a hook does that is not set."""
-
-
-class HookedJournal:
-    """The journal, with something that happens while the first event of a type is being committed.
-
-    Use it as `wrap`. `before` runs when the commit was asked for, `after` when it is durable and not yet known.
-    """
-
-    def __init__(self, type: str, *, before: Hook = nothing, after: Hook = nothing) -> None:
-        self._type = type
-        self._hooks = (before, after)
-
-    def __call__(self, journal: SqliteJournal) -> HookedJournal:
-        self._journal = journal
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._journal, name)
-
-    async def append(self, change: Append) -> None:
-        before: Hook = nothing
-        after: Hook = nothing
-        if self._type in [event.type for event in change.events]:
-            (before, after), self._hooks = self._hooks, (nothing, nothing)
-        await before()
-        await self._journal.append(change)
-        await after()
-
-
-class Gate:
-    """Who comes to it waits until it is opened, or for 5 s if a failed test leaves it shut; `reached` tells of it."""
-
-    def __init__(self) -> None:
-        self.reached = trio.Event()
-        self.opened = trio.Event()
-
-    async def __call__(self) -> None:
-        self.reached.set()
-        with trio.move_on_after(5):
-            await self.opened.wait()
 
 
 async def see(kit: Kit, session: str, type: str) -> Event:
@@ -107,7 +62,7 @@ def test_a_reader_that_knows_the_number_of_the_open_block_waits_for_what_follows
             await see(kit, session, "model.delta")
             last = (await kit.manager.get(session, ME))["last_seq"]  # it counts the open block
             nursery.start_soon(read, kit, session, last, turn)
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await trio.testing.wait_all_tasks_blocked(0.05)  # nobody turns in circles
             hold.set()
         assert [event.type for event in seen] == ["model.message", "turn.finished"]
@@ -247,6 +202,33 @@ def test_a_message_that_comes_while_a_crashed_actor_ends_is_answered(
             closing.opened.set()
             turn = await kit.manager.get_turn(accepted.turn, ME, wait_s=10)
             assert turn["result"]["text"] == "well again"
+
+    run(main)
+
+
+def test_who_waits_for_a_turn_hears_of_its_end_once_its_session_knows_it(tmp_path: Path) -> None:
+    """The end can be read before whoever stored it is told that it is stored."""
+    stored = Gate()
+    found: list[tuple[str, str]] = []
+
+    async def main() -> None:
+        wrap = HookedJournal("turn.finished", after=stored)
+        async with open_kit(tmp_path, ScriptedModel([Reply([Text("one")])]), wrap=wrap) as kit:
+            session = await kit.session()
+            turn = (await kit.manager.submit(session, ME, "a")).turn
+
+            async def wait() -> None:
+                ended = await kit.manager.get_turn(turn, ME, wait_s=20)
+                found.append((ended["status"], (await kit.manager.get(session, ME))["status"]))
+
+            async with trio.open_nursery() as nursery:
+                await stored.reached.wait()
+                assert (await kit.manager.get_turn(turn, ME))["status"] == "finished"
+                nursery.start_soon(wait)
+                await trio.sleep(0.2)  # one that does not wait is done by then
+                stored.opened.set()
+            assert found == [("finished", "idle")]
+            assert await kit.manager.unload_idle(0) == 1
 
     run(main)
 
