@@ -33,6 +33,7 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 _EXHAUSTED_PAUSE_S: Final = 0.1
 _COMPLAIN_EVERY_S: Final = 60.0
 _PLACE_WAIT_S: Final = 0.1  # a client connects anew before it is seen that it left
+_PLACE_STEPS: Final = 10  # one step alone is over when the process got no time for as long, and has seen nothing
 
 
 class HttpServer:
@@ -140,9 +141,10 @@ class HttpServer:
         """Whether another connection ends in a moment; as many wait as are told that they are turned away."""
         with _one_more(self._turned_away, counted) as waiting:
             if waiting <= self._limits.connections_per_peer:
-                with trio.move_on_after(_PLACE_WAIT_S):
-                    while self._is_full(counted):
-                        await self._left.park()
+                for _ in range(_PLACE_STEPS):
+                    with trio.move_on_after(_PLACE_WAIT_S / _PLACE_STEPS):
+                        while self._is_full(counted):
+                            await self._left.park()
         return not self._is_full(counted)
 
     async def _serve(self, stream: trio.SocketStream, peer: Peer) -> None:

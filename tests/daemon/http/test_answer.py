@@ -59,12 +59,20 @@ def test_nor_at_one_go() -> None:
 
     async def main() -> None:
         content = {"items": [{"data": "word \u00fc " * 2_000} for _ in range(2_000)]}
-        began = time.perf_counter()
-        JsonAnswer(content)
-        whole_s = time.perf_counter() - began
-        assert min([await latest(content) for _ in range(3)]) < whole_s / 2
+        whole_s = min(at_one_go(content) for _ in range(3))
+        waits_s = [await latest(content)]
+        while min(waits_s) >= whole_s / 2 and len(waits_s) < 12:  # this machine has pauses of its own
+            waits_s.append(await latest(content))
+        assert min(waits_s) < whole_s / 2
 
     run(main)
+
+
+def at_one_go(content: dict[str, Any]) -> float:
+    """How many seconds the whole takes in one step; nobody waits for less where it is one."""
+    began = time.perf_counter()
+    JsonAnswer(content)
+    return time.perf_counter() - began
 
 
 async def latest(content: dict[str, Any]) -> float:

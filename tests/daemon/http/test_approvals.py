@@ -263,7 +263,7 @@ async def test_a_follower_of_one_session_and_one_of_an_approval_that_is_gone(tmp
             del served.approvals.kept[gone["id"]]
             served.approvals.add()
             here = served.approvals.add(session=mine)
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 assert (await anext(events)).data == here
 
 

@@ -25,7 +25,7 @@ async def connected(app: Callable[[Any, Receive, Send], Awaitable[None]]) -> Asy
     """The client's end of a connection that `app` answers; everything has ended behind it."""
     ours, theirs = socket.socketpair()
     streams = [trio.SocketStream(trio.socket.from_stdlib_socket(each)) for each in (ours, theirs)]
-    with trio.fail_after(10):
+    with trio.fail_after(25):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(Connection(streams[0], app, LIMITS, (), {}).run)
             async with streams[1]:
