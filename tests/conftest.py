@@ -8,6 +8,7 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+from hypothesis import settings
 
 __all__ = ["NetworkLockedError", "require"]
 
@@ -30,6 +31,11 @@ NEEDS_MORE = {
     "monitor/contrib/test_pattern_page.py": "fastapi",
 }
 collect_ignore = [module for module, needed in NEEDS_MORE.items() if find_spec(needed) is None]
+
+
+# An example that takes long says that the machine is busy, not that the program is wrong.
+settings.register_profile("skilld", settings(), deadline=None)
+settings.load_profile("skilld")
 
 
 class NetworkLockedError(RuntimeError):

@@ -49,14 +49,17 @@ async def boxed(folder: Path, *, owner: str | None = None, **options: Any) -> As
         yield Box(executor, await executor.open(WorkspaceSpec(session="ses", root=folder)), folder)
 
 
-def containers_of(client: Any, owner: str) -> list[dict[str, Any]]:
-    """What the engine says of the owner's containers."""
+def containers_of(client: Any, owner: str, *, going: bool = False) -> list[dict[str, Any]]:
+    """What the engine says of the owner's containers; with `going` of those too that it is removing just now.
+
+    A container that ended by itself is removed by the engine, and who wants it removed then is told that this goes on.
+    """
     found = client.api.containers(all=True, filters={"label": f"skilld.owner={owner}"})
     facts = []
     for each in found:
         with contextlib.suppress(NotFound):  # gone meanwhile
             facts.append(client.api.inspect_container(each["Id"]))
-    return facts
+    return [each for each in facts if going or each["State"].get("Status") != "removing"]
 
 
 def owner_of(folder: Path) -> str:

@@ -142,7 +142,7 @@ class Served:
         self.stopped += 1
 
     async def raw(self, data: bytes) -> bytes:
-        """Send bytes, read until the server closes or says nothing for a second."""
+        """Send bytes, read until the server closes or says nothing for two seconds."""
         async with await trio.open_unix_socket(str(self.path)) as stream:
             await stream.send_all(data)
             return await read_all(stream)
@@ -153,7 +153,7 @@ class Served:
         return str(made.json()["id"])
 
 
-async def read_all(stream: trio.SocketStream, silence_s: float = 0.7, *, first_s: float = 20.0) -> bytes:
+async def read_all(stream: trio.SocketStream, silence_s: float = 2.0, *, first_s: float = 20.0) -> bytes:
     """What comes until the other side closes, or nothing comes any more; a busy machine may take long to begin."""
     received = bytearray()
     while True:
@@ -167,6 +167,17 @@ async def read_all(stream: trio.SocketStream, silence_s: float = 0.7, *, first_s
             received += data
             continue
         return bytes(received)
+
+
+async def read_until(stream: trio.SocketStream, *words: bytes) -> bytes:
+    """What comes until all of these have come, however long the pauses between them. At most 20 s."""
+    received = b""
+    with trio.fail_after(20):
+        while not all(word in received for word in words):
+            data = await stream.receive_some(65536)
+            assert data, f"it closed behind {received!r}"
+            received += data
+    return received
 
 
 def _from(app: ASGIApp, peer: Peer) -> ASGIApp:
@@ -239,7 +250,7 @@ async def serving(
     transport = httpx.AsyncHTTPTransport(uds=str(path), verify=False)
     async with trio.open_nursery() as nursery:
         await nursery.start(server.serve, open_listener(path, {}))
-        async with httpx.AsyncClient(transport=transport, base_url="http://skilld", timeout=5) as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://skilld", timeout=20) as http:
             served = Served(path, server, sessions, skills, budgets, bus, approvals, http=http)
             yield served
         nursery.cancel_scope.cancel()
@@ -251,7 +262,7 @@ def body_of(raw: bytes) -> Any:
 
 
 async def wait_until(condition: Callable[[], object]) -> None:
-    """Look again and again, at most 10 s: what is waited for has no event, being seen from outside."""
-    with trio.fail_after(10):
+    """Look again and again, at most 20 s: what is waited for has no event, being seen from outside."""
+    with trio.fail_after(20):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.01)

@@ -66,7 +66,7 @@ class Collector:
     def count(self) -> int:
         return int(self.store.ask(lambda db: db.execute("SELECT count(*) FROM event").get))
 
-    def wait(self, least: int, within_s: float = 10.0, **wanted: Any) -> list[JSON]:
+    def wait(self, least: int, within_s: float = 30.0, **wanted: Any) -> list[JSON]:
         """The events, as soon as there are so many."""
         deadline = time.monotonic() + within_s
         while len(found := self.events(**wanted)) < least:
@@ -111,12 +111,12 @@ def collecting(
 
     thread = threading.Thread(target=trio.run, args=(main,))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(30)
     try:
         yield collector
     finally:
         stop[0]()
-        thread.join(10)
+        thread.join(30)
         collector.store.close()
 
 
@@ -127,14 +127,18 @@ def run_program(
     python: str = sys.executable,
     env: Mapping[str, str] | None = None,
     given: str | None = None,
-    timeout_s: float = 30,
+    timeout_s: float = 90,
 ) -> subprocess.CompletedProcess[str]:
-    """A program that is watched, with settings of its own and a spool in the folder; it finds the socket there."""
+    """A program that is watched, with settings of its own and a spool in the folder; it finds the socket there.
+
+    Its end may take longer than the default, so that on a slow machine, too, it waits until all is delivered.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
     places = {
         "HOME": str(folder),
         "SKILLD_MONITOR_SOCKET": str(folder / "monitor.sock"),
         "SKILLD_MONITOR_SPOOL": str(folder / "spool"),
+        "SKILLD_MONITOR_EXIT_TIMEOUT_S": "30",
     }
     return subprocess.run(
         [python, "-c", text],

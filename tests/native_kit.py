@@ -134,7 +134,8 @@ def native_processes() -> list[int]:
 
 def _is_ours(pid: int) -> bool:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        return b"native:" in Path(f"/proc/{pid}/cmdline").read_bytes() and f" {os.getpid()} " in stat
+        parent, group, session = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1:4]
+        is_native = b"native:" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return is_native and str(os.getpid()) in (parent, group, session)
     except OSError:
         return False

@@ -37,10 +37,17 @@ def keys(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody has just now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of loopback that nobody has, and the kernel gives to nobody else as long as this process lives.
+
+    It stays bound here, which is in nobody's way who listens there and, as the daemon does, lets others use the address
+    again; until then who connects is refused.
+    """
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    port = int(sock.getsockname()[1])
+    sock.detach()
+    return port
 
 
 def attribute(key: str, value: object) -> JSON:

@@ -30,7 +30,8 @@ HERE = Path(worker_targets.__file__).parent
 
 
 def spec_of(what: str, **changes: Any) -> WorkerSpec:
-    values: dict[str, Any] = {"name": what, "target": f"worker_targets:{what}", "paths": [HERE]}
+    # Not nicer than this process: on a busy machine it would wait behind all else, and for longer than its limits.
+    values: dict[str, Any] = {"name": what, "target": f"worker_targets:{what}", "paths": [HERE], "nice": 0}
     return WorkerSpec(**values | changes)
 
 

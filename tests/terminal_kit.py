@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -27,6 +28,7 @@ class Terminal:
         self._fd = fd
         self.raw = b""  # all that was ever written
         self.seen = ""  # and was not waited for
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
 
     def type(self, text: str) -> None:
         self.type_bytes(text.encode())
@@ -51,9 +53,11 @@ class Terminal:
     def end(self) -> int:
         """The exit code, once it has ended and all that it wrote was read."""
         deadline = time.monotonic() + SOON_S
-        while self._read(0.1) or self.process.poll() is None:
+        while True:
+            ended = self.process.poll() is not None  # looked at first: its last words may come behind an empty read
+            if not self._read(0.1) and ended:
+                return self.process.wait(SOON_S)
             assert time.monotonic() < deadline, f"it goes on; it wrote {self.seen!r}"
-        return self.process.wait(SOON_S)
 
     def _read(self, timeout_s: float) -> bool:
         """Whether there was something."""
@@ -64,7 +68,7 @@ class Terminal:
         except OSError:  # Linux' end of file on a terminal whose other side is closed
             return False
         self.raw += data
-        self.seen += data.decode("utf-8", "replace")
+        self.seen += self._decoder.decode(data)
         return bool(data)
 
 
@@ -93,7 +97,7 @@ def at_terminal(
         yield Terminal(process, parent)
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(SOON_S)
         os.close(parent)
 
 

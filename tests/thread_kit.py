@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,7 +22,9 @@ from skill_actors.runtime import (
     open_system,
 )
 
-__all__ = ["LONG_S", "Add", "Gate", "Hang", "Raise", "Refuse", "Small", "Worker", "gone", "served", "spec"]
+__all__ = [
+    "LONG_S", "Add", "Gate", "Hang", "Raise", "Refuse", "Small", "Worker", "gone", "served", "spec", "threads_named",
+]  # fmt: skip
 
 
 LONG_S = 10.0  # for what must happen, however slow the machine
@@ -119,6 +121,11 @@ async def served(*specs: ChildSpec, **more: Any) -> AsyncIterator[tuple[ActorSys
     async with open_system(specs, **more) as system:
         ref = system.directory.ref("worker")
         yield system, ref
+
+
+def threads_named(name: str, before: Collection[threading.Thread]) -> list[threading.Thread]:
+    """The living threads of this name, oldest first, but for those `before`: of a test before, one may yet end."""
+    return [thread for thread in threading.enumerate() if thread.name == name and thread not in before]
 
 
 async def gone(system: ActorSystem, ref: TrioActorRef[Any]) -> ExitReason:

@@ -18,6 +18,11 @@ def echo(request: Any, emit: Emit) -> Any:
     return request
 
 
+def nap(request: Any, emit: Emit) -> Any:
+    time.sleep(request)
+    return request
+
+
 def fork_and_echo(request: Any, emit: Emit) -> Any:
     os.fork()
     return request
@@ -129,7 +134,9 @@ def ignore_term(request: Any, emit: Emit) -> Any:
 
 
 def tidy(request: Any, emit: Emit) -> Any:
-    """Uses its grace: writes the file that it is told, and goes."""
+    """Uses its grace: writes the file that an earlier request told it, and goes."""
+    if request is None:
+        time.sleep(60)
 
     def leave(*_: object) -> None:
         with open(request, "w") as file:
@@ -137,8 +144,7 @@ def tidy(request: Any, emit: Emit) -> Any:
         os._exit(0)
 
     signal.signal(signal.SIGTERM, leave)
-    while True:
-        time.sleep(60)
+    return "ready"
 
 
 def flood(request: Any, emit: Emit) -> Any:
@@ -162,6 +168,8 @@ def slow_leak_of_descriptors(request: Any, emit: Emit) -> Any:
 
 def family(request: Any, emit: Emit) -> Any:
     """A child in a session of its own, forked twice, that holds everything open and ignores SIGTERM."""
+    if request["then"] == "wait":
+        time.sleep(60)  # with the child of an earlier request
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
@@ -176,8 +184,6 @@ def family(request: Any, emit: Emit) -> Any:
         time.sleep(0.001)
     if request["then"] == "exit":
         os._exit(7)
-    if request["then"] == "wait":
-        time.sleep(60)
     return "answered"
 
 

@@ -42,6 +42,8 @@ ESCAPES = (
 )
 """A double fork, sessions of their own, a cleared environment: the seconds slept are the marker."""
 
+PATIENCE_S = 25.0  # of a test, with a machine that has much else to do
+
 on = on_each_executor
 
 
@@ -64,7 +66,7 @@ def test_a_command_without_output_says_so(on: Fixture) -> None:
 
 def test_standard_input_is_empty(on: Fixture) -> None:
     async def body(bench: Bench) -> None:
-        result = await bench.bash("cat; read line; echo read=$?", timeout_s=10)
+        result = await bench.bash("cat; read line; echo read=$?", timeout_s=PATIENCE_S)
         assert result.content == "read=1"
 
     on(body)
@@ -81,10 +83,10 @@ def test_a_command_runs_in_the_workspace_and_its_files_stay(on: Fixture) -> None
 def test_a_timeout_kills_what_was_forked_twice_and_has_its_own_session(on: Fixture) -> None:
     async def body(bench: Bench) -> None:
         began = time.monotonic()
-        result = await bench.bash(ESCAPES.format(4) + "echo partial; sleep 9441", timeout_s=0.7)
+        result = await bench.bash(ESCAPES.format(4) + "echo partial; sleep 9441", timeout_s=3)
         assert result.outcome == "timeout"
-        assert result.content.startswith("partial\n[timed out after 0.7 s")
-        assert time.monotonic() - began < 5
+        assert result.content.startswith("partial\n[timed out after 3 s")
+        assert time.monotonic() - began < PATIENCE_S
         assert not alive("sleep\x00944") + alive("sleep\x00941") + alive("sleep\x00942") + alive("sleep\x00943")
 
     on(body)
@@ -115,7 +117,7 @@ def test_a_process_that_ignores_signals_or_stops_itself_is_killed_as_well(on: Fi
 
 def test_a_background_child_that_holds_stdout_does_not_delay_the_result(on: Fixture) -> None:
     async def body(bench: Bench) -> None:
-        result = await bench.bash("sleep 9771 & (setsid sleep 9772 &); echo done", timeout_s=20)
+        result = await bench.bash("sleep 9771 & (setsid sleep 9772 &); echo done", timeout_s=PATIENCE_S)
         assert (result.outcome, result.exit_code) == ("ok", 0)
         told = "\n[2 processes that it left in the background were killed]"
         # With processes numbered apart, they are gone as soon as the command is, and nobody can count them.
@@ -208,7 +210,7 @@ def test_an_endless_flood_ends_with_the_timeout_and_takes_no_memory(on: Fixture)
             return pages * 4
 
         await bench.bash(":")
-        result = await bench.bash("yes & yes >&2", timeout_s=1.5)
+        result = await bench.bash("yes & yes >&2", timeout_s=3)
         assert result.outcome == "timeout"
         assert result.content.startswith("y\ny\n")
         assert "[stderr]" in result.content
@@ -283,7 +285,9 @@ def test_calls_run_at_the_same_time(on: Fixture) -> None:
         results: list[ToolResult] = []
 
         async def one(mine: str, other: str) -> None:
-            results.append(await bench.bash(f"touch {mine}; until [ -e {other} ]; do sleep 0.01; done", timeout_s=10))
+            results.append(
+                await bench.bash(f"touch {mine}; until [ -e {other} ]; do sleep 0.01; done", timeout_s=PATIENCE_S)
+            )
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one, "a", "b")
@@ -298,7 +302,8 @@ def test_ending_one_call_leaves_the_others_alone(on: Fixture) -> None:
         results: list[ToolResult] = []
 
         async def survivor() -> None:
-            results.append(await bench.bash("(setsid sleep 1 &); touch started; sleep 0.6; echo fine", timeout_s=10))
+            command = "(setsid sleep 1 &); touch started; sleep 0.6; echo fine"
+            results.append(await bench.bash(command, timeout_s=PATIENCE_S))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(survivor)
@@ -540,14 +545,14 @@ def test_nothing_survives_a_daemon_that_is_killed(name: str, tmp_path: Path) -> 
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     try:
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + PATIENCE_S
         while not (tmp_path / marker / "started").exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
         daemon.kill()
         daemon.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while alive(marker) + alive("sleep\x00922") + alive("sleep\x00923"):
         assert time.monotonic() < deadline, "processes survived the daemon"
         time.sleep(0.01)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar, cast
 import pytest
 import trio
 
-from conformance.executor_kit import NAMES, OPTIONS, backend_of, demand
+from conformance.executor_kit import NAMES, OPTIONS, alive, backend_of, demand
 from conformance.somebodys_backend import open_somebodys
 from native_kit import open_host
 from skill_actors.backends import (
@@ -231,6 +231,8 @@ class Deceitful:
             case "lets go" if context.timeout_s < 1:
                 start = partial(trio.lowlevel.open_process, cwd=self._workspace.root, start_new_session=True)
                 self._left.append(await start(["bash", "-c", command]))
+                while not alive("-c\x00sleep 2; touch survived"):  # noqa: ASYNC110  # it begins in another process
+                    await trio.sleep(0.01)
                 return ToolResult(content="timed out", outcome="timeout")
         result: ToolResult = await self._workspace.execute(call, context)
         return result

@@ -89,7 +89,7 @@ def test_a_leaf_that_crashes_twenty_times_leaves_a_conversations_actor_and_turn_
             assert actor.is_alive()
             assert tree.sessions is manager
             go_on.set()
-            ended = await tree.sessions.get_turn(turn, ME, wait_s=10)
+            ended = await tree.sessions.get_turn(turn, ME, wait_s=20)
             assert (ended["status"], ended["result"]["text"]) == ("finished", "done")
             await tree.wait_back(find(tree, path).actor_class)
             assert (await tree.ask("y", session))["result"]["text"] == "after"
@@ -124,6 +124,6 @@ def test_a_conversation_that_crashes_is_refused_and_the_others_are_not_touched(t
             assert "skilld_sessions_poisoned_total 1.0" in metrics
             assert actor.is_alive()
             go_on.set()
-            assert (await tree.sessions.get_turn(turn, ME, wait_s=10))["status"] == "finished"
+            assert (await tree.sessions.get_turn(turn, ME, wait_s=20))["status"] == "finished"
 
     run(main)

@@ -84,7 +84,7 @@ def typed(daemon: Daemon, script: str, folder: Path) -> subprocess.CompletedProc
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env=environment,
         cwd=work,
         check=False,

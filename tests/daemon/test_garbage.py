@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,6 +46,7 @@ def test_every_collection_is_told_with_its_generation_and_the_hook_goes_with_the
         before = list(gc.callbacks)
         async with open_tree(tmp_path) as tree:
             told: dict[object, float] = {}
+            began_s = time.perf_counter()
             both = trio.Event()
 
             def note(_name: str, facts: object, meta: object) -> None:
@@ -59,7 +61,8 @@ def test_every_collection_is_told_with_its_generation_and_the_hook_goes_with_the
             gc.collect()
             with trio.fail_after(20):
                 await both.wait()
-            assert all(0 < pause_s < 5 for pause_s in told.values())
+            gone_s = time.perf_counter() - began_s
+            assert all(0 < pause_s < gone_s for pause_s in told.values())
             async with tree.http() as http:
                 page = (await http.get("/metrics")).text
             assert 'skilld_gc_pause_seconds_count{generation="2"}' in page

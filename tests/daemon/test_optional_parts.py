@@ -97,7 +97,7 @@ def test_a_failing_optional_part_never_restarts_a_conversation(tmp_path: Path, t
             assert tree.sessions is manager
             assert (await tree.sessions.get_turn(turn, ME))["status"] == "running"
             go.touch()
-            ended = await tree.sessions.get_turn(turn, ME, wait_s=10)
+            ended = await tree.sessions.get_turn(turn, ME, wait_s=20)
             assert (ended["status"], ended["result"]["text"]) == ("finished", "ended well")
             assert tree.find("Session") is actor
             restarted = [report.child for report in tree.parts.reports.recent() if report.event.value == "restarted"]

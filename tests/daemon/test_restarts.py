@@ -98,7 +98,7 @@ def test_the_daemon_goes_on_after_the_journals_thread_died_while_a_tool_ran(tmp_
             await see(tree, session, "tool.started")
             await break_journal(tree)
             assert (await tree.sessions.get_turn(one, ME))["status"] == "interrupted"
-            assert (await tree.sessions.get_turn(two, ME, wait_s=10))["result"]["text"] == "second"
+            assert (await tree.sessions.get_turn(two, ME, wait_s=20))["result"]["text"] == "second"
             assert (await tree.ask("c", session))["result"]["text"] == "third"
 
     run(main)
@@ -158,6 +158,6 @@ def test_turns_are_closed_and_waiting_ones_run_after_their_supervisor_was_killed
             await see(tree, session, "tool.started")
             await tree.kill("Conversations")
             assert (await tree.sessions.get_turn(one, ME))["status"] == "interrupted"
-            assert (await tree.sessions.get_turn(two, ME, wait_s=10))["result"]["text"] == "second"
+            assert (await tree.sessions.get_turn(two, ME, wait_s=20))["result"]["text"] == "second"
 
     run(main)

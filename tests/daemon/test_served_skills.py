@@ -97,7 +97,7 @@ def test_what_cannot_be_approved_is_refused(tmp_path: Path, policy: str) -> None
         found: list[Any] = []
         async with open_tree(tmp_path, skills_paths=[tmp_path / "skills"], skills_approval=policy) as tree:
             transport = httpx.AsyncHTTPTransport(uds=str(tmp_path / "s.sock"), verify=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://skilld") as http:
+            async with httpx.AsyncClient(transport=transport, base_url="http://skilld", timeout=30) as http:
                 digest = tree.parts.published.snapshot.skills["tides"].digest
                 for name, given in (("tides", digest), ("tides", ONE), ("nope", digest)):
                     answer = await http.post(f"/v1/skills/{name}/approve", json={"digest": given})

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "--builder", "html"]
-    return subprocess.run([*command, str(source), str(target)], capture_output=True, text=True, timeout=300)
+    return subprocess.run([*command, str(source), str(target)], capture_output=True, text=True, timeout=1200)
 
 
 def test_the_site_is_made_without_a_warning_and_holds_every_page(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Sender(threading.Thread):
         self._enough = threading.Event()
 
     def run(self) -> None:
-        with self._daemon.http(timeout_s=5) as http:
+        with self._daemon.http(timeout_s=20) as http:  # a kill is heard at once; this is for a machine that is busy
             for number in range(200):
                 if self._enough.is_set():
                     return
@@ -63,7 +63,8 @@ class Sender(threading.Thread):
 
     def stop(self) -> None:
         self._enough.set()
-        self.join(10)
+        self.join(30)
+        assert not self.is_alive(), "what it was acknowledged is not known yet"
 
 
 class Follower(threading.Thread):
@@ -105,7 +106,7 @@ class Follower(threading.Thread):
                 if self._done.is_set():
                     return
 
-    def finish(self, last_seq: int, timeout_s: float = 20.0) -> None:
+    def finish(self, last_seq: int, timeout_s: float = 30.0) -> None:
         """Wait until the event `last_seq` has been seen, then end."""
         deadline = time.monotonic() + timeout_s
         while not self.seen or self.seen[-1][0] < last_seq:
@@ -131,6 +132,14 @@ class Toll:
     @property
     def count(self) -> int:
         return sum(map(len, self.acked.values()))
+
+
+def wait_for_acknowledged(senders: Sequence[Sender], count: int, timeout_s: float = 20.0) -> None:
+    """Wait until so many messages were acknowledged in all, or nobody sends any more: threads may start late."""
+    deadline = time.monotonic() + timeout_s
+    while sum(len(sender.acked) for sender in senders) < count and any(sender.is_alive() for sender in senders):
+        assert time.monotonic() < deadline, f"fewer than {count} messages were acknowledged"
+        time.sleep(0.005)
 
 
 def wait_for_tools_gone(marker: str) -> float:

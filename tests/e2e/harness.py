@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-READY_S = 20.0
+READY_S = 60.0
 JSON = dict[str, Any]
 
 
@@ -110,7 +110,7 @@ class Daemon:
         """SIGKILL, as a power cut or an out-of-memory killer would."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(30)
 
     def stop(self, timeout_s: float = 45.0) -> int:
         """SIGTERM; the exit status."""
@@ -141,7 +141,7 @@ class Daemon:
         return int(status), body
 
     def skillctl(
-        self, *arguments: str, input: str | None = None, timeout_s: float = 30
+        self, *arguments: str, input: str | None = None, timeout_s: float = 60
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*program("skillctl"), *arguments],
@@ -167,7 +167,7 @@ class Daemon:
         with self.http() as http:
             return http.post(f"/v1/sessions/{session}/messages", json={"text": text}, headers=headers)
 
-    def wait(self, turn: str, wait_s: float = 20) -> JSON:
+    def wait(self, turn: str, wait_s: float = 60) -> JSON:
         with self.http(timeout_s=wait_s + 10) as http:
             answer: JSON = http.get(f"/v1/turns/{turn}", params={"wait": wait_s}).json()
         return answer
@@ -210,9 +210,16 @@ def write_skill(folder: Path, name: str, script: str, description: str = "A skil
     """A skill with one Python script, which is its entry."""
     root = folder / name
     (root / "scripts").mkdir(parents=True, exist_ok=True)
-    (root / "SKILL.md").write_text(f"---\nname: {name}\ndescription: {description}\n---\n\nRun the script.\n")
-    (root / "scripts" / "run.py").write_text(script)
+    _write_whole(root / "SKILL.md", f"---\nname: {name}\ndescription: {description}\n---\n\nRun the script.\n", folder)
+    _write_whole(root / "scripts" / "run.py", script, folder)
     return root
+
+
+def _write_whole(target: Path, text: str, folder: Path) -> None:
+    """Replace a file at once: a daemon that watches the folder must not read, and take for the edit, an empty one."""
+    aside = folder.with_name(f".{folder.name}.new")
+    aside.write_text(text)
+    aside.replace(target)
 
 
 def processes_with(marker: str) -> list[int]:

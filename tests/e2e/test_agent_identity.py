@@ -219,9 +219,9 @@ def test_who_has_ended_when_its_connection_is_taken_is_nobody(daemon: Daemon, st
             client.stdin.close()
             assert client.stdout.readline() == b"sent\n"
             if not stays:
-                client.wait(10)
+                client.wait(30)
             daemon.process.send_signal(signal.SIGCONT)  # type: ignore[union-attr]
-            client.wait(20)
+            client.wait(30)
     finally:
         daemon.process.send_signal(signal.SIGCONT)  # type: ignore[union-attr]
     with daemon.http() as http:  # taken after the other one

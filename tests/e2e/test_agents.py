@@ -85,17 +85,23 @@ def pids(daemon: Daemon, session: str) -> list[int]:
 
 
 def wait_for(count: int, daemon: Daemon, session: str) -> list[int]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(found := pids(daemon, session)) < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return found
 
 
+def wait_for_text(daemon: Daemon, session: str, text: str) -> None:
+    """Return when the daemon has told it of a turn that goes on: a program's id can be read before what it prints."""
+    with daemon.http() as http, http.stream("GET", f"/v1/sessions/{session}/events", params={"after": 0}) as told:
+        assert any(text in line for line in told.iter_lines())
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends between the opening and the reading
         return False
     return state != "Z"
 
@@ -137,6 +143,7 @@ def test_a_cancel_ends_the_program_and_all_that_it_started(daemon: Daemon) -> No
     with daemon.http() as http:
         turn = http.post(f"/v1/sessions/{session}/messages", json={"text": "hang"}).json()["turn"]
         found = wait_for(2, daemon, session)
+        wait_for_text(daemon, session, "half an answer")
         assert all(map(alive, found))
         http.post(f"/v1/turns/{turn}/cancel").raise_for_status()
         ended = http.get(f"/v1/turns/{turn}", params={"wait": 20}).json()
@@ -226,7 +233,7 @@ environment = {{ STAND_IN_HELP = "{" ".join(sorted(FLAGS))}" }}
 def begun(daemon: Daemon, session: str, text: str) -> str:
     """The id of a turn that waits for an approval."""
     turn = str(daemon.post(session, text).json()["turn"])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     with daemon.http() as http:
         while not http.get("/v1/approvals").json()["items"]:
             assert time.monotonic() < deadline, daemon.events(session)

@@ -23,7 +23,8 @@ from terminal_kit import at_terminal
 
 pytestmark = pytest.mark.e2e
 
-SOON_S = 20.0
+SOON_S = 60.0
+IN_TIME_S = 3.0
 CONFIG = '[policy]\nask = ["Bash"]\n'
 APPROVER = 54_322
 
@@ -58,6 +59,12 @@ class Service:
     def waiting_now(self, session: str) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self.get(f"/v1/approvals?session={session}")["items"]
         return items[::-1]
+
+    def asked(self, session: str) -> list[dict[str, Any]]:
+        """What the session has ever asked, once there is something: also what nobody has answered in time."""
+        path = f"/v1/approvals?status=all&session={session}"
+        until(lambda: self.get(path)["items"])
+        return list(self.get(path)["items"])
 
     def is_settled(self, id: str) -> bool:
         return bool(self.get(f"/v1/approvals/{id}")["status"] != "pending")
@@ -314,18 +321,18 @@ def test_what_was_decided_while_it_was_being_killed_is_kept(own: Service) -> Non
     assert own.results(session).count("ran") <= 1
 
 
-@pytest.mark.parametrize("own", [CONFIG + "approval_timeout_s = 1.0\n"], indirect=True)
+@pytest.mark.parametrize("own", [f"{CONFIG}approval_timeout_s = {IN_TIME_S}\n"], indirect=True)
 def test_nobody_in_time_is_a_no_also_over_a_restart(own: Service) -> None:
     session, turn = own.begin("touch made")
-    (view,) = own.waiting(session)
+    (view,) = own.asked(session)
     assert own.daemon.wait(turn)["status"] == "finished"
     assert "in time" in own.results(session)[0]
     assert own.get(f"/v1/approvals/{view['id']}")["status"] == "expired"
     assert own.decide(view["id"], "allow")[0] == 409
     session, turn = own.begin("touch made")
-    (view,) = own.waiting(session)
+    (view,) = own.asked(session)
     own.daemon.kill()
-    time.sleep(1.1)  # the time runs on while there is no daemon
+    time.sleep(IN_TIME_S + 0.1)  # the time runs on while there is no daemon
     own.daemon.start()
     assert own.decide(view["id"], "allow")[0] == 409
     assert own.daemon.wait(turn)["status"] == "finished"
@@ -337,7 +344,7 @@ def test_a_stop_does_not_wait_for_an_answer(own: Service) -> None:
     (view,) = own.waiting(session)
     began = time.monotonic()
     assert own.daemon.stop() == 0
-    assert time.monotonic() - began < 10.0
+    assert time.monotonic() - began < 20.0  # less than drain_s, which a turn that runs would have
     own.daemon.start()
     assert own.decide(view["id"], "allow")[0] == 200
     assert own.daemon.wait(turn)["status"] == "finished"
@@ -349,7 +356,8 @@ def test_a_tool_cannot_approve_itself(shared: Service) -> None:
     session, _ = shared.begin("rm -rf /nowhere")
     (victim,) = shared.waiting(session)
     tool = " ".join([*program("skillctl"), f"--socket={shared.daemon.socket}", "approve", victim["id"], "2>&1; true"])
-    attacker, second = shared.begin(tool, f"setsid -f sh -c '{tool}' > out 2>&1; sleep 1; cat out")
+    told = f"setsid -f sh -c '({tool}) > said; mv said out'; until test -e out; do sleep 0.05; done; cat out"
+    attacker, second = shared.begin(tool, told)
     for _ in range(2):
         (view,) = shared.waiting(attacker)
         shared.decide(view["id"], "allow")
@@ -405,10 +413,17 @@ def check_roles(service: Service, sender: int) -> None:
     assert {item["id"] for item in told[0][1]["items"]} == {view["id"], hidden["id"]}
     assert service.daemon.wait(accepted["turn"])["status"] == "finished"
     assert service.results(session) == ["by two"]
-    entries = [json.loads(line) for line in (service.daemon.state / "audit/audit.log").read_text().splitlines()]
+    until(lambda: any(entry["what"] == "approval" for entry in audited(service.daemon)))  # written behind the answer
+    entries = audited(service.daemon)
     (noted,) = [entry for entry in entries if entry["what"] == "approval"]
     assert (noted["uid"], noted["id"], noted["decision"]) == (APPROVER, view["id"], "allow")
     assert noted["digest"] == view["digest"]
     (refused,) = [entry for entry in entries if entry.get("uid") == sender and entry.get("status") == 403]
     assert (refused["route"], refused["code"]) == ("/v1/approvals/{id}", "forbidden")
     assert "by two" not in json.dumps(entries)
+
+
+def audited(daemon: Daemon) -> list[dict[str, Any]]:
+    """The audit log's lines that are whole by now."""
+    whole, _, _ = (daemon.state / "audit/audit.log").read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,13 @@ CANARY = "canary-7391"
 
 def entries(daemon: Daemon) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (daemon.state / "audit/audit.log").read_text().splitlines()]
+
+
+def wait_for_lines(daemon: Daemon, count: int) -> None:
+    deadline, file = time.monotonic() + 60, daemon.state / "audit/audit.log"
+    while not file.exists() or file.read_bytes().count(b"\n") < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_life_is_written_down_without_what_was_said(tmp_path: Path) -> None:
@@ -40,6 +48,7 @@ def test_a_life_is_written_down_without_what_was_said(tmp_path: Path) -> None:
 def test_what_was_answered_before_a_kill_is_there_and_the_next_life_goes_on(tmp_path: Path) -> None:
     with running(tmp_path) as daemon:
         sessions = [daemon.create() for _ in range(20)]
+        wait_for_lines(daemon, 8)  # they are written behind the answers
         daemon.kill()
         daemon.start()
         last = daemon.create()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -103,10 +107,8 @@ def test_a_daemon_that_is_killed_in_mid_backup_leaves_no_backup(tmp_path: Path) 
         daemon.start()
         out = tmp_path / "out"
         out.mkdir()
-        thread = threading.Thread(target=kill_when_it_writes, args=(daemon, out))
-        thread.start()
-        done = daemon.skillctl("backup", str(out / "b.tar"), timeout_s=60)
-        thread.join()
+        with killed_on_the_way(daemon, tmp_path / "w.sock", after_bytes=1 << 20) as way:
+            done = daemon.skillctl("--socket", str(way), "backup", str(out / "b.tar"), timeout_s=60)
         assert done.returncode == 4, done.stderr
         assert list(out.iterdir()) == []
         daemon.start()
@@ -115,8 +117,39 @@ def test_a_daemon_that_is_killed_in_mid_backup_leaves_no_backup(tmp_path: Path) 
         assert not list(daemon.state.glob("backup-*"))
 
 
-def kill_when_it_writes(daemon: Daemon, out: Path) -> None:
-    """Kill the daemon as soon as skillctl has got something."""
-    while not any(path.stat().st_size for path in out.iterdir()):
-        pass
-    daemon.kill()
+@contextmanager
+def killed_on_the_way(daemon: Daemon, way: Path, *, after_bytes: int) -> Iterator[Path]:
+    """A socket that leads to the daemon's, and kills the daemon once so much of its answers has come through."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(way))
+        listener.listen()
+        thread = threading.Thread(target=carry_all, args=(listener, daemon, after_bytes))
+        thread.start()
+        try:
+            yield way
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def carry_all(listener: socket.socket, daemon: Daemon, after_bytes: int) -> None:
+    with suppress(OSError):  # nobody else comes
+        while True:
+            client, _ = listener.accept()
+            with client, socket.socket(socket.AF_UNIX) as behind, suppress(OSError):
+                behind.connect(str(daemon.socket))
+                carry(client, behind, daemon, after_bytes)
+
+
+def carry(client: socket.socket, behind: socket.socket, daemon: Daemon, after_bytes: int) -> None:
+    """Both ways, until one side closes."""
+    carried = 0
+    while True:
+        for source in select.select([client, behind], [], [])[0]:
+            if not (data := source.recv(65_536)):
+                return
+            (behind if source is client else client).sendall(data)
+            if source is behind:
+                carried += len(data)
+                if carried > after_bytes:
+                    daemon.kill()

@@ -14,7 +14,13 @@ from e2e.harness import JSON, Daemon, running, write_skill
 
 pytestmark = pytest.mark.e2e
 
-SLUMBER = "import time\ntime.sleep(0.1)\nprint('slept well')\n"
+SLUMBER = """
+import pathlib, time
+while not pathlib.Path({gate!r}).exists():
+    time.sleep(0.02)
+time.sleep(0.1)
+print("slept well")
+"""
 OPEN = ("new", "ready", "claimed", "in_progress")
 
 
@@ -56,10 +62,13 @@ def settle_begun(daemon: Daemon) -> list[str]:
         begun = [str(item["id"]) for item in items if item["status"] == "in_progress"]
         if begun or all(item["status"] not in OPEN for item in items):
             return begun
+        time.sleep(0.005)
 
 
 def work_through_kills(folder: Path, *, items: int, hands: int, kills: int, timeout_s: float) -> None:
-    write_skill(folder / "skills", "slumber", SLUMBER, "Slumbers for a while. Use it to slumber.")
+    gate = folder / "gate"  # opened by the first kill: until then nothing can end that could be met by it
+    script = SLUMBER.format(gate=str(gate))
+    write_skill(folder / "skills", "slumber", script, "Slumbers for a while. Use it to slumber.")
     daemon = Daemon(folder, skills=[folder / "skills"]).start()
     try:
         with daemon.http() as http:
@@ -72,6 +81,7 @@ def work_through_kills(folder: Path, *, items: int, hands: int, kills: int, time
         for _ in range(kills):
             begun = settle_begun(daemon)
             daemon.kill()
+            gate.touch()
             daemon.start()
             assert begun, "there was nothing left to kill"
         found = settle(daemon, timeout_s)
@@ -135,7 +145,7 @@ def test_a_worker_does_items_and_verifies_them(tmp_path: Path) -> None:
         cli(daemon, "workshop", "work", "Good", "--id", "good", "-t", "docs", "--verify", "true")
         cli(daemon, "board", "add", "Bad", "--id", "bad", "-t", "test", "--verify", "false", "--max-attempts", "1")
         cli(daemon, "board", "add", "After", "--id", "after", "-t", "docs", "-d", "bad")
-        found = settle(daemon, 30)
+        found = settle(daemon, 60)
         assert {id: item["status"] for id, item in found.items()} == {
             "good": "done",
             "bad": "failed",

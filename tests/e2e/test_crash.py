@@ -17,7 +17,16 @@ from typing import Any
 import httpx
 import pytest
 
-from e2e.crash_kit import Follower, MakeText, Sender, Toll, check_all, check_file, wait_for_tools_gone
+from e2e.crash_kit import (
+    Follower,
+    MakeText,
+    Sender,
+    Toll,
+    check_all,
+    check_file,
+    wait_for_acknowledged,
+    wait_for_tools_gone,
+)
 from e2e.harness import Daemon, running, write_skill
 from skill_actors.testing import Answer, FakeMessagesApi, Reply, Text, ToolUse, serve_in_thread
 
@@ -103,6 +112,7 @@ def one_round(daemon: Daemon, sessions: list[str], toll: Toll, rng: random.Rando
     for sender in senders:
         sender.start()
     time.sleep(rng.uniform(0.02, 0.5))
+    wait_for_acknowledged(senders, round + 1 - toll.count)  # one in each round on the whole, however slow the machine
     if round % 5 == 4:  # stopped and continued, as by a debugger or a suspended machine: not a crash
         os.kill(daemon.pid, signal.SIGSTOP)
         time.sleep(0.2)
@@ -129,7 +139,7 @@ def cancel_all(daemon: Daemon, session: str) -> None:
 
 def wait_for_rest(daemon: Daemon, session: str) -> None:
     """Wait until nothing of the session runs or waits."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     with daemon.http() as http:
         while True:
             try:

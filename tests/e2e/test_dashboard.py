@@ -32,7 +32,7 @@ class Browser:
         self.address, self.port, self.token = address, int(found[1]), found[2]
         self.process = process
         headers = {"x-skilld-token": self.token, "origin": f"http://127.0.0.1:{self.port}"}
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=30, trust_env=False)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=90, trust_env=False)
         self.http.get(address).raise_for_status()
 
     def get(self, path: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import threading
@@ -48,25 +49,27 @@ class Proxy:
         with plain, contextlib.suppress(OSError):
             head = b""
             while b"\r\n\r\n" not in head:
-                head += plain.recv(4096)
+                if not (piece := plain.recv(4096)):
+                    return
+                head += piece
             self.asked.append(head.split(b"\r\n")[0].decode())
             plain.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             with (
                 self._context.wrap_socket(plain, server_side=True) as secure,
                 socket.create_connection(("127.0.0.1", self._api.port)) as behind,
             ):
-                back = threading.Thread(target=_pump, args=(behind, secure), daemon=True)
-                back.start()
-                _pump(secure, behind)
-                back.join(10)
+                _carry(secure, behind)
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+def _carry(secure: ssl.SSLSocket, behind: socket.socket) -> None:
+    """Both ways, until one side closes; in one thread, since OpenSSL takes no two on one connection."""
+    to: dict[socket.socket, socket.socket] = {secure: behind, behind: secure}
+    while True:
+        ready: list[socket.socket] = [secure] if secure.pending() else select.select(list(to), [], [])[0]
+        for source in ready:
+            if not (data := source.recv(65536)):
+                return
+            to[source].sendall(data)
 
 
 @contextmanager

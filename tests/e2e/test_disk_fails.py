@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from e2e.crash_kit import Follower, Sender, Toll, check_all, check_file, wait_for_tools_gone
+from e2e.crash_kit import (
+    Follower,
+    Sender,
+    Toll,
+    check_all,
+    check_file,
+    wait_for_acknowledged,
+    wait_for_tools_gone,
+)
 from e2e.harness import Daemon, running, write_skill
 
 pytestmark = [
@@ -80,6 +88,7 @@ def test_a_disk_that_fails_ends_the_daemon_and_loses_nothing_acknowledged(tmp_pa
             for sender in senders:
                 sender.start()
             time.sleep(rng.uniform(0.1, 0.5))
+            wait_for_acknowledged(senders, 1)
             switch.touch()
             assert daemon.process is not None
             assert daemon.process.wait(20) == 74
@@ -108,7 +117,7 @@ def refuses_to_start(daemon: Daemon) -> None:
 
 def rest(daemon: Daemon, sessions: list[str]) -> None:
     """Cancel what waits, and wait until nothing runs."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     with daemon.http() as http:
         for session in sessions:
             http.post(f"/v1/sessions/{session}/cancel", json={"queued": True})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.crash_kit import Follower, Sender, Toll, check_all, check_file
+from e2e.crash_kit import Follower, Sender, Toll, check_all, check_file, wait_for_acknowledged
 from e2e.harness import Daemon, running, write_skill
 
 pytestmark = pytest.mark.e2e
@@ -72,6 +72,8 @@ def test_a_full_disk_refuses_new_messages_and_loses_none(small_disk: Path, tmp_p
         for thread in (*followers, *senders):
             thread.start()
         time.sleep(0.5)
+        for sender in senders:  # each conversation has to have something that can be lost
+            wait_for_acknowledged([sender], 1)
         ballast = fill(small_disk)
         time.sleep(1.0)
         error = refusals(daemon, sessions[0])

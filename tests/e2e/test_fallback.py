@@ -65,7 +65,7 @@ def test_a_turn_of_a_stand_in_that_a_kill_cuts_is_not_run_again_and_the_chain_go
     session = daemon.create(backends=CHAIN)
     daemon.post(session, "hang")
     begun = daemon.state / "workspaces" / session / "begun"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not begun.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)

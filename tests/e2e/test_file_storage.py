@@ -69,7 +69,7 @@ def test_files_are_stored_behind_the_turn_and_another_daemon_goes_on_with_them(t
             assert (status["storage"], status["waiting"], status["synced_files"]) == ("s3", 0, 1)
             signed = http.get(f"/v1/sessions/{session}/stored-files/report.txt", params={"expires_s": 60}).json()
             assert http.get(f"/v1/sessions/{session}/stored-files/nothing").status_code == 404
-        assert httpx.get(signed["url"], trust_env=False).text == "figures"
+        assert httpx.get(signed["url"], trust_env=False, timeout=30).text == "figures"
         shown = daemon.skillctl("files", "url", session, "report.txt")
         assert (shown.returncode, shown.stdout.startswith(url)) == (0, True), shown.stderr
         last = daemon.create()

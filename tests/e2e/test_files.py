@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,23 +214,27 @@ def test_skillctl_puts_lists_gets_and_removes(daemon: Daemon, tmp_path: Path) ->
 
 def test_an_upload_that_is_cut_off_leaves_nothing(daemon: Daemon) -> None:
     session = daemon.create()
-    sent = threading.Event()
+    workspace = daemon.state / "workspaces" / session
+
+    def there() -> list[Path]:
+        return list(workspace.iterdir()) if workspace.exists() else []
 
     def pieces() -> Iterator[bytes]:
         yield b"x" * 300_000
-        sent.set()
+        until(lambda: bool(there()))  # before that there would be nothing to leave
         raise RuntimeError("the client dies")
 
     with daemon.http() as http, pytest.raises(RuntimeError, match="dies"):
         http.put(f"/v1/sessions/{session}/files/half", content=pieces())
-    assert sent.is_set()
-    with daemon.http() as http:  # until the daemon has noticed, the upload counts
-        for _ in range(100):
-            if not any((daemon.state / "workspaces" / session).iterdir()):
-                break
-            http.get("/v1/status")
-    assert list((daemon.state / "workspaces" / session).iterdir()) == []
+    until(lambda: not there())  # until the daemon has noticed, the upload counts
     assert files_of(daemon, session) == {}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
 
 
 def test_files_of_others_do_not_exist(daemon: Daemon) -> None:

@@ -13,7 +13,7 @@ from e2e.harness import Daemon, processes_with, running, write_skill
 
 pytestmark = pytest.mark.e2e
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def hook(folder: Path, body: str) -> str:

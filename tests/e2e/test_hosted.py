@@ -70,9 +70,9 @@ def types(daemon: Daemon, session: str) -> list[str]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "not within 30 s"
+        assert time.monotonic() < deadline, "not within 60 s"
         time.sleep(0.02)
 
 
@@ -134,11 +134,10 @@ def test_a_daemon_killed_in_the_middle_of_a_hosted_turn_does_not_run_it_again(st
     slow = Reply([Text("word " * 40), CodeExecution("make", files={"lost.txt": b"1"})], delay_s=0.2)
     daemon = started.will_answer(slow, Reply([Text("and now")]))
     session = daemon.create(backends=["anthropic"])
+    before = len(started.messages)
     turn = daemon.post(session, "go").json()["turn"]
-    deadline = time.monotonic() + 30
-    while not started.messages or "go" not in str(started.messages[-1]["messages"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: len(started.messages) > before)
+    assert "go" in str(started.messages[-1]["messages"])
     sent = len(started.messages)
     daemon.kill()
     daemon.start()

@@ -116,12 +116,17 @@ def test_fetched_by_a_native_skill_analysed_here_and_reported_there_in_one_turn(
     assert "[bash_code_execution, hosted] python report.py" in shown
 
 
-def test_calls_of_several_places_in_one_message_run_at_the_same_time(started: Service) -> None:
+def test_calls_of_several_places_in_one_message_run_at_the_same_time(started: Service, tmp_path: Path) -> None:
     session = started.daemon.create(backends=TWO)
-    began = time.monotonic()
-    started.ask(session, Reply([bash("sleep 1; echo a"), bash("sleep 1; echo b", "other")]), Reply([Text("x")]))
-    took_s = time.monotonic() - began
-    assert took_s < 20
+
+    def meets(mine: str, others: str) -> str:
+        """Ends when the other has begun too: one after the other they would not end."""
+        return f"touch {tmp_path}/{mine}; until test -e {tmp_path}/{others}; do sleep 0.05; done; echo {mine}"
+
+    calls = [bash(meets("a", "b")), bash(meets("b", "a"), "other")]
+    turn = started.ask(session, Reply(calls), Reply([Text("x")]))
+    assert turn["result"]["text"] == "x"
+    assert [started.results(session)[name]["content"] for name in ("bash_tool", "other_bash_tool")] == ["a", "b"]
     events = [e for e in started.daemon.events(session) if e["type"] in ("tool.started", "tool.finished")]
     assert [event["type"] for event in events[:2]] == ["tool.started", "tool.started"]
 
@@ -202,7 +207,7 @@ def test_a_daemon_killed_while_a_file_is_handed_over_leaves_it_whole_or_not_at_a
         started.ask(session, Reply([bash(make)]), Reply([Text("x")]))
         started.api.enqueue(Reply([over("big", "local", "other")]))
         turn = daemon.post(session, "hand it over").json()["turn"]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not any(d["name"] == "hand_over" for d in started.data(session, "tool.started")):
             assert time.monotonic() < deadline
             time.sleep(0.002)
@@ -216,6 +221,10 @@ def test_a_daemon_killed_while_a_file_is_handed_over_leaves_it_whole_or_not_at_a
             continue  # it was quicker than the kill
         assert ended["status"] == "interrupted"
         (call,) = [d["id"] for d in started.data(session, "tool.started") if d["name"] == "hand_over"]
+        ends = [d for d in started.data(session, "tool.finished") if d["id"] == call and d["outcome"] == "ok"]
+        if ends and not ended["result"].get("ambiguous"):
+            assert found, "it is said to be there"
+            continue  # the call was over, and its turn was not
         assert ended["result"].get("ambiguous", []) == [call]
         started.ask(session, Reply([bash("ls -A; echo end", "other")]), Reply([Text("x")]))
         said = started.results(session)["other_bash_tool"]["content"].split()

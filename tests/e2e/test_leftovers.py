@@ -39,7 +39,7 @@ def test_the_next_start_ends_what_a_simultaneous_kill_left(tmp_path: Path) -> No
     with running(tmp_path, skills=[tmp_path / "skills"]) as daemon:
         session = daemon.create()
         daemon.post(session, "/job")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not started.exists():
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -52,7 +52,7 @@ def test_the_next_start_ends_what_a_simultaneous_kill_left(tmp_path: Path) -> No
             for pid in guards:
                 os.kill(pid, kill)
         assert daemon.process is not None
-        daemon.process.wait(10)
+        daemon.process.wait(30)
         assert set(processes_with(workspace)) - {bystander.pid}, "nothing was left: this shows nothing"
         daemon.start()
         assert [pid for pid in processes_with(workspace) if pid != bystander.pid] == []

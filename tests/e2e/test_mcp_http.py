@@ -17,12 +17,11 @@ from mcp import Client, types
 from mcp.client.streamable_http import streamable_http_client
 
 from e2e.harness import Daemon, running, write_skill
-from e2e.test_mcp import Bridge, text_of
+from e2e.test_mcp import HELD, Bridge, text_of
 
 # The client's transport leaves a generator to the collector, and warns of it itself.
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore:Async generator 'http:ResourceWarning")]
 
-LINGER = "import sys, time\ntime.sleep(float(sys.argv[1]))\nprint('done')\n"
 BOTH = "application/json, text/event-stream"
 HELLO = {
     "jsonrpc": "2.0",
@@ -36,7 +35,7 @@ LIST = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("mcp-http")
-    write_skill(folder / "skills", "linger", LINGER)
+    write_skill(folder / "skills", "held", HELD)
     config = '[backends.command.shell]\nargv = ["sh", "-c", "sed \'1,/^#!script$/d\' | sh"]\n'
     with running(folder, skills=[folder / "skills"], config=config) as daemon:
         yield daemon
@@ -70,6 +69,7 @@ def session_of(daemon: Daemon) -> str:
 
 def test_a_client_of_the_library_has_the_tools_and_hears_of_a_long_wait(daemon: Daemon) -> None:
     told: list[str | None] = []
+    go = daemon.folder / "go"
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
         told.append(message)
@@ -79,11 +79,12 @@ def test_a_client_of_the_library_has_the_tools_and_hears_of_a_long_wait(daemon: 
             assert len((await bridge.client.list_tools()).tools) > 30
             await bridge.call("create_agent", name="slow")
             asked = await bridge.client.call_tool(
-                "ask", {"agent": "slow", "prompt": "/linger 2", "timeout": 200}, progress_callback=note
+                "ask", {"agent": "slow", "prompt": f"/held {go}", "timeout": 200}, progress_callback=note
             )
             assert isinstance(asked, types.CallToolResult)
             turn = text_of(asked).rpartition("turn=")[2].split()[0]
             assert any(turn in str(message) for message in told)
+            go.touch()
             assert await bridge.call("await", turn=turn, timeout=60_000) == "done"
             assert "unknown parameter" in await bridge.refused("agents", agent=1)
             lines = (await bridge.call("events", last=2)).splitlines()

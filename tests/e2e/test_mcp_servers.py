@@ -19,7 +19,7 @@ from skill_actors.testing import FakeMessagesApi, serve_in_thread
 pytestmark = pytest.mark.e2e
 
 SERVER = Path(__file__).parents[1] / "mcp_tool_server.py"
-SOON_S = 20.0
+SOON_S = 60.0
 CANCEL_S = 2.0
 CONFIG = """
 [mcp.servers.test]

@@ -26,6 +26,7 @@ from skill_actors.testing import (
 
 pytestmark = pytest.mark.e2e
 
+SOON_S = 20.0
 ECHO = {"command": "echo x", "description": "d"}
 
 
@@ -53,9 +54,12 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def test_two_rounds_of_tools_with_parallel_calls(started: Service) -> None:
     daemon = started.daemon
+    met = "until [ -e {} ]; do sleep 0.01; done; echo beta"
+    one, other = f"touch one; {met.format('other')}", f"touch other; {met.format('one')}"
     message = (
         'Do it\n#call create_file {"path": "a.txt", "file_text": "alpha", "description": "d"}\n'
-        '#call bash_tool {"command": "echo beta", "description": "d"}\n#then\n'
+        f'#call bash_tool {{"command": "{one}", "description": "d"}}\n'
+        f'#call bash_tool {{"command": "{other}", "description": "d"}}\n#then\n'
         '#call view {"path": "a.txt"}\n#call bash_tool {"command": "exit 3", "description": "d"}'
     )
     session = daemon.create()
@@ -66,8 +70,9 @@ def test_two_rounds_of_tools_with_parallel_calls(started: Service) -> None:
     assert turn["result"]["cost_usd"] > 0
     finished = {e["data"]["name"]: e["data"] for e in daemon.events(session) if e["type"] == "tool.finished"}
     assert finished["bash_tool"]["exit_code"] == 3
-    started_seqs = [e["seq"] for e in daemon.events(session) if e["type"] == "tool.started"]
-    finished_seqs = [e["seq"] for e in daemon.events(session) if e["type"] == "tool.finished"]
+    commands = [e for e in daemon.events(session) if e["data"].get("name") == "bash_tool"]
+    started_seqs = [e["seq"] for e in commands if e["type"] == "tool.started"]
+    finished_seqs = [e["seq"] for e in commands if e["type"] == "tool.finished"]
     assert started_seqs[1] < finished_seqs[0], "the two calls of the first round did not overlap"
 
 
@@ -159,7 +164,7 @@ def test_a_paused_turn_goes_on(started: Service) -> None:
 def test_cancel_in_mid_stream_keeps_the_partial_text(started: Service) -> None:
     daemon = started.daemon
     session = daemon.create()
-    turn = daemon.post(session, "count\n#words 2000\n#delay 0.01").json()["turn"]
+    turn = daemon.post(session, "count\n#words 20000\n#delay 0.01").json()["turn"]
     with (
         daemon.http() as http,
         http.stream(
@@ -174,7 +179,7 @@ def test_cancel_in_mid_stream_keeps_the_partial_text(started: Service) -> None:
         http.post(f"/v1/turns/{turn}/cancel")
     ended = daemon.wait(turn)
     assert ended["status"] == "cancelled"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < SOON_S, "a tenth of what the answer takes"
     assert ended["result"]["text"]
     assert "You said: count\nword0".startswith(ended["result"]["text"][:15])
     assert daemon.ask(session, "go on")["status"] == "finished"
@@ -198,8 +203,10 @@ def test_200_turns_on_50_sessions_at_once_all_answered_in_the_right_session(star
         status = http.get("/v1/status").json()
     assert (status["turns_running"], status["turns_queued"]) == (0, 0)
     daemon.kill()  # and what a daemon leaves behind that had no chance to tidy up, is nothing
-    time.sleep(1)
-    assert not processes_with(str(daemon.state))
+    deadline = time.monotonic() + SOON_S
+    while left := processes_with(str(daemon.state)):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.02)
     daemon.start()
 
 

@@ -87,8 +87,9 @@ def test_a_proxy_that_comes_later_is_waited_for_and_looked_at_by_doctor(place: P
         assert checked.returncode == 0
         assert f"the model socket {place} is not there" in checked.stderr
         session = daemon.create()
-        accepted = daemon.post(session, "hello").json()
-        with serve_in_thread(FakeMessagesApi([]), socket=place):
+        with serve_in_thread(FakeMessagesApi([]), socket=place.with_name("elsewhere.sock")):
+            accepted = daemon.post(session, "hello").json()
+            os.link(place.with_name("elsewhere.sock"), place)  # at once: it is tried again for three seconds
             assert daemon.wait(accepted["turn"])["status"] == "finished", "it is tried again"
             assert checks(daemon)["model socket"] == f"ok {place} takes connections"
         place.unlink()

@@ -53,8 +53,10 @@ def test_a_request_and_its_model_call_are_one_tree(daemon: Daemon) -> None:
             answer = client.messages.create(model="claude-sonnet-5-5", max_tokens=9, messages=messages)
             return str(answer.content[0].text)
 
-        with skilld_monitor.enable_monitoring("shop"), app.test_client().get("/ask/cats") as answer:
+        made = skilld_monitor.enable_monitoring("shop")
+        with app.test_client().get("/ask/cats") as answer:
             assert answer.get_data(as_text=True) == "an answer"
+        assert made.disable(20).complete
         client.close()
     lines = daemon.skillctl("monitor", "tail", "-n", "20").stdout
     assert re.search(r'INFO +shop API http_request_start \{"method": "GET", "path": "/ask/cats"\}', lines)

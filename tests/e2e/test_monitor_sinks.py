@@ -7,11 +7,11 @@ import json
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import pytest
 from conftest import require
 from e2e.harness import Daemon, running
 from monitor_kit import run_program
-from otlp_kit import SPAN, TRACE, free_port, span, traces_request
+from otlp_kit import SPAN, TRACE, span, traces_request
 from skill_actors.testing import FakeMessagesApi, Reply, Text, serve_in_thread
 from skilld.monitor.sinks.log_files import CURRENT, ended_files
 
@@ -67,17 +67,45 @@ def until(found: Callable[[], Any], within_s: float = 60.0) -> Any:
 
 
 def logged(folder: Path) -> list[JSON]:
-    """Events of all files of a log, in their order."""
+    """Events of all files of a log, in their order, as far as they are whole lines."""
+    before: list[tuple[Path, int]] | None = None
     lines: list[bytes] = []
-    for path in [*ended_files(folder), folder / CURRENT]:
-        raw = path.read_bytes() if path.exists() else b""
-        lines += (gzip.decompress(raw) if path.suffix == ".gz" else raw).splitlines()
+    while (now := files_of(folder)) != before:  # the daemon ends a file, or packs it, while it is read
+        before, lines = now, []
+        with suppress(FileNotFoundError):
+            for path, _ in now:
+                raw = path.read_bytes()
+                whole, _, _ = (gzip.decompress(raw) if path.suffix == ".gz" else raw).rpartition(b"\n")
+                lines += whole.splitlines()
     found = [json.loads(line) for line in lines]
     return [event for event in found if event.get("channel") == "ORDERS"]
 
 
-def has_more(folder: Path, count: int) -> bool:
-    return len(logged(folder)) > count
+def files_of(folder: Path) -> list[tuple[Path, int]]:
+    """The files of a log with their numbers on the disk, each once: one that is packed may be there as it was, too."""
+    ended = ended_files(folder)
+    found: list[tuple[Path, int]] = []
+    for path in [*ended, folder / CURRENT]:
+        if path.with_name(f"{path.name}.gz") not in ended:
+            with suppress(FileNotFoundError):
+                found.append((path, path.stat().st_ino))
+    return found
+
+
+def has_more(folder: Path, count: int) -> list[JSON]:
+    """The events, once there are more than so many."""
+    found = logged(folder)
+    return found if len(found) > count else []
+
+
+def are_packed(folder: Path) -> bool:
+    return all(path.suffix == ".gz" for path in ended_files(folder))
+
+
+def otlp_port(daemon: Daemon) -> int:
+    """Where it listens for OTLP."""
+    found = until(lambda: re.search(r"OTLP on http://127\.0\.0\.1:(\d+)$", daemon.log.read_text(), re.MULTILINE))
+    return int(found[1])
 
 
 def test_a_log_has_each_event_once_over_kill_9_while_it_is_written(tmp_path: Path) -> None:
@@ -90,10 +118,10 @@ def test_a_log_has_each_event_once_over_kill_9_while_it_is_written(tmp_path: Pat
             until(partial(has_more, folder, first))
             daemon.kill()
             daemon.start()
-        until(partial(has_more, folder, 1999))
+        numbers = [event["data"]["n"] for event in until(partial(has_more, folder, 1999))]
         sinks = json.loads(daemon.skillctl("monitor", "sinks", "--json").stdout)["items"]
         table = daemon.skillctl("monitor", "sinks").stdout
-        numbers = [event["data"]["n"] for event in logged(folder)]
+        until(partial(are_packed, folder))
         whole = daemon.skillctl("monitor", "verify", str(folder))
         ended_files(folder)[1].unlink()
         missing = daemon.skillctl("monitor", "verify", str(folder))
@@ -106,12 +134,11 @@ def test_a_log_has_each_event_once_over_kill_9_while_it_is_written(tmp_path: Pat
 
 
 def test_a_call_that_is_reported_both_ways_is_kept_once(tmp_path: Path) -> None:
-    port = free_port()
     with (
         serve_in_thread(FakeMessagesApi(respond=lambda _request: Reply([Text("hello")]))) as api,
-        running(tmp_path, config=f'[monitor.otlp]\nlisten = "127.0.0.1:{port}"\n') as daemon,
+        running(tmp_path, config='[monitor.otlp]\nlisten = "127.0.0.1:0"\n') as daemon,
     ):
-        until(lambda: _listens(port))
+        port = otlp_port(daemon)
         done = run_program(BOTH_WAYS.format(port=port, api=api.base_url), daemon.folder)
         assert (done.returncode, done.stderr) == (0, "")
         found = json.loads(daemon.skillctl("monitor", "query", "--json").stdout)["items"]
@@ -122,11 +149,6 @@ def test_a_call_that_is_reported_both_ways_is_kept_once(tmp_path: Path) -> None:
     assert (call["trace"], call["parent"]) == (order["trace"], order["span"])
     assert {event["uid"] for event in found} == {os.getuid()}
     assert 'skilld_monitor_otlp_requests_total{outcome="ok"}' in metrics
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def old_files(folder: Path) -> None:
@@ -184,10 +206,9 @@ def test_nobody_is_taken_for_somebody_else_over_tcp(tmp_path: Path) -> None:
     require(os.getuid() == 0, "takes root, to be two users")
     require(shutil.which("setpriv") is not None, "takes setpriv")
     require(shutil.which("curl") is not None, "takes curl")
-    port = free_port()
-    config = f'[monitor.otlp]\nlisten = "127.0.0.1:{port}"\n[roles.report]\nuids = [65533]\n'
+    config = '[monitor.otlp]\nlisten = "127.0.0.1:0"\n[roles.report]\nuids = [65533]\n'
     with running(tmp_path, config=config) as daemon:
-        until(lambda: _listens(port))
+        port = otlp_port(daemon)
         found = {uid: _post_as(uid, port, daemon) for uid in (65533, 65532)}
         events = json.loads(daemon.skillctl("monitor", "query", "--json").stdout)["items"]
     assert found == {65533: "200", 65532: "403"}

@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "skills"
 has_example = pytest.mark.skipif(
     not EXAMPLES.is_dir(), reason="the example is in the repository, and this is a copy of the tests"
 )
-SOON_S = 15.0
+SOON_S = 60.0
 GREETER = """
 class Skill(NativeSkill):
     skill_info = SkillInfo(name="greeter", description="Greets.", allowed_tools={tools})
@@ -258,7 +258,7 @@ def test_nothing_survives_the_daemon_however_it_ends(started: Service) -> None:
         time.sleep(0.02)
     assert started.workers("offender@")
     daemon.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + SOON_S
     while started.workers("offender@"):
         assert time.monotonic() < deadline, "a worker outlived the daemon"
         time.sleep(0.05)
@@ -283,7 +283,7 @@ class Skill(NativeSkill):
 
     def execute(self, command: str, context: Context) -> str:
         try:
-            answer = context.ask(command, {{"do": "anything"}}, timeout_s=3)
+            answer = context.ask(command, {{"do": "anything"}}, timeout_s=20)
         except AskFailed as failed:
             return f"{{failed.kind}}: {{failed}} (pid {{os.getpid()}})"
         return f"answer: {{answer}}"
@@ -303,7 +303,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     skills = folder / "skills"
     write_native(skills, "near-asker", ASKER.format(name="near-asker", waits="import time; time.sleep(0.01)"))
     write_native(skills, "far-asker", ASKER.format(name="far-asker", waits="pass"))
-    waits = "import threading; threading.Event().wait(20)"
+    waits = "import threading; threading.Event().wait(30)"
     write_native(skills, "near-stuck", ASKER.format(name="near-stuck", waits=waits))
     token = folder / "token"
     token.write_text("correct horse battery")

@@ -23,7 +23,7 @@ PHASE_S = 5.0
 PACE_S = 4.0
 TOLD = {"spin": "longer than", "block": "longer than", "deaf": "longer than", "leak": "memory", "flood": "printed more"}
 REASONS = {"spin": "timeout", "block": "timeout", "deaf": "timeout", "leak": "memory", "flood": "flood"}
-SETTLE_S = 10.0  # for the last replacement to start
+SETTLE_S = 30.0  # for the last replacement to start
 WATCH_S = 0.5
 KILL_S = 3.0  # from a deadline to the death of everything that ignores it
 
@@ -41,7 +41,7 @@ def phases(daemon: Daemon) -> tuple[Seen, Seen]:
     """What the neighbours saw alone, and beside the offenders; after which every offender has behaved once."""
 
     async def main() -> tuple[Seen, Seen]:
-        with trio.fail_after(60):
+        with trio.fail_after(180):
             async with Neighbourhood.settled(daemon.socket) as town:
                 alone = await town.phase(PHASE_S, pace_s=PACE_S)
                 beside = await town.phase(PHASE_S, pace_s=PACE_S, offences=OFFENCES)

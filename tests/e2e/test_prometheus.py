@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -95,30 +94,39 @@ def _use(daemon: Daemon) -> None:
 
 @contextmanager
 def started(folder: Path, target: str) -> Iterator[httpx.Client]:
-    """The server itself, with our rules, on a port of loopback; scrapes the target."""
+    """The server itself, with our rules, on a port of loopback that the kernel chooses; scrapes the target."""
     folder.mkdir()
     shutil.copy(ETC / "prometheus/skilld.rules.yml", folder)
     config = yaml.safe_load((ETC / "prometheus/prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
     config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     command = [
         "prometheus",
         f"--config.file={folder}/prometheus.yml",
         f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.listen-address=127.0.0.1:0",
     ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean_environment())
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as http:
+        address = _address(process, folder / "log")
+        with httpx.Client(base_url=f"http://{address}", trust_env=False, timeout=SOON_S) as http:
             _wait_ready(process, http, folder / "log")
             yield http
     finally:
         process.terminate()
         process.wait(20)
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Where it says that it listens."""
+    deadline = time.monotonic() + SOON_S
+    while not (found := re.search(r'"Listening on" address=(\S+)\n', log.read_text())):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    return found[1]
 
 
 def _wait_ready(process: subprocess.Popen[bytes], http: httpx.Client, log: Path) -> None:

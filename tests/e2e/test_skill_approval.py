@@ -42,7 +42,7 @@ class Skill(NativeSkill):
     def execute(self, command: str, context: Context) -> str:
         return "hello, " + command
 """
-SOON_S = 15.0
+SOON_S = 60.0
 
 
 def write(folder: Path, body: str) -> None:

@@ -89,8 +89,8 @@ def test_changes_are_told_on_the_socket_and_a_running_turn_keeps_what_it_began_w
             assert str(daemon.ask(session, f"/tides {go}")["result"]["text"]).strip() == "says 2"
         finally:
             follower.terminate()
-            follower.wait(10)
-            reader.join(10)
+            follower.wait(20)
+            reader.join(20)
             follower.stdout.close()
         assert {event["type"] for event in told} == {"skill.changed"}
         assert [event["seq"] for event in told] == list(range(1, len(told) + 1))

@@ -37,7 +37,7 @@ def skills(daemon: Daemon, path: str = "/v1/skills") -> JSON:
 
 
 def until(daemon: Daemon, holds: Callable[[JSON], bool]) -> JSON:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while not holds(found := skills(daemon)):
         assert time.monotonic() < deadline, found
         time.sleep(0.02)

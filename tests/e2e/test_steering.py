@@ -18,7 +18,7 @@ from terminal_kit import Terminal, at_terminal
 
 pytestmark = pytest.mark.e2e
 
-SOON_S = 20.0
+SOON_S = 60.0
 WAITS = ToolUse("bash_tool", {"command": "while [ ! -e go ]; do sleep 0.02; done", "description": "d"})
 
 

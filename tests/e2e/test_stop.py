@@ -17,14 +17,15 @@ from skill_actors.testing import FakeMessagesApi, Reply, Text, serve_in_thread
 
 pytestmark = pytest.mark.e2e
 
-SLEEPER = "import time\nprint('begun', flush=True)\ntime.sleep(60)\n"
+SOON_S = 20.0
+SLEEPER = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 
 
 def until(holds: Callable[[], object], what: str) -> None:
     """Wait for something in another process."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + SOON_S
     while not holds():
-        assert time.monotonic() < deadline, f"not within 15 s: {what}"
+        assert time.monotonic() < deadline, f"not within {SOON_S:g} s: {what}"
         time.sleep(0.02)
 
 
@@ -33,7 +34,7 @@ def types(daemon: Daemon, session: str) -> list[str]:
 
 
 def start_sleeper(daemon: Daemon) -> tuple[str, str]:
-    """A session and its turn, in which a tool runs for a minute. No model is asked."""
+    """A session and its turn, in which a tool runs for ten minutes. No model is asked."""
     session = daemon.create()
     turn = str(daemon.post(session, "/sleeper").json()["turn"])
     until(lambda: "tool.output" in types(daemon, session), "the tool prints")
@@ -70,7 +71,7 @@ def test_a_client_of_a_turn_that_streams_gets_the_ending_and_a_whole_body_over_s
         reader.start()
         until(lambda: "model.delta" in reader.seen, "the answer streams")
         assert daemon.stop() == 0
-        reader.join(10)
+        reader.join(SOON_S)
         assert reader.seen[-2:] == ["turn.finished", "end"]
 
 
@@ -82,7 +83,7 @@ def test_a_reader_that_knows_the_number_of_the_open_block_does_not_freeze_the_da
     ):
         session = daemon.create()
         daemon.post(session, "go")
-        with daemon.http(timeout_s=5) as http:
+        with daemon.http(timeout_s=SOON_S) as http:
 
             def last_seq() -> int:
                 return int(http.get(f"/v1/sessions/{session}").json()["last_seq"])
@@ -90,7 +91,7 @@ def test_a_reader_that_knows_the_number_of_the_open_block_does_not_freeze_the_da
             until(lambda: last_seq() > 2, "a block is open")
             with http.stream("GET", f"/v1/sessions/{session}/events", params={"after": last_seq()}) as answer:
                 assert answer.status_code == 200
-                with daemon.http(timeout_s=5) as other:
+                with daemon.http(timeout_s=SOON_S) as other:
                     assert other.get("/v1/health/live").status_code == 200
                 spent = cpu_s(daemon.pid)
                 time.sleep(0.5)
@@ -108,7 +109,7 @@ def test_a_tool_that_outlasts_the_drain_is_cut_and_its_turn_interrupted(tmp_path
     skill = write_skill(tmp_path / "skills", "sleeper", SLEEPER).parent
     with running(tmp_path, skills=[skill], config="[daemon]\ndrain_s = 0.3\n") as daemon:
         session, turn = start_sleeper(daemon)
-        assert daemon.stop(timeout_s=15) == 0
+        assert daemon.stop(timeout_s=SOON_S) == 0
         daemon.start()
         assert types(daemon, session)[-2:] == ["tool.finished", "turn.interrupted"]
         result = daemon.wait(turn)["result"]
@@ -117,14 +118,12 @@ def test_a_tool_that_outlasts_the_drain_is_cut_and_its_turn_interrupted(tmp_path
 
 def test_a_second_sigterm_ends_the_drain_at_once(tmp_path: Path) -> None:
     skill = write_skill(tmp_path / "skills", "sleeper", SLEEPER).parent
-    with running(tmp_path, skills=[skill]) as daemon:
+    with running(tmp_path, skills=[skill], config="[daemon]\ndrain_s = 300\n") as daemon:
         session, _ = start_sleeper(daemon)
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGTERM)
         until(lambda: "stopping" in daemon.log.read_text(), "the drain begins")
-        began = time.monotonic()
-        assert daemon.stop(timeout_s=15) == 0
-        assert time.monotonic() - began < 5
+        assert daemon.stop(timeout_s=SOON_S) == 0, "long before the tool ends"
         daemon.start()
         assert types(daemon, session)[-1] == "turn.interrupted"
 

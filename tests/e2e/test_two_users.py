@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from e2e.users_kit import ask_as, folder_for_all
 pytestmark = pytest.mark.e2e
 
 OTHER = 54_321
+SOON_S = 60.0
 CONFIG = f"[roles.send]\nuids = [{OTHER}]\n"
 
 
@@ -84,7 +86,17 @@ def test_what_needs_another_role_is_refused_and_noted(daemon: Daemon) -> None:
         ("POST", "/v1/skills/reload", None),
     ]
     assert [status for status, _ in ask_as(OTHER, daemon, *asked)] == [403] * 4
-    written = (daemon.state / "audit/audit.log").read_text().splitlines()
-    noted = [entry for entry in map(json.loads, written) if entry.get("uid") == OTHER and entry.get("status") == 403]
-    assert {entry["route"] for entry in noted} >= {path for _, path, _ in asked}
+    deadline = time.monotonic() + SOON_S  # it is written beside the answers
+    noted = refusals(daemon)
+    while not {entry["route"] for entry in noted} >= {path for _, path, _ in asked}:
+        assert time.monotonic() < deadline, noted
+        time.sleep(0.02)
+        noted = refusals(daemon)
     assert {entry["code"] for entry in noted} == {"forbidden"}
+
+
+def refusals(daemon: Daemon) -> list[dict[str, Any]]:
+    """Of the second user, in the whole lines of the audit log."""
+    whole, _, _ = (daemon.state / "audit/audit.log").read_text().rpartition("\n")
+    noted = [json.loads(line) for line in whole.splitlines()]
+    return [entry for entry in noted if entry.get("uid") == OTHER and entry.get("status") == 403]

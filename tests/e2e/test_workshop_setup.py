@@ -117,24 +117,36 @@ def test_everything_is_as_it_was_after_a_kill_and_the_export_says_so(tmp_path: P
 def test_a_kill_in_the_middle_is_mended_by_the_same_file(tmp_path: Path) -> None:
     many = "".join(f"[agents.a{number}]\nqueue = 1\n" for number in range(60))
     path = write(tmp_path, f'name = "many"\n{many}[schedules.s]\nagent = "a59"\nprompt = "x"\nevery_s = 9000\n')
-    with running(tmp_path) as daemon, ThreadPoolExecutor(1) as pool:
-        applied = pool.submit(daemon.skillctl, "workshop", "apply", str(path))
-        with Client(daemon.socket) as client:
-            while len(client.agents()) < 5:
-                time.sleep(0.005)
-        daemon.kill()
-        assert applied.result().returncode != 0
-        daemon.start()
-        with Client(daemon.socket) as client:
-            made = len(client.agents())
+    (tmp_path / "none.toml").write_text('name = "many"\n')
+    with running(tmp_path) as daemon:
+        for _ in range(10):
+            made = killed_in_the_middle(daemon, path)
+            if made < 60:
+                break
+            assert daemon.skillctl("workshop", "apply", str(tmp_path / "none.toml"), "--prune").returncode == 0
         assert 5 <= made < 60
         done = daemon.skillctl("workshop", "apply", str(path))
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("+ agent") == 60 - made
         assert daemon.skillctl("workshop", "diff", str(path)).stdout == "nothing to do\n"
-        (tmp_path / "none.toml").write_text('name = "many"\n')
         gone = daemon.skillctl("workshop", "apply", str(tmp_path / "none.toml"), "--prune")
         assert gone.stdout.count("- agent") == 60  # those from before the kill too
+
+
+def killed_in_the_middle(daemon: Daemon, path: Path) -> int:
+    """How many agents are there after a kill while the file is applied; all, where the kill came too late."""
+    with ThreadPoolExecutor(1) as pool:
+        applied = pool.submit(daemon.skillctl, "workshop", "apply", str(path))
+        with Client(daemon.socket) as client:
+            while len(client.agents()) < 5:
+                time.sleep(0.005)
+        daemon.kill()
+        status = applied.result().returncode
+    daemon.start()
+    with Client(daemon.socket) as client:
+        made = len(client.agents())
+    assert (status != 0) or made == 60, "what was acknowledged is there"
+    return made
 
 
 def test_the_commands_end_as_they_say(shared: Daemon, tmp_path: Path) -> None:

@@ -12,7 +12,28 @@ import pytest
 import skilld_monitor
 from monitor_kit import Collector, collecting, messages_api
 from skill_actors.testing import FakeMessagesApi
-from skilld_monitor import context
+from skilld_monitor import Monitoring, aliases, context, monitoring
+from skilld_monitor.scanning.rule_set import RuleSet
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(autouse=True)
+def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no time is measured, a machine that is slow is no daemon that is away, no prompt that takes too long to
+    judge, and no function that takes too long to mask: a thread may have to wait for seconds until it runs."""
+    if request.node.get_closest_marker("alone") is not None:
+        return
+    monkeypatch.setattr("skilld_monitor.sender._ACK_S", PATIENCE_S)
+    monkeypatch.setattr("skilld_monitor.monitoring._WAIT_S", PATIENCE_S)
+    monkeypatch.setattr("skilld_monitor.policy.judging._BUDGET_S", PATIENCE_S)
+    for waits in (
+        *(Monitoring.flush, Monitoring.disable, RuleSet.with_custom),
+        *(monitoring.disable_monitoring, aliases.stop_monitoring),
+    ):
+        assert waits.__defaults__ is not None
+        assert len(waits.__defaults__) == 1, "the time alone"
+        monkeypatch.setattr(waits, "__defaults__", (PATIENCE_S,))
 
 
 @pytest.fixture(autouse=True)

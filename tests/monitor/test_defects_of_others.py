@@ -172,7 +172,7 @@ def test_a_whole_program_prints_nothing_and_configures_no_logging(tmp_path: Path
         "skilld_monitor.log_event(object(), object())\n"
         "assert logging.getLogger().handlers == [] and logging.getLogger().level == logging.WARNING\n"
         "assert logging.getLogger('httpx').getEffectiveLevel() == logging.WARNING\n"
-        "skilld_monitor.disable_monitoring()\n"
+        "skilld_monitor.disable_monitoring(20)\n"
         "client.close()\n"
     )
     done = run_program(text, tmp_path)
@@ -206,7 +206,7 @@ def test_a_home_that_cannot_be_written_stops_nothing(tmp_path: Path, home: str) 
         "import skilld_monitor\n"
         "made = skilld_monitor.enable_monitoring('shop-test')\n"
         "skilld_monitor.log_event('order', {'n': 1})\n"
-        "report = made.disable()\n"
+        "report = made.disable(20)\n"
         "assert report.delivered == 3, report\n"
     )
     with collecting(tmp_path) as collector:
@@ -229,6 +229,7 @@ def test_programs_of_one_user_do_not_overwrite_each_other(tmp_path: Path) -> Non
         **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
         "HOME": str(tmp_path),
         "SKILLD_MONITOR_SOCKET": str(tmp_path / "monitor.sock"),
+        "SKILLD_MONITOR_EXIT_TIMEOUT_S": "30",
     }
     with collecting(tmp_path) as collector:
         programs = [
@@ -246,7 +247,7 @@ def test_programs_of_one_user_do_not_overwrite_each_other(tmp_path: Path) -> Non
             assert program.stdout is not None
             assert program.stdout.readline() == "on\n"
         for program in programs:
-            program.communicate("go\n", timeout=30)
+            program.communicate("go\n", timeout=90)
             assert program.returncode == 0
         found = collector.events(name="mine")
     assert len(found) == 400

@@ -171,7 +171,7 @@ for _ in range(8):
     threading.Thread(target=work).start()
 for n in range(10_000):
     skilld_monitor.log_event("burst", {"n": n})
-print(made.flush(12))
+print(made.flush(60))
 over.append(True)
 """
     with collecting(tmp_path) as collector:
@@ -202,7 +202,7 @@ def test_a_daemon_that_comes_back_gets_what_it_missed_in_order(tmp_path: Path) -
 
 def settle(made: Monitoring) -> None:
     """Until it has read that what it sent from the spool is written."""
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 30
     while made.stats().spooled:
         assert time.monotonic() < deadline_s, made.stats()
         time.sleep(0.01)
@@ -312,13 +312,23 @@ def test_a_batch_follows_before_the_one_before_is_acknowledged(tmp_path: Path) -
         assert (collector.count(), delivery.connected) == (4, False)
 
 
-def test_what_was_refused_behind_others_takes_none_of_them_along(tmp_path: Path) -> None:
+def test_what_was_refused_behind_others_takes_none_of_them_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Three batches, of which the second is too large for this daemon; the third is on its way by then."""
+    is_queued, handle = threading.Event(), sender.Sender._handle
+
+    def handle_later(self: sender.Sender, record: Record | None) -> None:
+        assert is_queued.wait(30), "else a batch ends wherever the program has come"
+        handle(self, record)
+
     with collecting(tmp_path / "m", limits=replace(LIMITS, max_line_bytes=300 << 10)) as collector:
         made = enable_monitoring("shop")
         assert made.flush()
+        monkeypatch.setattr(sender.Sender, "_handle", handle_later)
         for n in range(3 * MAX_BATCH_RECORDS):
             log_event("burst", {"n": n, "text": "y" * (200 if n // MAX_BATCH_RECORDS == 1 else 1)})
+        is_queued.set()
         report = made.disable()
         assert collector.drops["too_large"] >= 1
         assert (report.refused + report.delivered, report.spooled, report.dropped) == (report.accepted, 0, 0)
@@ -453,8 +463,9 @@ def test_a_spawned_pool_of_workers_is_watched_if_its_workers_say_so(tmp_path: Pa
             **os.environ,
             "SKILLD_MONITOR_SOCKET": str(collector.path),
             "SKILLD_MONITOR_SPOOL": str(tmp_path / "spool"),
+            "SKILLD_MONITOR_EXIT_TIMEOUT_S": "30",
         }
-        subprocess.run([sys.executable, str(program)], env=env, check=True, timeout=30)
+        subprocess.run([sys.executable, str(program)], env=env, check=True, timeout=90)
         assert sorted(numbers(collector)) == list(range(10))
 
 
@@ -478,8 +489,16 @@ def test_a_child_that_switches_it_on_itself_delivers_at_its_end(tmp_path: Path, 
         assert numbers(collector) == [1]
 
 
+HELD = """
+import threading
+from skilld_monitor import sender
+go_on, handle = threading.Event(), sender.Sender._handle
+sender.Sender._handle = lambda self, record: (go_on.wait(30), handle(self, record))
+"""
+
+
 def test_what_was_not_handled_in_time_when_it_was_switched_off_is_at_the_end_of_the_program(tmp_path: Path) -> None:
-    text = PROGRAM.format(count=2_000, rest="print(made.disable(0.0).complete)")
+    text = HELD + PROGRAM.format(count=2_000, rest="print(made.disable(0.0).complete)\ngo_on.set()")
     done = run_program(text, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
     (file,) = (tmp_path / "spool").iterdir()

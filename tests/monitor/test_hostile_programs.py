@@ -205,14 +205,17 @@ m.log_event("told", {}, "TOLD")
     "threads that go on while the program ends": """
 import threading, time, skilld_monitor as m
 m.enable_monitoring("order-desk")
+told = threading.Semaphore(0)
 def work():
     while True:
         with m.Span("span"):
             m.log_event("told", {}, "TOLD")
+        told.release()
         time.sleep(0.001)
 for _ in range(3):
     threading.Thread(target=work, daemon=True).start()
-time.sleep(0.05)
+for _ in range(50):
+    told.acquire()
 """,
     "what is told while the program tidies up": """
 import atexit, skilld_monitor as m
@@ -240,7 +243,7 @@ for thread in threads:
 for _ in range(5):
     if not os.fork():
         m.log_event("told", {}, "TOLD")
-        os._exit(0 if made.flush(10) else 1)
+        os._exit(0 if made.flush(30) else 1)
     assert os.wait()[1] == 0
 done.set()
 for thread in threads:

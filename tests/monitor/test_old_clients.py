@@ -59,7 +59,7 @@ complete = lambda request: httpx.Response(200, json=OLD)
 old = anthropic.Anthropic(api_key="k", http_client=httpx.Client(transport=httpx.MockTransport(complete)))
 said.append(old.completions.create(model="claude-2.1", prompt="secret", max_tokens_to_sample=5).completion)
 problem = made.problem
-made.disable()
+made.disable(20)
 client.messages.create(**ASK)
 restored = not hasattr(anthropic.resources.messages.Messages.create, "__skilld_monitor__")
 print(json.dumps({"said": said, "failed": failed, "problem": problem, "restored": restored,
@@ -99,7 +99,7 @@ try:
 except openai.BadRequestError as error:
     failed = type(error).__name__
 problem = made.problem
-made.disable()
+made.disable(20)
 restored = not hasattr(openai.resources.chat.Completions.create, "__skilld_monitor__")
 print(json.dumps({"said": said, "failed": failed, "problem": problem, "restored": restored,
                   "version": openai.__version__}))

@@ -60,7 +60,7 @@ async def main():
 asyncio.run(main())
 strict = convert_to_openai_function(look_up, strict=True)["strict"]
 problem = made.problem
-made.disable()
+made.disable(20)
 model.invoke("secret")
 print(json.dumps({"said": said, "problem": problem, "strict": strict, "version": version("langchain-core")}))
 """
@@ -104,7 +104,7 @@ async def main():
             said.append(error.error.code)
 asyncio.run(main())
 problem = made.problem
-made.disable()
+made.disable(20)
 restored = "__skilld_monitor__" not in dir(ClientSession.send_request) and "send_request" not in vars(ClientSession)
 print(json.dumps({"said": said, "problem": problem, "restored": restored, "version": version("mcp")}))
 """

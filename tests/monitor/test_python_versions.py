@@ -58,9 +58,9 @@ m.log_error("failed", ValueError("no"), {"at": 1})
 headers = m.TraceContext.inject({})
 if not os.fork():
     m.log_event("child", {}, "CHILD")
-    os._exit(0 if made.flush(10) else 1)
+    os._exit(0 if made.flush(30) else 1)
 assert os.wait()[1] == 0
-report = m.disable_monitoring()
+report = m.disable_monitoring(20)
 print(json.dumps([sys.version_info[:2], len(modules), sorted(strange), report.dropped + report.refused, made.problem]))
 """
 

@@ -209,7 +209,7 @@ def serve_in_thread(api: _Server, *, socket: Path | None = None) -> Iterator[_Se
     """Serve `api` in a thread of its own while the block runs: for tests that start real processes.
 
     Raises:
-        RuntimeError: if it does not take connections within 10 s.
+        RuntimeError: if it does not take connections within 30 s.
 
     """
     ready = threading.Event()
@@ -224,10 +224,10 @@ def serve_in_thread(api: _Server, *, socket: Path | None = None) -> Iterator[_Se
 
     thread = threading.Thread(target=trio.run, args=(main,), name=type(api).__name__, daemon=True)
     thread.start()
-    if not ready.wait(10):
-        raise RuntimeError(f"{type(api).__name__} did not start within 10 s")
+    if not ready.wait(30):
+        raise RuntimeError(f"{type(api).__name__} did not start within 30 s")
     try:
         yield api
     finally:
         stop[0]()
-        thread.join(10)
+        thread.join(30)

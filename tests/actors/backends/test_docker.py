@@ -14,7 +14,7 @@ import trio.testing
 from docker_bench import boxed, containers_of, owner_of
 from docker_kit import engine_with_slim_image
 from skill_actors.backends import BackendUnavailable, ToolCall, ToolContext, WorkspaceSpec
-from skill_actors.backends.docker import open_docker
+from skill_actors.backends.docker import DockerWorkspace, open_docker
 from skill_actors.backends.docker_image import SLIM_IMAGE, engine_address
 from skill_actors.backends.docker_options import checked
 from support import run
@@ -44,6 +44,9 @@ def test_a_container_is_as_hard_as_it_is_meant_to_be_and_goes_with_its_workspace
             assert values == ["0" * 16, "0" * 16, "1", "2"], limits.content
         with engine_with_slim_image() as client:
             assert containers_of(client, owner) == []
+            with trio.fail_after(20):
+                while containers_of(client, owner, going=True):  # noqa: ASYNC110  # the engine removes it
+                    await trio.sleep(0.02)
 
     run(main)
 
@@ -233,10 +236,10 @@ def test_conversations_that_begin_at_once_do_not_exceed_the_limit(tmp_path: Path
     async def main() -> None:
         async with boxed(tmp_path / "w", owner=owner, max_containers=2) as box:
             results: list[object] = []
+            specs = [WorkspaceSpec(session=str(number), root=tmp_path / str(number)) for number in range(4)]
+            workspaces = [await box.executor.open(spec) for spec in specs]
 
-            async def one(number: int) -> None:
-                spec = WorkspaceSpec(session=str(number), root=tmp_path / str(number))
-                workspace = await box.executor.open(spec)
+            async def one(workspace: DockerWorkspace) -> None:
                 call = ToolCall(id="c", name="bash_tool", input={"command": "sleep 0.5; echo done"})
                 try:
                     results.append((await workspace.execute(call, ToolContext())).content)
@@ -244,8 +247,8 @@ def test_conversations_that_begin_at_once_do_not_exceed_the_limit(tmp_path: Path
                     results.append(None)
 
             async with trio.open_nursery() as nursery:
-                for number in range(4):
-                    nursery.start_soon(one, number)
+                for workspace in workspaces:
+                    nursery.start_soon(one, workspace)
             assert sorted(results, key=str) == [None, None, "done", "done"]
             with engine_with_slim_image() as client:
                 assert len(containers_of(client, owner)) == 2

@@ -115,7 +115,7 @@ def test_calls_run_and_containers_go_with_an_engine_at_a_tcp_address(
             monkeypatch.undo()
             with engine_with_slim_image() as client:
                 with trio.fail_after(20):
-                    while containers_of(client, owner):  # noqa: ASYNC110  # the engine removes it
+                    while containers_of(client, owner, going=True):  # noqa: ASYNC110  # the engine removes it
                         await trio.sleep(0.02)
 
     run(main)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from native_kit import (
     OFFENDER,
@@ -348,6 +349,8 @@ def test_calls_run_side_by_side_in_processes_of_their_own_up_to_the_limit(on: Ca
 
 
 def test_what_is_idle_or_out_of_date_goes_and_what_runs_stays(tmp_path: Path) -> None:
+    clock = trio.testing.MockClock(rate=1.0)  # the call's time is over when the test says so
+
     async def main() -> None:
         async with open_processes() as processes:
             room = await room_of(processes, write_offender(tmp_path), tmp_path / "work")
@@ -361,7 +364,7 @@ def test_what_is_idle_or_out_of_date_goes_and_what_runs_stays(tmp_path: Path) ->
                 async def emit(chunk: OutputChunk) -> None:
                     deaf.set()
 
-                answers.append(await bench.does("deaf", timeout_s=1.0, emit=emit))
+                answers.append(await bench.does("deaf", timeout_s=60.0, emit=emit))
 
             async with trio.open_nursery() as nursery:
                 deaf = trio.Event()
@@ -369,6 +372,7 @@ def test_what_is_idle_or_out_of_date_goes_and_what_runs_stays(tmp_path: Path) ->
                 await deaf.wait()
                 assert await processes.sweep({("offender", "2")}) == 0, "a call runs there"
                 assert lives(pid)
+                clock.jump(60.0)
             assert await processes.sweep({("offender", "2")}) == 1
             assert answers[0].outcome == "timeout"
             again = await bench.pid()
@@ -381,7 +385,7 @@ def test_what_is_idle_or_out_of_date_goes_and_what_runs_stays(tmp_path: Path) ->
             assert await processes.sweep() == 1
             assert not lives(pid)
 
-    run(main)
+    trio.run(main, clock=clock)
 
 
 def test_where_there_are_as_many_as_there_may_be_the_one_idle_longest_makes_room(tmp_path: Path) -> None:
@@ -441,8 +445,9 @@ def test_a_module_that_cannot_be_imported_is_refused_and_leaves_no_process(
     async def main() -> None:
         async with open_host() as host:
             processes = NativeProcesses(host)
+            timeout_s = 4.0 if said == "longer than" else 20.0  # its process has to start meanwhile
             with pytest.raises(BadSkill) as caught:
-                await processes.describe(code_in(write_native(tmp_path, "bad", code)), timeout_s=2.0)
+                await processes.describe(code_in(write_native(tmp_path, "bad", code)), timeout_s=timeout_s)
             assert caught.value.code == "native_import_failed"
             assert said in caught.value.message
             assert host.workers.count_children() == 0

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
 from native_targets import Asker, Threaded
 from skill_actors.backends import (
@@ -153,6 +154,8 @@ def test_what_is_not_exposed_is_never_handed_a_message(asking: Callable[[Body], 
 def test_a_tell_does_not_wait_for_what_becomes_of_it(asking: Callable[[Body], None]) -> None:
     async def body(call: Call, system: ActorSystem) -> None:
         assert await call("asker_write", path="keeper", content="sleep") == "ok: told"
+        while not actor(system, "keeper").told:  # noqa: ASYNC110  # it is in the mailbox
+            await trio.sleep(0.005)
         assert actor(system, "keeper").told == [{"do": "sleep"}]
 
     asking(body)
@@ -248,6 +251,7 @@ def test_what_hostile_code_sends_instead_of_a_question_is_answered(question: Any
 
 def test_a_thread_that_outlives_its_call_is_heard_and_answered_no_more(tmp_path: Path) -> None:
     go, done, said = threading.Event(), threading.Event(), []
+    clock = trio.testing.MockClock(rate=1.0)  # the call's time is over when its question has come
 
     class Late(NativeSkill):
         skill_info = SkillInfo(name="late", description="Asks late.", allowed_tools=["execute"])
@@ -275,13 +279,21 @@ def test_a_thread_that_outlives_its_call_is_heard_and_answered_no_more(tmp_path:
             async with open_native([Late], host) as executor:
                 room = await executor.open(WorkspaceSpec(session="s", root=tmp_path))
                 call = ToolCall(id="1", name="late_execute", input={"command": ""})
-                result = await room.execute(call, ToolContext(timeout_s=0.2, emit=emit))
-                assert result.outcome == "timeout"
+                async with trio.open_nursery() as nursery:
+
+                    @nursery.start_soon
+                    async def late() -> None:
+                        result = await room.execute(call, ToolContext(timeout_s=60.0, emit=emit))
+                        assert result.outcome == "timeout"
+
+                    while not actor(system, "keeper").told:  # noqa: ASYNC110  # a thread asks
+                        await trio.sleep(0.005)
+                    clock.jump(60.0)
                 go.set()
                 assert await trio.to_thread.run_sync(done.wait, 20)
             assert actor(system, "keeper").told == [{"do": "sleep"}]
 
-    run(main)
+    trio.run(main, clock=clock)
     assert said in (["gone", "gone"], ["timeout", "gone"])  # the first question ends with the call's own time
 
 

@@ -367,12 +367,17 @@ def crossing(is_parallel: bool, asynchronous: bool) -> type[NativeSkill]:
 
         def __init__(self) -> None:
             self.now = 0
+            self.met = False
 
         async def execute(self, command: str, context: Context) -> str:
             self.now += 1
-            while self.now < 2:  # noqa: ASYNC110  # as a skill may
-                await trio.sleep(0.01)
-            return "met"
+            self.met = self.met or self.now == 2
+            try:
+                while not self.met:  # noqa: ASYNC110  # as a skill may
+                    await trio.sleep(0.01)
+                return "met"
+            finally:
+                self.now -= 1  # the other one may begin where this one's time is over
 
     return Tasks if asynchronous else Threads
 

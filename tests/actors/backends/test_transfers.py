@@ -12,14 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from docker_bench import boxed, containers_of, owner_of
 from docker_kit import engine, engine_with_slim_image
+from skill_actors.backends.docker_container import Container
 from support import run
 
 FILES = 32
@@ -115,7 +117,7 @@ def test_a_daemon_killed_while_files_come_out_leaves_each_whole(tmp_path: Path, 
             return (folder / "kept").exists() and len(list(folder.glob("file-*"))) >= after
         return False
 
-    with killed_when(folder, owner, some_are_new, "echo kept > kept", command(1)):
+    with killed_when(folder, owner, some_are_new, "echo kept > kept", command(1), "sleep 60"):
         pass
     came = versions(folder)
     assert after <= len(came)
@@ -158,10 +160,23 @@ def test_a_daemon_killed_while_files_go_in_loses_none(tmp_path: Path) -> None:
     assert versions(folder) == [1] * FILES
 
 
-def test_a_container_killed_while_files_come_out_leaves_each_whole_and_the_call_says_so(tmp_path: Path) -> None:
+def test_a_container_killed_while_files_come_out_leaves_each_whole_and_the_call_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, owner = tmp_path / "w", owner_of(tmp_path)
+    operate = Container.operate
 
     async def main() -> None:
+        killed = trio.Event()
+
+        async def held_up(self: Container, name: str, arguments: Mapping[str, Any]) -> Any:
+            """The others wait for the end of the container, however late whoever kills it gets to it."""
+            first = trio.Path(folder / "file-0")
+            if name == "pack" and await first.exists() and await first.read_bytes() == content("file-0", 2):
+                await killed.wait()
+            return await operate(self, name, arguments)
+
+        monkeypatch.setattr(Container, "operate", held_up)
         async with boxed(folder, owner=owner) as box:
             assert (await box.bash(command(1))).outcome == "ok"
             assert versions(folder) == [1] * FILES
@@ -175,6 +190,7 @@ def test_a_container_killed_while_files_come_out_leaves_each_whole_and_the_call_
                     nursery.start_soon(write)
                     await first_one(folder)
                     await trio.to_thread.run_sync(kill_containers, owner)
+                    killed.set()
             (result,) = results
             assert result.outcome == "error"
             assert "files of this call may not be kept" in result.content

@@ -284,16 +284,17 @@ def test_what_was_emptied_on_purpose_goes_from_the_storage(tmp_path: Path) -> No
 
 
 class Held(LocalStorage):
-    """Begins a first round, and does not end it by itself."""
+    """Begins a round, and does not end it by itself while it is to hold."""
 
     def __init__(self, base: Path) -> None:
         super().__init__(base)
         self.begun = trio.Event()
+        self.holds = True
 
     async def sync_to_remote(
         self, session: str, folder: Path, *, on_synced: OnSynced | None = None, **more: Any
     ) -> StorageReport:
-        if not self.begun.is_set():
+        if self.holds:
             self.begun.set()
             await trio.sleep_forever()
         return await super().sync_to_remote(session, folder, on_synced=on_synced, **more)
@@ -308,6 +309,7 @@ def test_a_flush_that_was_cut_off_leaves_the_rest_to_the_background(tmp_path: Pa
         async def work() -> None:
             sync.note(SESSION)
             assert not await sync.flush(SESSION, 0.05)
+            storage.holds = False  # it may have been cut off before it came so far
             await settled(sync)
 
         await running(sync, work)

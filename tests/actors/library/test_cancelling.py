@@ -69,13 +69,10 @@ def test_a_turn_that_is_cancelled_at_any_step_leaves_a_conversation_that_goes_on
         options: dict[str, Any] = {"storage": LocalStorage(tmp_path)} if kind == "stored" else {}
         return new_local(**CALLBACKS, **options)
 
-    async def main() -> int:
-        every, step = (1, 1) if kind == "memory" else (4, 1)
-        while await turn_cancelled_at(step, opening):
-            step += every
-        return step
-
-    assert run(main) > 10
+    every, step = (1, 1) if kind == "memory" else (4, 1)
+    while run(turn_cancelled_at, step, opening):  # each has its own time: there are many
+        step += every
+    assert step > 10
 
 
 @pytest.mark.parametrize("places", [["local"], ["local", ("local", {"name": "build"})]], ids=["one", "two"])
@@ -94,14 +91,11 @@ def test_a_conversation_that_is_cancelled_while_it_opens_leaves_nothing(
         trio.lowlevel.remove_instrument(canceller)
         return not scope.cancelled_caught
 
-    async def main() -> int:
-        step = 1
-        while not await opened_by(step):
-            assert os.listdir(tmp_path) == []
-            step += 3
-        return step
-
-    assert run(main) > 10
+    step = 1
+    while not run(opened_by, step):
+        assert os.listdir(tmp_path) == []
+        step += 3
+    assert step > 10
     assert list(tmp_path.iterdir()) == []
 
 
@@ -128,8 +122,9 @@ def test_a_thousand_conversations_leave_no_files_no_threads_and_no_folders(
     run(many, 2, "local")
     gc.collect()
     files, children, threads = _open_files(), _children(), threading.active_count()
-    run(many, 980, MemoryExecutor)
-    run(many, 20, "local")
+    for _ in range(20):  # each part has its own time: all of them take long where the machine is busy
+        run(many, 49, MemoryExecutor)
+        run(many, 1, "local")
     gc.collect()
     assert _open_files() <= files
     assert _children() == children

@@ -34,11 +34,12 @@ def test_a_turn_of_a_conversation_that_is_closed_asks_no_model_any_more(by: str)
     command = "sleep 1000" if by == "another task" else "true"
 
     async def main() -> None:
-        asked = 0
+        asked, begun = 0, trio.Event()
 
         async def ask(messages: Sequence[Message]) -> object:
             nonlocal asked
             asked += 1
+            begun.set()
             if by == "model":
                 await session.cleanup()
             return uses(call(f"toolu_{asked}", "bash_tool", command=command, description="d"))
@@ -47,6 +48,7 @@ def test_a_turn_of_a_conversation_that_is_closed_asks_no_model_any_more(by: str)
             await session.cleanup()
 
         async def close_soon() -> None:
+            await begun.wait()
             with pytest.raises(SkillError, match="in the middle"):
                 await session.chat("too", ask)
             await session.cleanup()

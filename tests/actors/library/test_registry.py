@@ -87,14 +87,14 @@ def test_edits_on_disk_are_seen_by_themselves_and_told_to_subscribers(tmp_path: 
         async def listen(change: SkillChange) -> None:
             await trio.lowlevel.checkpoint()
             told.append(change)
-            heard.set()
+            if "new" in change.added:  # before, it may have been found half written
+                heard.set()
             raise RuntimeError("the program's own fault")
 
         async with Registry("mine", [tmp_path], watch=True) as registry:
             end = registry.subscribe(listen)
             write(tmp_path, "new")
             await heard.wait()
-            assert "new" in told[0].added
             end()
             write(tmp_path, "newer")
             await registry.reload()

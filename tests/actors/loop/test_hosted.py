@@ -111,7 +111,7 @@ async def tutorial_callback(api: FakeMessagesApi, messages: Sequence[Message]) -
         "container": container_config([("anthropic", "xlsx", "latest")]),
     }
     headers = {"x-api-key": "key", "anthropic-version": "2023-06-01", "content-type": "application/json"}
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         answer = await client.post(f"{api.base_url}/v1/messages", json=body, headers={**headers, **beta_headers()})
     return answer.json()
 

@@ -120,10 +120,10 @@ def test_a_server_without_the_endpoint_counts_nothing(status: int) -> None:
 
 def test_a_count_does_not_wait_for_ever_and_can_be_cancelled() -> None:
     async def main() -> None:
-        async with connected(count_timeout_s=0.3) as (api, model):
+        async with connected(count_timeout_s=2) as (api, model):  # enough for the last count, which is answered
             await model.prepare()
             api.interrupt("POST", COUNT, HttpError(500, delay_s=60))
-            with pytest.raises(ModelError, match=r"nothing arrived from the model API for 0\.3 s") as caught:
+            with pytest.raises(ModelError, match=r"nothing arrived from the model API for 2 s") as caught:
                 await model.count_tokens(ask())
             assert (caught.value.code, caught.value.retryable) == ("timeout", True)
             api.interrupt("POST", COUNT, HttpError(500, delay_s=60))

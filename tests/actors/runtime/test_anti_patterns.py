@@ -180,7 +180,7 @@ def blocking(bad: Block, good: Block) -> None:
             return time.perf_counter() - begin
 
     assert run(main, bad.Reading) >= 0.2
-    assert min(run(main, good.Threaded) for _ in range(3)) < 0.2
+    assert any(run(main, good.Threaded) < 0.2 for _ in range(20)), "one is enough: the machine may be busy"
 
 
 @case("Computing in a thread")
@@ -188,8 +188,8 @@ def computing(bad: Block, _none: None) -> None:
     assert run(bad.compute) == sum(range(1_000_000))
 
 
-def stop_it(kind: type[TrioActor], released: trio.Event, *, wait: bool = True) -> list[str]:
-    """What is reported when a busy actor of this class is ended."""
+def stop_it(kind: type[TrioActor], released: trio.Event, run_on: Callable[..., object] = run_virtual) -> list[str]:
+    """What is reported when a busy actor of this class is ended. Who never waits needs the real clock to run on."""
     events: list[str] = []
 
     async def main() -> None:
@@ -204,14 +204,14 @@ def stop_it(kind: type[TrioActor], released: trio.Event, *, wait: bool = True) -
                 events.append(str(error))
             released.set()
 
-    run(main)
+    run_on(main)
     return events
 
 
 @case("Swallowing cancellation")
 def swallowing(bad: Block, good: Block) -> None:
     bad.names["released"] = good.names["released"] = released = threading.Event()
-    events = stop_it(bad.Stubborn, cast("trio.Event", released))
+    events = stop_it(bad.Stubborn, cast("trio.Event", released), run)
     assert events[:2] == ["killed", "unkillable"]
     assert "ignores cancellation" in events[2]
     released.clear()

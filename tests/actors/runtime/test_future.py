@@ -104,15 +104,18 @@ def test_a_blocking_get_on_the_trio_thread_is_refused_and_withdraws_the_question
 def test_a_thread_gets_the_answer_or_a_timeout() -> None:
     async def main() -> None:
         future: TrioFuture[str] = TrioFuture()
+        timed_out = trio.Event()
 
         def read() -> str:
             with pytest.raises(pykka.Timeout):
                 future.get(timeout=0.01)
+            trio.from_thread.run_sync(timed_out.set)
             return future.get(timeout=20)
 
         async with trio.open_nursery() as nursery:
 
             async def setter() -> None:
+                await timed_out.wait()
                 await trio.sleep(0.05)
                 future.set("answer")
 

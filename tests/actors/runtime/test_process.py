@@ -48,7 +48,7 @@ def test_a_worker_has_its_own_session_its_limits_and_none_of_our_secrets(monkeyp
         assert set(found["environment"]) <= allowed
         assert (found["environment"]["MINE"], found["environment"]["TZ"]) == ("1", "UTC")
         assert (found["core"], found["files"], found["no_new_privs"]) == (0, 32, 1)
-        assert (found["nice"], found["cwd"]) == (os.nice(0) + 7, "/tmp")
+        assert (found["nice"], found["cwd"]) == (min(os.nice(0) + 7, 19), "/tmp")
         assert found["path"][0] == str(HERE)
         assert not any("site-packages" in path for path in found["path"])
 
@@ -87,9 +87,10 @@ def test_a_slow_reader_slows_the_worker_and_nothing_piles_up() -> None:
         async def emit(value: Any) -> None:
             nonlocal seen
             seen += 1
+            scope.deadline = trio.current_time() + 0.3  # from the first on: how soon it comes is not the question
             await trio.sleep_forever()
 
-        with trio.move_on_after(0.3):
+        with trio.move_on_after(20) as scope:
             await ask(ref, 1_000_000, emit=emit)
         assert seen == 1
 
@@ -207,22 +208,24 @@ def test_a_target_that_cannot_be_imported_is_a_failed_start(target: str, words: 
 
 
 @pytest.mark.parametrize(
-    ("body", "words"),
+    ("body", "start_timeout_s", "words"),
     [
-        ("import time; time.sleep(60)", "not ready within 0.5 s"),
-        ("while True: print('x' * 10_000)", "not ready within 0.5 s|printed more"),
-        ("import os; os._exit(5)", "ended with exit code 5"),
-        ("import os, sys; print('why', file=sys.stderr); sys.exit(4)", "exit code 4; its stderr ends with:\nwhy"),
-        ("raise RuntimeError('no database')", "RuntimeError: no database"),
+        ("import time; time.sleep(60)", 0.5, "not ready within 0.5 s"),
+        ("while True: print('x' * 10_000)", 0.5, "not ready within 0.5 s|printed more"),
+        ("import os; os._exit(5)", 20.0, "ended with exit code 5"),
+        ("import os, sys; print('why', file=sys.stderr); sys.exit(4)", 20.0, "exit code 4; its stderr ends with:\nwhy"),
+        ("raise RuntimeError('no database')", 20.0, "RuntimeError: no database"),
     ],
 )
-def test_an_import_that_misbehaves_is_a_failed_start(tmp_path: Path, body: str, words: str) -> None:
+def test_an_import_that_misbehaves_is_a_failed_start(
+    tmp_path: Path, body: str, start_timeout_s: float, words: str
+) -> None:
     (tmp_path / "slow.py").write_text(body + "\ndef go(request, emit): return 1\n")
 
     async def main() -> None:
         async with bench() as made:
             with pytest.raises(StartFailed, match=words):
-                await made.start("echo", target="slow:go", paths=[tmp_path], start_timeout_s=0.5)
+                await made.start("echo", target="slow:go", paths=[tmp_path], start_timeout_s=start_timeout_s)
 
     run(main)
 

@@ -32,7 +32,7 @@ from skill_actors.runtime import (
 from skill_actors.runtime.worker import ASK, CHUNK, HEADER, RESULT, frame
 from support import run
 
-GONE_S = 5.0
+GONE_S = 20.0  # for what must happen, however slow the machine
 
 
 def lives(pid: int) -> bool:
@@ -188,7 +188,7 @@ def test_a_deadline_kills_the_process_and_another_takes_its_place(target: str) -
                 await ask(ref, timeout_s=0.2)
             assert 0.2 <= trio.current_time() - began < 5
             assert not lives(pid)
-            with trio.fail_after(5):
+            with trio.fail_after(GONE_S):
                 while (actor := ref._actor_weakref()) is None or actor.pid in (None, pid):  # noqa: ASYNC110
                     await trio.sleep(0.005)
             assert ref.is_alive()
@@ -201,9 +201,10 @@ def test_a_kill_begins_with_sigterm_and_waits_no_longer_than_needed(tmp_path: Pa
     file = tmp_path / "left"
 
     async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        assert await ask(ref, str(file)) == "ready"
         began = trio.current_time()
         with pytest.raises(WorkerTimeout):
-            await ask(ref, str(file), timeout_s=1)
+            await ask(ref, None, timeout_s=0.2)
         assert file.read_text() == "tidied"
         assert trio.current_time() - began < 15
 
@@ -214,21 +215,24 @@ def test_requests_behind_a_killed_one_are_served_by_the_next_process() -> None:
     async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
         async def late() -> None:
             with pytest.raises(WorkerTimeout):
-                await ask(ref, "stay", timeout_s=0.05)
+                await ask(ref, 60, timeout_s=0.05)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(late)
             await trio.testing.wait_all_tasks_blocked()
-            assert await ask(ref, "leave") == "left"
+            assert await ask(ref, 0) == 0
 
-    within("late_emit", use)
+    within("nap", use)
 
 
 def test_a_caller_that_goes_away_kills_the_process() -> None:
     async def use(made: Bench, ref: TrioActorRef[ProcessActor]) -> None:
         pid = pid_of(ref)
-        with trio.move_on_after(0.2):
-            await ask(ref, timeout_s=None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, ref, None, None)
+            await trio.testing.wait_all_tasks_blocked()  # it has the request
+            await trio.sleep(0.2)
+            nursery.cancel_scope.cancel()
         await see_dead(pid)
         with pytest.raises(WorkerTimeout):
             await ask(ref, timeout_s=0.1)
@@ -301,10 +305,14 @@ def test_nothing_that_a_worker_started_outlives_it(tmp_path: Path, then: str) ->
             if then == "answer":
                 assert await ask(ref, request) == "answered"
                 assert lives(int(file.read_text()))
+            elif then == "wait":
+                assert await ask(ref, request | {"then": "answer"}) == "answered"
+                with pytest.raises(WorkerTimeout):
+                    await ask(ref, request, timeout_s=0.2)
+                assert not lives(int(file.read_text()))
             else:
-                expected = WorkerTimeout if then == "wait" else WorkerEnded
-                with pytest.raises(expected):
-                    await ask(ref, request, timeout_s=2)
+                with pytest.raises(WorkerEnded):
+                    await ask(ref, request)
                 assert not lives(int(file.read_text()))
         assert not lives(int(file.read_text()))
 

@@ -27,7 +27,7 @@ from skill_actors.runtime import (
 )
 from skill_actors.runtime.future import TrioFuture
 from support import run
-from thread_kit import LONG_S, Add, Gate, Hang, Raise, Refuse, Small, Worker, gone, served, spec
+from thread_kit import LONG_S, Add, Gate, Hang, Raise, Refuse, Small, Worker, gone, served, spec, threads_named
 
 
 async def replaced(system: ActorSystem, old: TrioActorRef[Any]) -> TrioActorRef[Any]:
@@ -50,6 +50,7 @@ def run_on_threads(work: Any, times: int) -> list[threading.Thread]:
 
 def test_its_whole_life_is_in_one_daemon_thread_that_is_not_the_loops() -> None:
     async def main() -> None:
+        before = threading.enumerate()
         log: list[str] = []
         made: list[Worker] = []
 
@@ -61,7 +62,7 @@ def test_its_whole_life_is_in_one_daemon_thread_that_is_not_the_loops() -> None:
             assert await ref.call(Add(2)) == 2
             await ref.send(Add(3))
             assert await ref.call(Add(0)) == 5
-            (thread,) = [thread for thread in threading.enumerate() if thread.name == "root/worker"]
+            (thread,) = threads_named("root/worker", before)
             assert thread.daemon
         assert log == ["start", "Add", "Add", "Add", "stop"]
         assert made[0].threads == {thread.ident}

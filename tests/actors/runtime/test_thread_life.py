@@ -33,7 +33,7 @@ from skill_actors.runtime import (
 )
 from skill_actors.runtime.thread_mailbox import ThreadMailbox
 from support import run, run_virtual
-from thread_kit import LONG_S, Add, Gate, Hang, Raise, Small, Worker, gone, served, spec
+from thread_kit import LONG_S, Add, Gate, Hang, Raise, Small, Worker, gone, served, spec, threads_named
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_a_start_that_hangs_is_given_up_and_what_was_started_before_is_stopped()
             log.append("hook of a thread that was given up")
 
     async def main() -> None:
-        before = threads_leaked()
+        before, others = threads_leaked(), threading.enumerate()
         with pytest.raises(StartFailed) as failed:
             async with open_system(
                 [spec(lambda: Worker(log), id="first", name="first"), spec(Slow, start_timeout_s=0.05)]
@@ -83,7 +83,7 @@ def test_a_start_that_hangs_is_given_up_and_what_was_started_before_is_stopped()
                 pytest.fail("it started")
         assert isinstance(failed.value.__cause__, TimeoutError)
         assert threads_leaked() == before + 1
-        (thread,) = [thread for thread in threading.enumerate() if thread.name == "root/worker"]
+        (thread,) = threads_named("root/worker", others)
         gate.open()
         await trio.to_thread.run_sync(thread.join, LONG_S)
         assert threads_leaked() == before
@@ -96,6 +96,7 @@ def test_a_hang_at_shutdown_is_given_up_at_its_time_and_counted_and_its_replacem
     gate = Gate()
 
     async def main() -> None:
+        others = threading.enumerate()
         reports: list[Report] = []
         told = Reports()
         told.subscribe("test", reports.append)
@@ -116,7 +117,7 @@ def test_a_hang_at_shutdown_is_given_up_at_its_time_and_counted_and_its_replacem
                     await future
             again = await system.root.restart_child("worker")
             assert await again.call(Add(7), timeout=None) == 7
-            (thread, _) = [thread for thread in threading.enumerate() if thread.name == "root/worker"]
+            (thread, _) = threads_named("root/worker", others)
             gate.open()
             await trio.to_thread.run_sync(thread.join, LONG_S)
             assert threads_leaked() == before
@@ -151,10 +152,10 @@ def test_brutal_kill_waits_for_nothing_and_an_idle_thread_is_no_leak() -> None:
 
     async def main() -> None:
         log: list[str] = []
-        before = threads_leaked()
+        before, others = threads_leaked(), threading.enumerate()
         async with served(spec(lambda: Worker(log), shutdown_s=BRUTAL_KILL)) as (system, ref):
             await ref.call(Add(1))
-            (thread,) = [thread for thread in threading.enumerate() if thread.name == "root/worker"]
+            (thread,) = threads_named("root/worker", others)
             await system.root.terminate_child("worker")
             await trio.to_thread.run_sync(thread.join, LONG_S)
             assert not thread.is_alive()
@@ -206,7 +207,7 @@ def test_ten_hung_threads_cost_one_limit_together_and_an_eleventh_is_not_started
             gate.enter()
 
     async def main() -> None:
-        before = threads_leaked()
+        before, others = threads_leaked(), threading.enumerate()
         pool = ChildSpec(id="pool", factory=lambda: DynamicSupervisor("job", shutdown_s=0.5), name="pool")
         async with open_system([pool]) as system:
             workers = system.directory.ref("pool")
@@ -224,7 +225,7 @@ def test_ten_hung_threads_cost_one_limit_together_and_an_eleventh_is_not_started
             assert isinstance(workers, DynamicSupervisorRef)
             with pytest.raises(StartFailed, match="10 threads of Hanging"):
                 await workers.ensure("job-10", Hanging)
-            hung = [thread for thread in threading.enumerate() if thread.name == "root/pool/job"]
+            hung = threads_named("root/pool/job", others)
             assert len(hung) == 10
             gate.open()
             for thread in hung:

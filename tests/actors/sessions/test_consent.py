@@ -252,13 +252,13 @@ def test_without_a_desk_it_is_denied_as_ever(tmp_path: Path) -> None:
 
 def test_a_call_that_waits_takes_no_slot_and_no_time_of_the_turn(tmp_path: Path) -> None:
     async def main() -> None:
-        limits = {"limits": {"turn_timeout_s": 1}}
+        limits = {"limits": {"turn_timeout_s": 5}}
         async with conversation(tmp_path, [bash("echo 1")], settings=limits, slots=1) as talk:
             turn = await talk.send()
             (asked,) = await talk.asked()
             other = await talk.kit.session()
             assert (await talk.kit.ask(other, "hello"))["status"] == "finished"  # in the only slot
-            await trio.sleep(1.2)  # longer than the turn may take
+            await trio.sleep(5.5)  # longer than the turn may take
             await talk.allow(asked["id"])
             assert (await talk.end(turn))["status"] == "finished"
 

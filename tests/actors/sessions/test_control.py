@@ -273,10 +273,10 @@ def test_the_time_of_a_turn_is_bounded_by_a_cap_and_waiting_for_people_is_no_tim
             turn = await kit.ask(await kit.session(), "go")
             assert turn["result"]["error"]["code"] == "budget_exceeded"
             assert "seconds" in turn["result"]["error"]["message"]
-        async with open_kit(tmp_path, model, caps=[cap("turn", seconds=1.5)], desk=desk, defaults=ASKS) as kit:
+        async with open_kit(tmp_path, model, caps=[cap("turn", seconds=5)], desk=desk, defaults=ASKS) as kit:
             accepted = await kit.manager.submit(await kit.session(), ME, "go")
             (asked,) = await pending(kit)
-            await trio.sleep(2)
+            await trio.sleep(5.5)
             await decide(kit, asked["id"])
             assert (await kit.manager.get_turn(accepted.turn, ME, wait_s=20))["status"] == "finished"
 

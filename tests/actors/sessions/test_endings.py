@@ -194,8 +194,10 @@ def test_a_message_queued_before_a_start_on_a_full_disk_waits_for_room(
 
 
 def test_what_a_turn_had_cost_before_a_crash_is_in_the_sum_and_unknown_on_the_turn(tmp_path: Path) -> None:
+    never = trio.Event()
+
     async def main() -> None:
-        model = ScriptedModel([Reply([bash("echo")], usage=USAGE), Reply([Text("word " * 99)], delay_s=0.01)])
+        model = ScriptedModel([Reply([bash("echo")], usage=USAGE), Reply([Text("word " * 99)], holds={9: never})])
         async with open_kit(tmp_path, model) as kit:
             session = await kit.session(model=PRICED)
             turn = (await kit.manager.submit(session, ME, "a")).turn
@@ -241,8 +243,10 @@ def test_a_history_that_is_damaged_fails_the_turn_and_is_not_called_a_full_disk(
 
 
 def test_a_stream_that_is_cut_has_no_known_cost_and_its_usage_is_told_as_far_as_known(tmp_path: Path) -> None:
+    never = trio.Event()
+
     async def main() -> None:
-        model = ScriptedModel([Reply([Text("word " * 99)], delay_s=0.01, usage=USAGE)])
+        model = ScriptedModel([Reply([Text("word " * 99)], holds={9: never}, usage=USAGE)])
         async with open_kit(tmp_path, model) as kit:
             session = await kit.session(model=PRICED)
             turn = (await kit.manager.submit(session, ME, "a")).turn

@@ -161,6 +161,6 @@ def test_a_wait_for_an_endpoint_can_be_cancelled(tmp_path: Path) -> None:
                 await trio.sleep(0.01)
             await trio.sleep(0.1)
             await kit.manager.cancel(session, ME)
-            assert (await kit.manager.get_turn(turn, ME, wait_s=5))["status"] == "cancelled"
+            assert (await kit.manager.get_turn(turn, ME, wait_s=20))["status"] == "cancelled"
 
     run(main)

@@ -229,6 +229,9 @@ def test_events_of_other_turns_are_never_counted_as_ready_for_a_reader_of_one(tm
 
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(read)
+                with trio.fail_after(20):
+                    while len(counts) < 2:  # noqa: ASYNC110  # the store is read in a thread
+                        await trio.sleep(0.005)
                 await trio.testing.wait_all_tasks_blocked(0.05)
                 assert counts == [(2, 1), (4, 0)]
                 last = [("tool.output", other), ("turn.finished", TURN), ("turn.queued", other)]

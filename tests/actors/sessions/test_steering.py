@@ -65,13 +65,16 @@ def test_a_message_that_comes_while_the_last_answer_is_written_is_answered_in_th
 def test_what_goes_with_a_message_goes_with_it_into_the_running_turn_and_into_the_queue(tmp_path: Path) -> None:
     """Its note, and how many may wait: of a session that is paused before its turn begins none can be reached."""
 
+    hold = trio.Event()
+
     async def main() -> None:
-        slow = Reply([Text("word " * 30)], delay_s=0.02)
-        model = ScriptedModel([slow, Reply([Text("done")]), Reply([Text("at last")]), Reply([Text("two")])])
+        held = Reply([Text("word " * 30)], holds={1: hold})
+        model = ScriptedModel([held, Reply([Text("done")]), Reply([Text("at last")]), Reply([Text("two")])])
         async with open_kit(tmp_path, model) as kit:
             session, turn = await begun(kit)
             accepted = await kit.manager.submit(session, ME, "more", mode="steer", note="(a note)")
             assert (accepted.status, accepted.turn) == ("steered", turn)
+            hold.set()
             await ended(kit, turn)
             assert said(model.requests[1]) == ["begin", "more\n\n(a note)"]
             await kit.manager.pause(session, ME)

@@ -1,5 +1,6 @@
 """A thousand random edits of skill folders while conversations run: no prompt ever holds half a skill."""
 
+import gc
 import hashlib
 import os
 import random
@@ -332,6 +333,7 @@ def _storm(folder: Path, seed: int, edits: int, pause_s: float, limit_s: float) 
         return len(os.listdir("/proc/self/fd"))
 
     async def opened() -> int:  # those of an event loop with them
+        gc.collect()  # what tests before this one have left to be closed
         await until(nothing_is_watched)
         return descriptors()
 
@@ -349,7 +351,7 @@ def _p99(values: list[float]) -> float:
 
 
 def test_a_thousand_random_edits_never_show_half_a_skill(tmp_path: Path) -> None:
-    storm = _storm(tmp_path, seed=1, edits=1_000, pause_s=0.004, limit_s=120)
+    storm = _storm(tmp_path, seed=1, edits=1_000, pause_s=0.004, limit_s=400)
     assert storm.reader.prompts > 20
     assert len(storm.lags_s) > 5
     assert _p99(storm.lags_s) < 10  # ten times the figure: others work here too

@@ -44,16 +44,18 @@ def test_several_live_under_one_supervisor_and_each_reloads_its_own(tmp_path: Pa
 
 
 def test_edits_are_followed_unless_that_is_not_wanted(tmp_path: Path, make_skill: Make) -> None:
-    make_skill(tmp_path / "tides")
+    sources = tmp_path / "sources"
+    make_skill(sources / "tides")
     watched, unwatched = PublishedSkills(), PublishedSkills()
 
     async def main() -> None:
         tree = [
-            registry_spec("watched", [tmp_path], watched),
-            registry_spec("unwatched", [tmp_path], unwatched, watch=False),
+            registry_spec("watched", [sources], watched),
+            registry_spec("unwatched", [sources], unwatched, watch=False),
         ]
         async with open_system(tree):
-            make_skill(tmp_path / "tides", description="Another")
+            made = make_skill(tmp_path / "made", name="tides", description="Another")
+            (made / "SKILL.md").rename(sources / "tides/SKILL.md")  # whole at once: the first look may go on just now
             assert list((await watched.changes.next(1)).changed) == ["tides"]
             assert unwatched.snapshot.generation == 1
 

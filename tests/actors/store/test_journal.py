@@ -522,8 +522,8 @@ def test_opening_ten_thousand_sessions_takes_no_longer_than_opening_ten(
             last = new_session()
             await journal.create_session(last)
             await journal.append(step(last.id, 1, turns=(new_turn(last.id, 1),)))
-        best_s = 9.0
-        for _ in range(5):
+        best_s, ends_s = 9.0, trio.current_time() + 15
+        while best_s >= 0.1 and trio.current_time() < ends_s:  # again where something else had the machine or the disk
             started_s = trio.current_time()
             async with opened(db_path) as journal:
                 assert len(await journal.unfinished_turns()) == 1

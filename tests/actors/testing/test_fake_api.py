@@ -53,7 +53,7 @@ def post(
     api: FakeMessagesApi, data: Any, headers: dict[str, str] = HEADERS, path: str = "/v1/messages"
 ) -> httpx.Response:
     content = data if isinstance(data, bytes) else json.dumps(data)
-    return httpx.post(api.base_url + path, content=content, headers=headers, trust_env=False)
+    return httpx.post(api.base_url + path, content=content, headers=headers, trust_env=False, timeout=20)
 
 
 def test_the_event_sequence_is_the_documented_one(api: FakeMessagesApi) -> None:
@@ -164,7 +164,7 @@ def test_scripted_errors_carry_their_headers(api: FakeMessagesApi) -> None:
 @pytest.mark.parametrize("answer", [HangUp(), Reply([Text("x" * 99)], fail=Cut(after=1))])
 def test_a_cut_connection_is_cut_and_the_next_request_is_served(answer: Answer) -> None:
     async def main() -> None:
-        async with open_fake_api([answer]) as api, httpx.AsyncClient(trust_env=False) as client:
+        async with open_fake_api([answer]) as api, httpx.AsyncClient(trust_env=False, timeout=30) as client:
             url = api.base_url + "/v1/messages"
             with pytest.raises(httpx.RemoteProtocolError):
                 await client.post(url, json=body(stream=True), headers=HEADERS)
@@ -185,7 +185,7 @@ def test_the_server_sees_a_client_leave_while_it_stalls() -> None:
             await stream.receive_some()
             assert api.requests[0].outcome == "open"
             await stream.aclose()
-            with trio.fail_after(1):
+            with trio.fail_after(20):
                 await api.wait_until(lambda: api.requests[0].outcome == "client_gone")
 
     run(main)
@@ -200,7 +200,7 @@ def test_noise_on_the_connection_does_not_hurt_the_server(noise: bytes) -> None:
             stream = await trio.open_tcp_stream("127.0.0.1", api.port)
             await stream.send_all(noise)
             await stream.aclose()
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
                 answer = await client.post(api.base_url + "/v1/messages", json=body(), headers=HEADERS)
             assert answer.status_code == 200
 
@@ -290,7 +290,8 @@ def test_it_runs_as_a_program_with_a_script(tmp_path: Path) -> None:
             assert select.select([process.stdout], [], [], 30)[0]
             url = process.stdout.readline().strip()
             answers = [
-                httpx.post(f"{url}/v1/messages", json=body(), headers=HEADERS, trust_env=False).json() for _ in range(2)
+                httpx.post(f"{url}/v1/messages", json=body(), headers=HEADERS, trust_env=False, timeout=30).json()
+                for _ in range(2)
             ]
             assert [answer["content"][0]["text"] for answer in answers] == ["scripted", "You said: hello"]
         finally:
@@ -303,7 +304,9 @@ def test_the_program_listens_at_a_socket_where_it_is_told_to() -> None:
             assert process.stdout is not None
             assert select.select([process.stdout], [], [], 30)[0]
             url = process.stdout.readline().strip()
-            with httpx.Client(transport=httpx.HTTPTransport(uds=f"{folder}/api.sock"), trust_env=False) as http:
+            with httpx.Client(
+                transport=httpx.HTTPTransport(uds=f"{folder}/api.sock"), trust_env=False, timeout=30
+            ) as http:
                 answer = http.post(f"{url}/v1/messages", json=body(), headers=HEADERS).json()
             assert (url, answer["content"][0]["text"]) == ("http://localhost", "You said: hello")
         finally:
@@ -311,7 +314,10 @@ def test_the_program_listens_at_a_socket_where_it_is_told_to() -> None:
 
 
 def test_a_head_request_has_an_answer_without_a_body_and_the_connection_goes_on() -> None:
-    with serve_in_thread(FakeMessagesApi()) as api, httpx.Client(base_url=api.base_url, trust_env=False) as http:
+    with (
+        serve_in_thread(FakeMessagesApi()) as api,
+        httpx.Client(base_url=api.base_url, trust_env=False, timeout=30) as http,
+    ):
         assert (http.head("/").status_code, http.head("/").content) == (404, b"")
         assert http.post("/v1/messages", json=body(), headers=HEADERS).status_code == 200
         assert {request.connection for request in api.requests} == {1}

@@ -39,7 +39,7 @@ def skills(*names: str, type: str = "anthropic") -> dict[str, Any]:
 
 
 async def post(api: FakeMessagesApi, data: Any, headers: Mapping[str, str] = HEADERS) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         return await client.post(f"{api.base_url}/v1/messages", json=data, headers=headers)
 
 
@@ -248,7 +248,10 @@ def test_skills_and_files_that_are_not_there_are_refused() -> None:
 )
 def test_an_upload_that_is_no_skill_is_refused(files: dict[str, bytes], problem: str) -> None:
     async def main() -> None:
-        async with open_fake_api() as api, httpx.AsyncClient(base_url=api.base_url, trust_env=False) as client:
+        async with (
+            open_fake_api() as api,
+            httpx.AsyncClient(base_url=api.base_url, trust_env=False, timeout=30) as client,
+        ):
             parts = [("files[]", (path, content)) for path, content in files.items()] or [("x", ("x", b""))]
             answer = await client.post("/v1/skills", files=parts, headers=HEADERS)
             assert (answer.status_code, problem in answer.text) == (400, True), answer.text
@@ -263,7 +266,10 @@ def test_a_zip_archive_is_an_upload_and_a_version_keeps_the_name() -> None:
         archive.writestr("tides/SKILL.md", SKILL_MD)
 
     async def main() -> None:
-        async with open_fake_api() as api, httpx.AsyncClient(base_url=api.base_url, trust_env=False) as client:
+        async with (
+            open_fake_api() as api,
+            httpx.AsyncClient(base_url=api.base_url, trust_env=False, timeout=30) as client,
+        ):
             zipped = [("files[]", ("tides.zip", buffer.getvalue()))]
             made = await client.post("/v1/skills", files=zipped, data={"display_name": "T" * 255}, headers=HEADERS)
             skill = made.json()
@@ -305,7 +311,7 @@ def test_an_interruption_meets_only_its_own_request() -> None:
         async with open_fake_api([Reply([ToolUse("x", {})])]) as api:
             api.interrupt("POST", "/v1/skills", HttpError(500))
             assert (await post(api, body())).status_code == 200
-            async with httpx.AsyncClient(base_url=api.base_url, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=api.base_url, trust_env=False, timeout=30) as client:
                 assert (await client.get("/v1/skills", headers=HEADERS)).status_code == 200
                 assert (await client.post("/v1/skills", headers=HEADERS)).status_code == 500
                 assert (await client.post("/v1/skills", headers=HEADERS)).status_code == 400

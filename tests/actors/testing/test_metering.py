@@ -368,7 +368,7 @@ def body(text: str = "hello", **fields: Any) -> dict[str, Any]:
 
 
 def post(api: FakeMessagesApi, data: Any, path: str = "/v1/messages", **headers: str) -> httpx.Response:
-    return httpx.post(api.base_url + path, json=data, headers={**HEADERS, **headers}, trust_env=False)
+    return httpx.post(api.base_url + path, json=data, headers={**HEADERS, **headers}, trust_env=False, timeout=20)
 
 
 COUNT = "/v1/messages/count_tokens"
@@ -406,8 +406,8 @@ def test_the_endpoint_that_counts_refuses_as_the_other_does(
 
 
 def test_the_endpoint_that_counts_wants_a_key_and_a_post(api: FakeMessagesApi) -> None:
-    assert httpx.post(api.base_url + COUNT, json={}, trust_env=False).status_code == 401
-    assert httpx.get(api.base_url + COUNT, headers=HEADERS, trust_env=False).status_code == 405
+    assert httpx.post(api.base_url + COUNT, json={}, trust_env=False, timeout=30).status_code == 401
+    assert httpx.get(api.base_url + COUNT, headers=HEADERS, trust_env=False, timeout=30).status_code == 405
 
 
 def test_an_answer_over_http_tells_iterations_and_edits_at_its_end(api: FakeMessagesApi) -> None:

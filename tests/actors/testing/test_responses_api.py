@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import httpx
@@ -40,7 +41,7 @@ def play(answers: Sequence[Answer], body: Callable[[FakeResponsesApi, httpx.Asyn
     async def main() -> None:
         async with (
             open_fake_responses(answers, api_keys=["key-1234"]) as api,
-            httpx.AsyncClient(base_url=api.base_url, headers=HEADERS, trust_env=False) as client,
+            httpx.AsyncClient(base_url=api.base_url, headers=HEADERS, trust_env=False, timeout=30) as client,
         ):
             await body(api, client)
 
@@ -158,7 +159,7 @@ def test_failures_come_where_they_are_told_to() -> None:
             await client.post("/responses", json=BODY)
         assert "data: {odd" in (await client.post("/responses", json=BODY)).text
         with pytest.raises(httpx.ReadTimeout):
-            await client.post("/responses", json=BODY, timeout=0.2)
+            await client.post("/responses", json=BODY, timeout=httpx.Timeout(20, read=0.2))
 
     answers: list[Answer] = [
         HttpError(429, message="slow down", retry_after_s=2),
@@ -173,8 +174,10 @@ def test_failures_come_where_they_are_told_to() -> None:
 
 def test_a_client_that_leaves_is_noticed() -> None:
     async def body(api: FakeResponsesApi, client: httpx.AsyncClient) -> None:
-        with trio.move_on_after(0.2):
-            await client.post("/responses", json=BODY)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(client.post, "/responses", json=BODY))
+            await api.wait_until(lambda: bool(api.requests))
+            nursery.cancel_scope.cancel()
         await api.wait_until(lambda: api.requests[0].outcome == "client_gone")
 
     play([Reply([Text("never")], fail=Stall(after=0))], body)
@@ -189,7 +192,7 @@ def test_it_serves_programs_from_a_thread_of_its_own() -> None:
     api = FakeResponsesApi()
     with serve_in_thread(api):
         api.enqueue(Reply([Text("from afar")]))
-        answer = httpx.post(f"{api.base_url}/responses", json=BODY, headers=HEADERS, trust_env=False)
+        answer = httpx.post(f"{api.base_url}/responses", json=BODY, headers=HEADERS, trust_env=False, timeout=30)
         assert "from afar" in answer.text
     with pytest.raises(httpx.ConnectError):
-        httpx.post(f"{api.base_url}/responses", json=BODY, headers=HEADERS, trust_env=False)
+        httpx.post(f"{api.base_url}/responses", json=BODY, headers=HEADERS, trust_env=False, timeout=30)

@@ -33,7 +33,7 @@ async def open_feed(path: Path, **options: Any) -> AsyncIterator[tuple[Feed, Sql
 
 async def take(follower: Follower, count: int) -> list[int]:
     """The numbers of the next so many."""
-    with trio.fail_after(10):
+    with trio.fail_after(25):
         return [(await anext(follower)).seq for _ in range(count)]
 
 

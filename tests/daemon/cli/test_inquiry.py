@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -246,9 +247,11 @@ def test_what_was_decided_before_is_not_asked(daemon: FakeDaemon) -> None:
 def test_what_was_typed_before_the_question_answers_nothing(daemon: FakeDaemon) -> None:
     """The stream stands still until the keys are in, so that they are surely there when the question comes."""
     asked = Asked(daemon)
+    started = threading.Event()
     shown = daemon.released.is_set
 
     def slow(exchange: Exchange) -> None:
+        assert started.wait(20)
         assert not shown()
         at.type("a\n")
         daemon.on("GET", asked.path, lambda again: again.json(200, asked.view))
@@ -256,6 +259,7 @@ def test_what_was_typed_before_the_question_answers_nothing(daemon: FakeDaemon) 
 
     daemon.on("GET", asked.path, slow)
     with terminal(daemon, "send", "hi") as at:
+        started.set()
         at.until(QUESTION)
         at.type("l\n")
         assert at.end() == 3

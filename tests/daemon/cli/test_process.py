@@ -86,7 +86,7 @@ def test_a_second_ctrl_c_leaves_at_once(daemon: FakeDaemon) -> None:
         while "leaves at once" not in process.stderr.readline():
             pass
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in err
 

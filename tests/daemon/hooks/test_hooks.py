@@ -41,6 +41,10 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def lives(pid: str) -> bool:
+    return Path("/proc", pid).exists()
+
+
 async def asked(tree: Tree, text: str = "hello") -> dict[str, object]:
     """A turn that ended in time."""
     with trio.fail_after(TURN_S):
@@ -85,23 +89,24 @@ async def counted(tree: Tree, line: bytes) -> None:
 
 def test_a_program_that_hangs_is_killed_with_all_that_it_started_and_turns_do_not_wait(tmp_path: Path) -> None:
     marker = f"hook-{tmp_path.name}"
-    argv = program(tmp_path, f"setsid sh -c 'sleep 300; : {marker}' & sh -c 'sleep 300; : {marker}'")
+    begun, leaf = tmp_path / "begun", f"sleep 300; : {marker}"
+    argv = program(tmp_path, f"setsid sh -c 'echo $$ >> {begun}; {leaf}' & sh -c '{leaf}'")
 
     async def main() -> None:
-        async with open_tree(tmp_path, hooks_exec=argv, hooks_timeout_s=1.0) as tree:
+        async with open_tree(tmp_path, hooks_exec=argv, hooks_timeout_s=3.0) as tree:
             await asked(tree)
-            with trio.fail_after(20):
-                while not processes_with(marker):  # noqa: ASYNC110
-                    await trio.sleep(0.02)
+            await written(begun)
             await asked(tree)
+            pids = await written(begun, 2)
             await counted(tree, b'skilld_hooks_total{outcome="failed",target="exec"} 2.0')
+            assert not any(map(lives, pids))
             assert processes_with(marker) == []
 
     run(main)
 
 
 def test_a_program_that_is_killed_or_fails_is_counted_and_the_next_notice_is_told(tmp_path: Path) -> None:
-    argv = program(tmp_path, f"echo $$ >> {tmp_path}/pids; test -e {tmp_path}/go || exec sleep 300")
+    argv = program(tmp_path, f"test -e {tmp_path}/go && exit; echo $$ >> {tmp_path}/pids; exec sleep 300")
 
     async def main() -> None:
         async with open_tree(tmp_path, hooks_exec=argv) as tree:
@@ -117,7 +122,7 @@ def test_a_program_that_is_killed_or_fails_is_counted_and_the_next_notice_is_tol
 
 
 def test_a_worker_that_is_killed_is_made_again(tmp_path: Path) -> None:
-    argv = program(tmp_path, f"echo $PPID >> {tmp_path}/workers; test -e {tmp_path}/go || sleep 300")
+    argv = program(tmp_path, f"test -e {tmp_path}/go && exit; echo $PPID >> {tmp_path}/workers; sleep 300")
 
     async def main() -> None:
         async with open_tree(tmp_path, hooks_exec=argv) as tree:
@@ -148,7 +153,7 @@ def test_a_receiver_hears_of_each_turn_and_one_that_hangs_holds_none_up(
     async def main() -> None:
         async with receiver() as found:
             found.answers = [503, 0]
-            async with open_tree(tmp_path, hooks_url=found.url, hooks_timeout_s=0.5) as tree:
+            async with open_tree(tmp_path, hooks_url=found.url, hooks_timeout_s=3.0) as tree:
                 turns = [await asked(tree) for _ in range(2)]
                 told = await found.wait_told(4)
                 assert [notice["turn"] for notice in told] == [turns[0]["turn"]] * 3 + [turns[1]["turn"]]

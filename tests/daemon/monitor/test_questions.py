@@ -77,6 +77,7 @@ def test_one_that_takes_longer_than_it_may_is_given_up_and_says_what_to_do(store
         assert (refused.status, refused.retryable) == (413, False), "nobody is to ask it again as it is"
         for word in ("0.3 s", "monitor.question_timeout_s", "since", "agent", "monitor cleanup"):
             assert word in refused.message
+        monitor.question_s = 20.0  # a machine that is busy may take longer than that over any
         assert len(await monitor.events(Wanted(uid=None))) == 100, "who gave it up answers the next one"
 
     trio.run(main)
@@ -119,7 +120,7 @@ def test_closing_the_file_waits_for_no_question(tmp_path: Path) -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    assert under_way.wait(10)
+    assert under_way.wait(30)
     while not ended:  # it may not have come to SQLite yet
         made.close()
         asking.join(0.1)

@@ -261,7 +261,7 @@ def test_what_waits_is_on_the_daemons_page_while_it_does_and_not_when_all_is_wri
             async with trio.open_nursery() as nursery, monitor._turn:  # somebody writes the file, for a long time
                 for run in range(1, 4):
                     nursery.start_soon(sources.write, batch(run, {}), ONE)
-                with trio.fail_after(5):
+                with trio.fail_after(20):
                     while not monitor._waiting:  # noqa: ASYNC110  # it is looked into in a thread
                         await trio.sleep(0.01)
                 assert value_of(await page_of(tree), "skilld_monitor_waiting_batches") == 3

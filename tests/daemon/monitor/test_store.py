@@ -263,7 +263,7 @@ def test_where_no_thread_can_be_had_all_who_wait_are_told_and_the_next_are_kept(
             except RuntimeError as error:
                 outcomes.append(str(error))
 
-        with monkeypatch.context() as patched, trio.fail_after(10):
+        with monkeypatch.context() as patched, trio.fail_after(30):
             patched.setattr("trio.to_thread.run_sync", short)
             async with trio.open_nursery() as nursery:
                 for run in range(4):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_the_agent_of_an_environment() -> None:
 def test_a_block_that_fails_delivers(collector: Collector) -> None:
     enable_monitoring("shop")
     log_event("last")
-    with pytest.raises(LookupError), graceful():
+    with pytest.raises(LookupError), graceful(20):
         raise LookupError
     assert active() is None
     assert [event["name"] for event in collector.events()][-2:] == ["last", "monitoring_disabled"]
@@ -61,7 +62,7 @@ def test_a_block_that_fails_delivers(collector: Collector) -> None:
 
 def test_the_lifespan_of_an_application_delivers_beside_its_loop(collector: Collector) -> None:
     async def main() -> None:
-        async with lifespan(object()):
+        async with lifespan(object(), 20):
             enable_monitoring("shop")
             log_event("last")
 
@@ -75,8 +76,8 @@ import os, signal, skilld_monitor
 from skilld_monitor.contrib.shutdown import on_signals
 {before}
 skilld_monitor.enable_monitoring("shop")
-on_signals(signal.{name})
-on_signals(signal.{name})
+on_signals(signal.{name}, timeout_s=20)
+on_signals(signal.{name}, timeout_s=20)
 skilld_monitor.log_event("last")
 os.kill(os.getpid(), signal.{name})
 print("went on")
@@ -115,7 +116,7 @@ def test_the_end_of_the_program_is_said_once(tmp_path: Path) -> None:
         text = (
             "import skilld_monitor\n"
             "from skilld_monitor.contrib.shutdown import at_exit\n"
-            "at_exit(); at_exit(5.0)\n"
+            "at_exit(20.0); at_exit(5.0)\n"
             "skilld_monitor.enable_monitoring('shop')\n"
             "skilld_monitor.log_event('last')\n"
         )
@@ -125,11 +126,13 @@ def test_the_end_of_the_program_is_said_once(tmp_path: Path) -> None:
 
 
 def test_how_long_it_took_to_begin_is_told(collector: Collector) -> None:
+    began_s = time.perf_counter()
     made = enable_timed("shop")
+    most_ms = (time.perf_counter() - began_s) * 1000
     assert made.flush()
     (event,) = collector.events(name="monitoring_initialized")
     assert (event["channel"], event["level"]) == ("META", "INFO")
-    assert 0 < event["data"]["duration_ms"] < 2_000
+    assert 0 < event["data"]["duration_ms"] < most_ms + 1
 
 
 def test_monitoring_that_is_well_says_so(reported: Reported) -> None:

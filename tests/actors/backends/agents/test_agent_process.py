@@ -19,6 +19,7 @@ from claude_kit import lives
 from skill_actors.backends import cgroups
 from skill_actors.backends.agents.base import AgentError
 from skill_actors.backends.agents.process import AgentProcess, ProcessLimits, open_nest, open_process
+from skill_actors.backends.resident import Nest
 from stand_in_claude import SLEEPER
 from support import run
 
@@ -38,9 +39,11 @@ if "end" not in sys.argv:
 Body = Callable[[AgentProcess], Awaitable[None]]
 
 
-def play(folder: Path, argv: list[str], body: Body, limits: ProcessLimits | None = None) -> None:
+def play(
+    folder: Path, argv: list[str], body: Body, limits: ProcessLimits | None = None, nest: Nest | None = None
+) -> None:
     async def main() -> None:
-        async with open_process(argv, cwd=folder, env=ENV, limits=limits) as process:
+        async with open_process(argv, cwd=folder, env=ENV, limits=limits, nest=nest) as process:
             await body(process)
 
     run(main)
@@ -109,7 +112,7 @@ def test_a_stop_leaves_nothing(tmp_path: Path, argument: str, code: int) -> None
             assert await process.next_line() == b"deaf"
         assert [lives(pid) for pid in numbers] == [True, True]
         began_s = trio.current_time()
-        assert await process.stop(0.2) == code
+        assert await process.stop(0.2 if argument else 20.0) == code
         assert trio.current_time() - began_s < 20
         assert [lives(pid) for pid in numbers] == [False, False]
         assert await process.stop() == code
@@ -205,9 +208,10 @@ def test_the_kernel_holds_a_program_to_its_memory_where_groups_can_be_made(tmp_p
         assert process.limited == f"it needed more than {48 << 20} bytes of memory"
 
     script = "print('begun', flush=True); x = b'x' * (400 << 20); print('has it', flush=True)"
-    play(tmp_path, [sys.executable, "-ISc", script], body, limits=ProcessLimits(memory_bytes=48 << 20))
+    nest = Nest(secrets.token_hex(8), cgroups.find_home())
+    play(tmp_path, [sys.executable, "-ISc", script], body, limits=ProcessLimits(memory_bytes=48 << 20), nest=nest)
     assert said == [b"begun"]
-    assert not list(memory.parent.glob(f"{name[:11]}*")), "a group is left"
+    assert not list(memory.parent.glob(f"*{nest.owner}*")), "a group is left"
 
 
 def test_the_environment_is_what_was_given_and_a_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -405,7 +405,10 @@ def test_without_a_key_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_endpoint_refuses_what_the_real_one_refuses() -> None:
     async def main() -> None:
-        async with open_fake_api() as api, httpx.AsyncClient(base_url=api.base_url, trust_env=False) as client:
+        async with (
+            open_fake_api() as api,
+            httpx.AsyncClient(base_url=api.base_url, trust_env=False, timeout=30) as client,
+        ):
             headers = {"x-api-key": "k", "anthropic-version": "2026-10-21"}
             for query, problem in [
                 ("limit=0", "limit"),

@@ -315,7 +315,7 @@ def test_a_cancelled_turn_hangs_up_at_once() -> None:
                 nursery.start_soon(turn_of, api, [user("go")])
                 await api.wait_until(lambda: bool(api.requests))
                 nursery.cancel_scope.cancel()
-            with trio.fail_after(5):
+            with trio.fail_after(20):
                 await api.wait_until(lambda: api.requests[0].outcome == "client_gone")
 
     run(main)
@@ -325,9 +325,9 @@ def test_an_answer_that_does_not_come_is_an_error_after_the_timeout_of_turns() -
     async def main() -> None:
         async with (
             open_fake_api([Reply([Text("never")], first_delay_s=60)]) as api,
-            HostedClient(lambda: "key", base_url=api.base_url, turn_timeout_s=0.2) as client,
+            HostedClient(lambda: "key", base_url=api.base_url, turn_timeout_s=1.25) as client,
         ):
-            with pytest.raises(HostedError, match=r"0\.2 s") as caught:
+            with pytest.raises(HostedError, match=r"1\.25 s") as caught:
                 await client.ask(build_request([user("go")], model="m"))
             assert (caught.value.retryable, len(api.requests)) == (True, 1)
 

@@ -214,7 +214,7 @@ def test_an_edited_call_runs_as_it_was_edited(tmp_path: Path) -> None:
 
 def test_nobody_answering_in_time_is_a_denial_and_the_wait_is_no_working_time(tmp_path: Path) -> None:
     async def main() -> None:
-        defaults = SessionDefaults(approval_timeout_s=1.5, turn_timeout_s=1.0)
+        defaults = SessionDefaults(approval_timeout_s=5.5, turn_timeout_s=5.0)
         turn, results, _types = await decided(tmp_path, {}, ask_bash(), Say("ok"), defaults=defaults)
         assert turn["status"] == "finished"  # though it waited longer than a turn may work
         assert results[0]["is_error"]

@@ -155,8 +155,8 @@ def test_an_answer_that_does_not_come_in_time_is_cancelled_and_keeps_what_was_sa
         async with open_desk(tmp_path, talk.model) as kit:
             await kit.define("a")
             for turn in (
-                await kit.ask("a", "hold", timeout_s=0.3),
-                await kit.desk.await_turn(UID, (await kit.desk.cast(UID, "a", "hold", timeout_s=0.3)).turn, 20),
+                await kit.ask("a", "hold", timeout_s=2),
+                await kit.desk.await_turn(UID, (await kit.desk.cast(UID, "a", "hold", timeout_s=2)).turn, 20),
             ):
                 assert turn["status"] == "failed"
                 assert turn["result"]["error"]["code"] == "turn_timeout"
@@ -284,7 +284,7 @@ def test_an_error_passes_through_a_pipe_and_nobody_is_told(tmp_path: Path) -> No
         async with open_desk(tmp_path, talk.model) as kit:
             await kit.define("a")
             await kit.define("b")
-            failed = await kit.ask("a", "hold", timeout_s=0.2)
+            failed = await kit.ask("a", "hold", timeout_s=2)
             turn = await kit.desk.handing_on.pipe(UID, "a", "b")
             assert (turn["agent"], turn["turn"], turn["status"]) == ("a", failed["turn"], "failed")
             await kit.told("error")

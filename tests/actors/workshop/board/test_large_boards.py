@@ -76,13 +76,13 @@ def test_a_lease_that_is_not_renewed_is_taken_back_and_the_one_that_is_stays(tmp
         async with open_board(tmp_path, running=True) as kit:
             await kit.add("dead", max_attempts=1)
             await kit.add("alive")
-            dead = await kit.take("dead", lease_s=1)
-            alive = await kit.take("alive", lease_s=1)
+            dead = await kit.take("dead", lease_s=3)
+            alive = await kit.take("alive", lease_s=3)
             while (await kit.board.get(ME, "dead")).status != "failed":
                 await kit.board.heartbeat(ME, "alive", alive)
                 await trio.sleep(0.05)
             item = await kit.board.get(ME, "dead")
-            assert item.error == "nothing was heard of me for 1 s"
+            assert item.error == "nothing was heard of me for 3 s"
             with pytest.raises(Refused) as lost:
                 await kit.board.complete(ME, "dead", dead)
             assert lost.value.details["reason"] == "lease_lost"

@@ -25,7 +25,7 @@ JSON_TYPE = {"content-type": "application/json"}
 async def events(tree: Tree, least: int = 1) -> list[dict[str, Any]]:
     monitor = tree.parts.monitor.get()
     found: list[dict[str, Any]] = []
-    with trio.fail_after(10):
+    with trio.fail_after(20):
         while len(found) < least:
             after = found[-1]["id"] if found else 0
             found += await monitor.events(Wanted(uid=None, after=after), wait_s=5)
@@ -33,8 +33,8 @@ async def events(tree: Tree, least: int = 1) -> list[dict[str, Any]]:
 
 
 async def post(url: str, body: bytes, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        with trio.fail_after(10):
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
+        with trio.fail_after(20):
             while True:
                 try:
                     return await client.post(url, content=body, headers={**JSON_TYPE, **headers})
@@ -102,7 +102,7 @@ async def test_the_socket_says_who_it_is_and_takes_nothing_that_is_not_otlp(tmp_
     path = tmp_path / "otlp.sock"
     async with open_tree(tmp_path, **keys({"monitor.otlp.socket": str(path)})) as tree:
         transport = httpx.AsyncHTTPTransport(uds=str(path))
-        async with httpx.AsyncClient(transport=transport, base_url="http://skilld") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://skilld", timeout=20) as client:
             answer = await client.post("/v1/traces", content=traces_request(span()), headers=JSON_TYPE)
             assert (answer.status_code, answer.json()) == (200, {})
             assert (await client.get("/v1/traces")).status_code == 405
@@ -166,7 +166,8 @@ async def test_who_sends_too_much_is_told_when_to_come_again(tmp_path: Path) -> 
     flags = keys({"monitor.otlp.listen": f"127.0.0.1:{port}", "monitor.events_per_s": 1.0})
     async with open_tree(tmp_path, **flags) as tree:
         several = [
-            post(url, traces_request(*[span(spanId=f"{n:016x}") for n in range(first, first + 6)])) for first in (1, 7)
+            post(url, traces_request(*[span(spanId=f"{n:016x}") for n in numbers]))
+            for numbers in (range(1, 7), range(7, 17))
         ]
         answers = [await one for one in several]
         page = await tree.parts.monitor.get().events(Wanted(uid=None, after=0))
@@ -174,7 +175,7 @@ async def test_who_sends_too_much_is_told_when_to_come_again(tmp_path: Path) -> 
         left = rates.take(os.getuid(), 4, 0, trio.current_time())
     assert [answer.status_code for answer in answers] == [200, 429]
     assert len(page) == 6
-    assert 1 <= int(answers[1].headers["retry-after"]) <= 3
+    assert 1 <= int(answers[1].headers["retry-after"]) <= 7, "6 of 10 are missing, and one comes each second"
     assert answers[1].json()["code"] == 8
     assert left < 1, "what is refused is not counted, and what is taken is for the ingest socket too"
 
@@ -202,7 +203,7 @@ async def test_who_leaves_in_the_middle_fills_no_log(tmp_path: Path, caplog: pyt
             head = b"POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: "
             await stream.send_all(head + length + b"\r\n\r\n{")
             await stream.send_eof()
-            with trio.fail_after(10):
+            with trio.fail_after(20):
                 while await stream.receive_some():
                     pass
             await stream.aclose()
@@ -269,7 +270,7 @@ async def test_who_is_gone_is_not_taken_for_whom_the_operator_names(tmp_path: Pa
         sock = socket.create_connection(("127.0.0.1", port))  # and accepted only when this task waits
         sock.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         sock.close()
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             while len(outcomes) < 2:  # noqa: ASYNC110 - a bus tells no task
                 await trio.sleep(0.01)
         page = await monitor.events(Wanted(uid=None, after=0))

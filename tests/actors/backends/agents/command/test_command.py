@@ -169,7 +169,7 @@ def test_an_input_that_the_program_does_not_read_keeps_nobody(tmp_path: Path) ->
     async def main() -> None:
         async with opened(tmp_path, "print('done')") as backend:
             session = await backend.start_session(spec(tmp_path))
-            with trio.fail_after(10):
+            with trio.fail_after(30):
                 result = await session.send_message(AgentRequest(prompt="x" * 2_000_000))
         assert result.result == "done"
 
@@ -208,8 +208,8 @@ def test_whoever_ends_a_turn_leaves_nothing_running(tmp_path: Path, how: str) ->
             began = trio.current_time()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(send, scope)
-                while len(told.events) < 2:
-                    await trio.lowlevel.checkpoint()
+                while len(told.events) < 2:  # noqa: ASYNC110  # another process prints
+                    await trio.sleep(0.005)
                 await {"cancel": _cancelled(scope), "interrupt": session.interrupt, "stop": session.stop_session}[how]()
             assert trio.current_time() - began < 20
         pids = [event.text.strip() for event in told.events if isinstance(event, TextDelta) and event.text != "half\n"]
@@ -235,8 +235,8 @@ def test_a_session_takes_one_message_at_a_time_and_none_once_it_was_stopped(tmp_
             session, told = await backend.start_session(spec(tmp_path)), Told()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(session.send_message, AgentRequest(prompt="x"), told)
-                while not told.events:
-                    await trio.lowlevel.checkpoint()
+                while not told.events:  # noqa: ASYNC110  # another process prints
+                    await trio.sleep(0.005)
                 with pytest.raises(AgentError) as caught:
                     await session.send_message(AgentRequest(prompt="y"))
                 nursery.cancel_scope.cancel()
