@@ -21,6 +21,16 @@ def run(main: Callable[..., Awaitable[T]], *args: object) -> T:
     return trio.run(bounded, strict_exception_groups=True)
 
 
+def run_by(clock: trio.testing.MockClock, main: Callable[[], Awaitable[T]]) -> T:
+    """Run `main` on a clock that goes on, and jumps where it is told to; more than 300 s of it is a failure."""
+
+    async def bounded() -> T:
+        with trio.fail_after(300):
+            return await main()
+
+    return trio.run(bounded, clock=clock)
+
+
 def run_virtual(main: Callable[..., Awaitable[T]], *args: object) -> T:
     """Run `main` on a clock that jumps to the next deadline whenever every task waits: no wall time passes."""
 

@@ -138,3 +138,4 @@ async def open_tree(
                 yield Tree(parts=parts, system=system)
         finally:
             await models.aclose()
+            parts.notifier.close()

@@ -86,7 +86,7 @@ def test_a_timeout_kills_what_was_forked_twice_and_has_its_own_session(on: Fixtu
         result = await bench.bash(ESCAPES.format(4) + "echo partial; sleep 9441", timeout_s=3)
         assert result.outcome == "timeout"
         assert result.content.startswith("partial\n[timed out after 3 s")
-        assert time.monotonic() - began < PATIENCE_S
+        assert time.monotonic() - began < 7  # four seconds more than it may take
         assert not alive("sleep\x00944") + alive("sleep\x00941") + alive("sleep\x00942") + alive("sleep\x00943")
 
     on(body)

@@ -344,7 +344,7 @@ def test_a_stop_does_not_wait_for_an_answer(own: Service) -> None:
     (view,) = own.waiting(session)
     began = time.monotonic()
     assert own.daemon.stop() == 0
-    assert time.monotonic() - began < 20.0  # less than drain_s, which a turn that runs would have
+    assert time.monotonic() - began < 10.0
     own.daemon.start()
     assert own.decide(view["id"], "allow")[0] == 200
     assert own.daemon.wait(turn)["status"] == "finished"

@@ -106,7 +106,7 @@ def test_a_question_without_end_is_an_error_before_the_deadline(skill_class: Any
     began = time.monotonic()
     with pytest.raises(Exception, match="interrupted"):
         skill_class().execute(endless, made(context.workspace, left_s=0.7))
-    assert time.monotonic() - began < 20, "of a question that has no end"
+    assert time.monotonic() - began < 5
 
 
 def test_rows_of_a_file_are_shown_from_an_offset_and_nothing_outside_is_read(

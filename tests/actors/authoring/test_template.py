@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skill_actors.authoring.folder import open_skill
@@ -43,7 +43,6 @@ def test_options_are_written_down(tmp_path: Path) -> None:
 
 
 # What YAML would read as something else, and what could end the front matter.
-@settings(deadline=None)
 @given(st.text(min_size=1, max_size=200))
 def test_any_description_is_read_back_as_it_was_given(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.mktemp("d")

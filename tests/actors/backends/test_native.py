@@ -34,7 +34,7 @@ from skill_actors.backends import (
 from skill_actors.native import BadSkill
 from skill_actors.runtime import WorkerLimits, WorkerTimeout
 from skill_actors.runtime.process_spec import INHERITED
-from support import run
+from support import run, run_by
 
 LIAR = """
 import skill_actors.native.child as child
@@ -385,7 +385,7 @@ def test_what_is_idle_or_out_of_date_goes_and_what_runs_stays(tmp_path: Path) ->
             assert await processes.sweep() == 1
             assert not lives(pid)
 
-    trio.run(main, clock=clock)
+    run_by(clock, main)
 
 
 def test_where_there_are_as_many_as_there_may_be_the_one_idle_longest_makes_room(tmp_path: Path) -> None:

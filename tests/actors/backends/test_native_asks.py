@@ -36,7 +36,7 @@ from skill_actors.runtime import (
     WorkerSpec,
     open_system,
 )
-from support import run
+from support import run, run_by
 
 Call = Callable[..., Awaitable[str]]
 Body = Callable[[Call, ActorSystem], Awaitable[None]]
@@ -283,17 +283,17 @@ def test_a_thread_that_outlives_its_call_is_heard_and_answered_no_more(tmp_path:
 
                     @nursery.start_soon
                     async def late() -> None:
-                        result = await room.execute(call, ToolContext(timeout_s=60.0, emit=emit))
+                        result = await room.execute(call, ToolContext(timeout_s=30.0, emit=emit))
                         assert result.outcome == "timeout"
 
                     while not actor(system, "keeper").told:  # noqa: ASYNC110  # a thread asks
                         await trio.sleep(0.005)
-                    clock.jump(60.0)
+                    clock.jump(30.0)  # less than the keeper sleeps: it has not answered
                 go.set()
                 assert await trio.to_thread.run_sync(done.wait, 20)
             assert actor(system, "keeper").told == [{"do": "sleep"}]
 
-    trio.run(main, clock=clock)
+    run_by(clock, main)
     assert said in (["gone", "gone"], ["timeout", "gone"])  # the first question ends with the call's own time
 
 

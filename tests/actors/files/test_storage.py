@@ -367,11 +367,7 @@ def test_more_than_a_page_of_objects_is_listed_and_deleted(url: str, tmp_path: P
         assert await storage.list(session) == []
         await storage.aclose()
 
-    async def patient() -> None:
-        with trio.fail_after(180):  # thousands of requests, which the server answers in this process
-            await main()
-
-    trio.run(patient)
+    run(main)
 
 
 def test_a_large_file_goes_in_parts_and_comes_back_whole(url: str, tmp_path: Path, session: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loop_kit import MemoryExecutor, call, message, ok, says, uses
@@ -126,7 +126,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(response=JSON | st.fixed_dictionaries({"stop_reason": JSON, "content": st.lists(JSON, max_size=3)}))
 def test_nothing_but_an_answer_or_a_refusal_comes_of_any_json(response: object) -> None:
     try:

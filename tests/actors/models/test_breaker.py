@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skill_actors.models.base import ModelError, ModelRequest
@@ -100,7 +100,6 @@ def test_a_call_from_before_says_nothing_about_now() -> None:
     assert (breaker.state, breaker.retry_in_s(4.0)) == (CircuitState.OPEN, 1.0)
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["begin", "fail", "succeed", "answer", "abandon", "wait"]), max_size=60))
 def test_in_every_history_at_most_one_call_tries_and_time_always_ends_the_refusal(steps: list[str]) -> None:
     breaker, now_s = Breaker(POLICY), 0.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from native_kit import write_native
@@ -263,7 +263,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(raw=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_no_content_of_the_file_raises_or_approves_what_is_no_digest(
     tmp_path_factory: pytest.TempPathFactory, raw: bytes

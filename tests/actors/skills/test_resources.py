@@ -82,7 +82,7 @@ def test_a_path_that_the_skill_does_not_list_is_refused(tides: Skill, path: str)
 
 
 @given(path=st.text(st.sampled_from("./ab\\\0-S"), max_size=20))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_path_but_those_listed_is_ever_read(tides: Skill, path: str) -> None:
     assert path in tides.files or refusal(tides, path) == "no_resource"
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skill_actors.backends.docker_options import DockerOptions, create_arguments
@@ -150,7 +150,6 @@ def test_what_is_no_container_is_refused(raw: bytes) -> None:
         checked_container(raw, LIMITS, "mine")
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=20),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from approval_fakes import approval
@@ -18,7 +18,6 @@ NOW = datetime(2026, 1, 15, 3, 30, 0, tzinfo=UTC)
 HOSTILE = "a\x1b[2J\x1b]0;t\x07b\x9b31m\rc\x00\x7f\u202ed\u2066\u200be\ufefff\u3164\ufe0f\U000e0041\u2028\ud800g"
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_every_character_is_one_that_can_be_seen(text: str) -> None:
     shown = inert(text)
@@ -121,7 +120,6 @@ def test_what_is_too_long_is_cut_in_the_middle_and_says_so() -> None:
     assert len(complete.lines) > 1_100
 
 
-@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
@@ -184,7 +182,6 @@ def test_a_line_that_goes_on_is_told_from_one_that_begins() -> None:
     assert [line[14:] for line in two if "rm -r" in line] == ["| rm -r /"]
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers(min_value=2, max_value=30))
 def test_pieces_leave_nothing_out_and_fit(text: str, columns: int) -> None:
     line = inert(text)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import skilld.client
@@ -21,7 +21,6 @@ def decoded(raw: bytes, cut_every: int) -> list[Event]:
     return [e for start in range(0, len(raw), cut_every) for e in decoder.feed(raw[start : start + cut_every])]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(), max_size=5), st.integers(1, 200))
 def test_a_stream_means_the_same_however_it_is_cut(pieces: list[str], cut_every: int) -> None:
     raw = b"".join(as_sse(wire) for wire in a_turn(*pieces))
@@ -49,7 +48,6 @@ def test_an_endless_line_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         decoded(b"x" * 2000, 100)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_a_whole_event_is_behind_all_its_pieces_and_before_the_next(seq: int, offset: int) -> None:
     assert order_of(f"{seq}.{offset}") < order_of(str(seq)) < order_of(f"{seq + 1}.0")

@@ -168,7 +168,7 @@ def test_the_head_of_a_stream_comes_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as served:
             session = await served.session()
-            with trio.fail_after(10):  # less than the pause before a first word that is nothing but a comment
+            with trio.fail_after(2):
                 async with served.http.stream("GET", f"/v1/sessions/{session}/events") as answer:
                     assert answer.status_code == 200
 

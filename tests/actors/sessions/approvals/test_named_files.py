@@ -145,7 +145,7 @@ def test_pipes_sockets_and_devices_are_not_opened(tmp_path: Path) -> None:
         server.bind(str(tmp_path / "sock"))
         began = time.monotonic()
         files = named_files(["pipe", "sock", "zero"], Roots("/w", tmp_path), LIMITS)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 2
     assert {file.path: file.sha256 for file in files} == {"pipe": None, "sock": None, "zero": None}
     assert all(file.note for file in files)
 
