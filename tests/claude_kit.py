@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import stand_in_claude
+from proc_kit import lives
 from real_programs import real_program
 from skill_actors.backends.agents.base import AgentSession, AgentSpec
 from skill_actors.backends.agents.claude import ClaudeBackend, open_claude
 from skill_actors.backends.agents.claude.arguments import FLAGS
 from skill_actors.backends.workers import Host
 
-__all__ = ["lives", "log", "open_real_claude", "open_stand_in", "real_claude", "session_of", "stand_in"]
+__all__ = ["log", "open_real_claude", "open_stand_in", "real_claude", "session_of", "stand_in"]
 
 HELP = "\n".join(sorted(FLAGS))
 
@@ -34,14 +35,6 @@ def stand_in(folder: Path) -> str:
 def real_claude() -> str:
     """The real program, as `scripts/agent-clis` installs it; the test is skipped where there is none."""
     return real_program("claude")
-
-
-def lives(pid: int) -> bool:
-    """Whether a process is there and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def running_below(folder: Path) -> list[str]:

@@ -154,6 +154,11 @@ class Daemon:
             check=False,
         )
 
+    def audited(self) -> list[dict[str, Any]]:
+        """The lines of the audit log that are whole by now: they are written behind the answers."""
+        whole, _, _ = (self.state / "audit/audit.log").read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
     # What most tests do, over httpx.
 
     def create(self, **settings: Any) -> str:

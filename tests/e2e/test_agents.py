@@ -17,6 +17,7 @@ import pytest
 from claude_kit import stand_in
 from doc_kit import blocks, page_names
 from e2e.harness import Daemon, program, running
+from proc_kit import lives
 from skill_actors.backends.agents.claude.arguments import FLAGS
 from skill_actors.testing import FakeMessagesApi, Reply, Text, serve_in_thread
 
@@ -98,18 +99,10 @@ def wait_for_text(daemon: Daemon, session: str, text: str) -> None:
         assert any(text in line for line in told.iter_lines())
 
 
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends between the opening and the reading
-        return False
-    return state != "Z"
-
-
 def wait_gone(found: list[int]) -> None:
     deadline = time.monotonic() + 20  # ten times the figure
-    while any(map(alive, found)):
-        assert time.monotonic() < deadline, [pid for pid in found if alive(pid)]
+    while any(map(lives, found)):
+        assert time.monotonic() < deadline, [pid for pid in found if lives(pid)]
         time.sleep(0.02)
 
 
@@ -144,7 +137,7 @@ def test_a_cancel_ends_the_program_and_all_that_it_started(daemon: Daemon) -> No
         turn = http.post(f"/v1/sessions/{session}/messages", json={"text": "hang"}).json()["turn"]
         found = wait_for(2, daemon, session)
         wait_for_text(daemon, session, "half an answer")
-        assert all(map(alive, found))
+        assert all(map(lives, found))
         http.post(f"/v1/turns/{turn}/cancel").raise_for_status()
         ended = http.get(f"/v1/turns/{turn}", params={"wait": 20}).json()
     assert ended["status"] == "cancelled"

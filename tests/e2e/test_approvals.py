@@ -413,17 +413,11 @@ def check_roles(service: Service, sender: int) -> None:
     assert {item["id"] for item in told[0][1]["items"]} == {view["id"], hidden["id"]}
     assert service.daemon.wait(accepted["turn"])["status"] == "finished"
     assert service.results(session) == ["by two"]
-    until(lambda: any(entry["what"] == "approval" for entry in audited(service.daemon)))  # written behind the answer
-    entries = audited(service.daemon)
+    until(lambda: any(entry["what"] == "approval" for entry in service.daemon.audited()))  # written behind the answer
+    entries = service.daemon.audited()
     (noted,) = [entry for entry in entries if entry["what"] == "approval"]
     assert (noted["uid"], noted["id"], noted["decision"]) == (APPROVER, view["id"], "allow")
     assert noted["digest"] == view["digest"]
     (refused,) = [entry for entry in entries if entry.get("uid") == sender and entry.get("status") == 403]
     assert (refused["route"], refused["code"]) == ("/v1/approvals/{id}", "forbidden")
     assert "by two" not in json.dumps(entries)
-
-
-def audited(daemon: Daemon) -> list[dict[str, Any]]:
-    """The audit log's lines that are whole by now."""
-    whole, _, _ = (daemon.state / "audit/audit.log").read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]

@@ -96,7 +96,5 @@ def test_what_needs_another_role_is_refused_and_noted(daemon: Daemon) -> None:
 
 
 def refusals(daemon: Daemon) -> list[dict[str, Any]]:
-    """Of the second user, in the whole lines of the audit log."""
-    whole, _, _ = (daemon.state / "audit/audit.log").read_text().rpartition("\n")
-    noted = [json.loads(line) for line in whole.splitlines()]
-    return [entry for entry in noted if entry.get("uid") == OTHER and entry.get("status") == 403]
+    """Of the second user, by the audit log."""
+    return [entry for entry in daemon.audited() if entry.get("uid") == OTHER and entry.get("status") == 403]

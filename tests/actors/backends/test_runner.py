@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from proc_kit import state_of
 from skill_actors.backends import local_boot
 from skill_actors.backends.frames import (
     CANCEL,
@@ -257,17 +258,14 @@ def test_a_spare_keeper_that_is_killed_as_a_call_comes_costs_that_call_nothing(p
     def below(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
-    def state(pid: int) -> bytes:
-        with contextlib.suppress(FileNotFoundError):
-            return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1]
-        return b""
-
     wait_until(lambda: any(map(below, below(peer.process.pid))))
     (spare,) = below(peer.process.pid)
     (child,) = below(spare)
     peer.process.send_signal(signal.SIGSTOP)  # so that it hears of both at once
     os.kill(spare if victim == "spare" else child, signal.SIGKILL)
-    wait_until(lambda: state(spare) == b"Z" or (not state(child) and state(spare) == b"S"))  # dead; or it has said so
+    wait_until(
+        lambda: state_of(spare) == "Z" or (not state_of(child) and state_of(spare) == "S")
+    )  # dead; or it has said so
     peer.run(1, "echo one")
     peer.process.send_signal(signal.SIGCONT)
     for number, words in ((1, "one"), (2, "two")):

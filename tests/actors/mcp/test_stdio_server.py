@@ -9,18 +9,11 @@ import pytest
 import trio
 
 from mcp_kit import in_trio, mcp_kit, script, until
+from proc_kit import lives
 from skill_actors.backends.base import BackendUnavailable, ToolContext
 from skill_actors.runtime import Poison
 
 CONTEXT = ToolContext(timeout_s=20.0)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] != b"Z"
-    except OSError:
-        return False
 
 
 @in_trio
@@ -98,9 +91,9 @@ async def test_nothing_that_a_server_has_started_outlives_it(tmp_path: Path) -> 
     async with mcp_kit(tmp_path) as kit:
         source = kit.source(kit.options())
         child = int((await source.call("fork", {}, CONTEXT)).content)
-        assert is_alive(child)
+        assert lives(child)
         await source.close()
-        assert not is_alive(child)
+        assert not lives(child)
         await source.close()
 
 

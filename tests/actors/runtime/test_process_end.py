@@ -16,6 +16,7 @@ import pytest
 import trio
 import trio.testing
 
+from proc_kit import lives
 from process_kit import HERE, Bench, ask, bench, pid_of, within
 from skill_actors.runtime import (
     ActorDeadError,
@@ -33,13 +34,6 @@ from skill_actors.runtime.worker import ASK, CHUNK, HEADER, RESULT, frame
 from support import run
 
 GONE_S = 20.0  # for what must happen, however slow the machine
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except OSError:
-        return False
 
 
 async def see_dead(pid: int) -> None:

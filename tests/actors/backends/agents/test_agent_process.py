@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from claude_kit import lives
+from proc_kit import lives
 from skill_actors.backends import cgroups
 from skill_actors.backends.agents.base import AgentError
 from skill_actors.backends.agents.process import AgentProcess, ProcessLimits, open_nest, open_process

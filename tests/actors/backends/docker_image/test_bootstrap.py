@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from proc_kit import lives
 from skill_actors.backends import BackendUnavailable
 from skill_actors.backends.docker_image import BootstrapFailed, apt_sources
 from skill_actors.backends.docker_image.bootstrap import bootstrap_command, make_root
@@ -43,17 +44,9 @@ def make(tar: Path, timeout_s: float = 30.0) -> list[str]:
     return seen
 
 
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has reaped yet has."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 def wait_gone(pid: int) -> None:
     until_s = time.monotonic() + 30
-    while not is_gone(pid):
+    while lives(pid):
         assert time.monotonic() < until_s, f"{pid} is still there"
         time.sleep(0.01)
 

@@ -11,19 +11,12 @@ import trio
 import trio.testing
 
 from git_kit import NOBODY, commit, git, repository
+from proc_kit import lives
 from skill_actors.errors import Refused
 from skill_actors.workshop.git.context import GitContext
 from skill_actors.workshop.git.run import Git, GitError
 from skill_actors.workshop.git.status import Commit, GitStatus, parse_log, parse_status, shown
 from support import run, run_by
-
-
-def state_of(pid: str) -> str | None:
-    """What the kernel says that the process does; None if there is none."""
-    try:
-        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return None
 
 
 def status_of(folder: Path) -> dict[str, object]:
@@ -195,7 +188,7 @@ def test_a_git_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> 
 
     run_by(clock, main)
     deadline = time.monotonic() + 20
-    while state_of((tmp_path / "child").read_text().strip()) not in (None, "Z"):  # it was killed, and waits for init
+    while lives(int((tmp_path / "child").read_text())):  # it was killed, and waits for init
         assert time.monotonic() < deadline
         time.sleep(0.01)
     with pytest.raises(GitError, match="cannot be run"):

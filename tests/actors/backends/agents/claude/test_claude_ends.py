@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from claude_kit import lives, log, open_stand_in, session_of
+from claude_kit import log, open_stand_in, session_of
 from codex_kit import Remembers
+from proc_kit import lives
 from skill_actors.backends.agents.base import AgentError, AgentRequest, AgentSession, Notice, Raw
 from skill_actors.backends.agents.claude import ClaudeBackend
 from skill_actors.backends.agents.claude.running import Running

@@ -16,8 +16,9 @@ import pytest
 import trio
 
 import mcp_program
-from claude_kit import lives, open_real_claude, real_claude, running_below, session_of
+from claude_kit import open_real_claude, real_claude, running_below, session_of
 from codex_kit import DENY, Remembers
+from proc_kit import lives
 from skill_actors.backends.agents.base import (
     AgentError,
     AgentEvent,
