@@ -146,14 +146,17 @@ class LiveSession:
 
     @contextmanager
     def written_off(self, queued: QueuedTurn) -> Iterator[None]:
-        """While the block lasts a turn that waits is being ended; if that fails it waits again, first of all."""
-        turn = queued.record.id
+        """While the block lasts a turn that waits is being ended; if that fails it waits again, where it did."""
+        turn, order = queued.record.id, tuple(self.pending)
+        behind = order[order.index(turn) + 1 :]
         del self.pending[turn]
         self.closing = (*self.closing, turn)
         try:
             yield
         except BaseException:
-            self.pending = {turn: queued, **self.pending}
+            now = self.pending
+            ahead = {id: turn for id, turn in now.items() if id not in behind and (id in order or turn.first)}
+            self.pending = {**ahead, turn: queued, **now}
             raise
         finally:
             self.closing = tuple(other for other in self.closing if other != turn)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import pytest
@@ -20,7 +21,8 @@ from skill_actors.backends.local import LocalWorkspace
 from skill_actors.errors import Refused
 from skill_actors.models.base import Usage
 from skill_actors.sessions.events import TURN_ENDINGS, Event, Position
-from skill_actors.store import Append, SqliteJournal, StorageFull
+from skill_actors.sessions.session import LiveSession, QueuedTurn
+from skill_actors.store import Append, SqliteJournal, StorageFull, TurnRecord
 from skill_actors.testing import Reply, ScriptedModel, StreamError, Text, ToolUse
 from support import run
 
@@ -384,6 +386,47 @@ def test_a_waiting_turn_whose_cancelling_a_full_disk_refuses_goes_on_waiting_and
                 await kit.manager.cancel_turn(waiting, ME)
             hold.set()
             assert (await kit.manager.get_turn(waiting, ME, wait_s=10))["result"]["text"] == "two"
+
+    run(main)
+
+
+@pytest.mark.parametrize("refused_one", [0, 1, 2])
+def test_turns_keep_their_order_when_a_full_disk_refuses_the_cancelling_of_one(
+    tmp_path: Path, refused_one: int
+) -> None:
+    disk = SmallDisk("turn.cancelled")
+    hold = trio.Event()
+
+    async def main() -> None:
+        model = ScriptedModel([Reply([Text("x")], holds={0: hold}), *(Reply([Text("x")]) for _ in range(3))])
+        async with open_kit(tmp_path, model, wrap=disk) as kit:
+            session = await kit.session()
+            await kit.manager.submit(session, ME, "a")
+            await see(kit, session, "turn.started")
+            waiting = [(await kit.manager.submit(session, ME, text)).turn for text in ("b", "c", "d")]
+            with refused("storage_full"):
+                await kit.manager.cancel_turn(waiting[refused_one], ME)
+            hold.set()
+            for turn in waiting:
+                assert (await kit.manager.get_turn(turn, ME, wait_s=10))["status"] == "finished"
+        assert [request.messages[-1]["content"][0]["text"] for request in model.requests] == ["a", "b", "c", "d"]
+
+    run(main)
+
+
+def test_a_turn_that_comes_first_meanwhile_stays_before_one_whose_ending_failed() -> None:
+    def queued(id: str, **more: Any) -> QueuedTurn:
+        return QueuedTurn(TurnRecord(id=id, session="s", seq=0, status="queued", created="", updated=""), id, **more)
+
+    async def main() -> None:
+        live = LiveSession(cast(Any, None))  # its log, which nobody asks
+        for id in ("a", "b", "c"):
+            live.put(queued(id))
+        with contextlib.suppress(OSError), live.written_off(live.pending["b"]):
+            live.put(queued("d"))
+            live.put(queued("first", first=True))
+            raise OSError("disk")
+        assert list(live.pending) == ["first", "a", "b", "c", "d"]
 
     run(main)
 
