@@ -23,7 +23,7 @@ from skill_actors.runtime import (
 )
 from support import run
 
-__all__ = ["HERE", "Bench", "ask", "bench", "descendants", "pid_of", "spec_of", "within"]
+__all__ = ["HERE", "Bench", "ask", "bench", "descendants", "pid_of", "spec_of", "within", "worker_of"]
 
 
 HERE = Path(worker_targets.__file__).parent
@@ -63,11 +63,17 @@ async def ask(
     return await ref.call(Perform(request=request, timeout_s=timeout_s, emit=emit), timeout=None)
 
 
-def pid_of(ref: TrioActorRef[ProcessActor]) -> int:
+def worker_of(ref: TrioActorRef[ProcessActor]) -> int | None:
+    """Its worker's process; None where it has just ended."""
     actor = ref._actor_weakref()
     assert actor is not None
-    assert actor.pid is not None
     return actor.pid
+
+
+def pid_of(ref: TrioActorRef[ProcessActor]) -> int:
+    pid = worker_of(ref)
+    assert pid is not None
+    return pid
 
 
 def descendants() -> list[int]:

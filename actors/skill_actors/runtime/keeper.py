@@ -310,7 +310,7 @@ class Worker:
         try:
             await self._link.send_all(data)
             return await self._answer(emit, answer)
-        except (trio.BrokenResourceError, EOFError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, EOFError):  # closed: it was gone for long
             await self._why_silent()
         finally:
             self.busy = False

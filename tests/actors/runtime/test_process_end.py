@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from proc_kit import lives
-from process_kit import HERE, Bench, ask, bench, pid_of, within
+from process_kit import HERE, Bench, ask, bench, pid_of, within, worker_of
 from skill_actors.runtime import (
     ActorDeadError,
     Perform,
@@ -30,6 +30,7 @@ from skill_actors.runtime import (
     WorkerLimits,
     WorkerTimeout,
 )
+from skill_actors.runtime.keeper import Worker
 from skill_actors.runtime.worker import ASK, CHUNK, HEADER, RESULT, frame
 from support import run
 
@@ -69,6 +70,40 @@ def test_the_end_of_the_process_is_a_crash_that_names_its_cause(request_: str, w
         assert not lives(pid)
 
     within("die", use)
+
+
+def test_what_it_said_is_heard_though_it_ended_while_its_output_was_taken() -> None:
+    more = b'"' + b"x" * (64 << 10) + b'"'  # than is read at once
+    said = frame(CHUNK, 1, b'"first"') + frame(CHUNK, 1, more) + frame(RESULT, 1, b'"last"')
+
+    async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        async def take(_value: Any) -> None:
+            while worker_of(ref) is not None:  # noqa: ASYNC110  # the actor tells nobody
+                await trio.sleep(0.005)
+
+        assert await ask(ref, {"hex": said.hex(), "then": "exit"}, emit=take) == "last"
+        assert (await ref.wait_stopped()).abnormal
+
+    within("forge", use)
+
+
+def test_one_that_ended_long_before_its_output_was_taken_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skill_actors.runtime.process._READ_S", 0.05)
+    closed, close = trio.Event(), Worker.aclose
+
+    async def aclose(worker: Worker) -> None:
+        await close(worker)
+        closed.set()
+
+    async def take(_value: Any) -> None:
+        await closed.wait()
+
+    async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        monkeypatch.setattr(Worker, "aclose", aclose)
+        with pytest.raises(WorkerEnded, match="ended with exit code 0"):
+            await ask(ref, {"hex": frame(CHUNK, 1, b'"first"').hex(), "then": "exit"}, emit=take)
+
+    within("forge", use)
 
 
 def test_what_it_printed_is_in_no_report_where_it_may_be_secret() -> None:
