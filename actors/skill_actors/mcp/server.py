@@ -89,8 +89,8 @@ class ToolServer(TrioActor):
 
     @property
     def over(self) -> bool:
-        """Whether nothing comes of it any more."""
-        return self.connection is None and self._settled.is_set()
+        """Whether nothing comes of it any more, also if whoever ends its connection has not had its turn yet."""
+        return self._settled.is_set() and (self.connection is None or self.signals.ended.is_set())
 
     async def ready(self) -> Connection:
         """The connection, once there is one. Raises ServerFailed."""

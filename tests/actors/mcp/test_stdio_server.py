@@ -87,6 +87,18 @@ async def test_a_server_that_dies_in_a_call_is_made_again_and_the_call_is_not(tm
 
 
 @in_trio
+async def test_a_server_whose_connection_is_to_end_gets_no_further_call(tmp_path: Path) -> None:
+    async with mcp_kit(tmp_path) as kit:
+        source = kit.source(kit.options())
+        await source.tools()
+        server = await kit.servers().use(source._key, source._connect, idle_s=60)
+        server.signals.end("it died")
+        assert server.over, "whoever closes it has not had its turn"
+        assert (await source.call("echo", {"text": "again"}, CONTEXT)).content == "echo: again"
+        assert kit.notes.count("started") == 2
+
+
+@in_trio
 async def test_nothing_that_a_server_has_started_outlives_it(tmp_path: Path) -> None:
     async with mcp_kit(tmp_path) as kit:
         source = kit.source(kit.options())
