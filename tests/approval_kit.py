@@ -106,8 +106,11 @@ class Desk:
         return list((await self.desk.list(None))["items"])
 
     async def waiting(self, count: int = 1) -> list[str]:
-        """Ids of those that are pending, as soon as there are so many, the oldest first."""
+        """Ids of those that are pending, as soon as there are so many that somebody waits for, the oldest first."""
         await self.news.until(partial(self._are_pending, count))
+        with trio.fail_after(20):
+            while len(self.desk._waiters) < count:  # noqa: ASYNC110  # who asks comes to wait behind the storing
+                await trio.sleep(0.001)
         return [item["id"] for item in reversed(await self.pending())]
 
     async def _are_pending(self, count: int) -> bool:
@@ -126,6 +129,7 @@ async def open_desk(
     clock: Clock | None = None,
     limits: DeskLimits | None = None,
     can_approve: Callable[[], bool] = lambda: True,
+    wrap: Callable[[SqliteJournal], Any] = lambda journal: journal,
     **settings: Any,
 ) -> AsyncIterator[Desk]:
     """A desk, as after a start of the daemon; the session is made if it is not there."""
@@ -135,7 +139,7 @@ async def open_desk(
         if record is None:
             record = SessionRecord(id=session, owner_uid=1000, created=NOW, updated=NOW, settings=settings)
             await journal.create_session(record)
-        log = SessionLog(journal, record)
+        log = SessionLog(wrap(journal), record)
         desk = ApprovalDesk(journal, bus, limits=limits, can_approve=can_approve, now=clock)
         log.approvals = desk
 

@@ -416,9 +416,9 @@ class ApprovalDesk:
     async def _edited(self, id: str, said: Decision) -> ApprovalRequest:
         """What the call would be as edited. Raises Refused."""
         assert said.input is not None
-        if id not in self._pending:
-            raise conflict(await self._stored_record(id))
-        waiter = self._waiters.get(id)
+        if id not in self._pending and (record := await self._stored_record(id)).status != "pending":
+            raise conflict(record)
+        waiter = self._waiters.get(id)  # none, too, for one that is stored while its turn does not know it yet
         if waiter is None or waiter.edit is None:
             why = f"the turn that approval {id} belongs to is not running yet, so an edit cannot be checked; try again"
             raise Refused("overloaded", why, retry_after_s=1)

@@ -15,6 +15,7 @@ import trio.testing
 
 from approval_kit import NOW, Clock, open_desk
 from approval_questions import ALLOW, ANN, Asked, refused, under_way
+from held_journal_kit import Gate, HookedJournal
 from skill_actors.errors import Refused
 from skill_actors.ids import new_id
 from skill_actors.sessions.approvals import ApprovalRequest, Approver, DeskLimits
@@ -190,6 +191,30 @@ def test_it_may_be_decided_between_a_restart_and_the_turn_and_the_answer_waits_f
             taken = Asked(desk, desk.request(turn))
             await taken.run()
             assert (taken.said.allowed, taken.said.digest) == (True, taken.request.digest)
+
+    run(main)
+
+
+def test_an_edit_of_one_that_is_stored_and_not_yet_waited_for_may_be_tried_again(tmp_path: Path) -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        held = HookedJournal("approval.requested", after=gate)
+        async with open_desk(tmp_path, wrap=held) as desk, trio.open_nursery() as nursery:
+            turn = await desk.begin()
+
+            async def edit(given: Mapping[str, Any]) -> ApprovalRequest:
+                return desk.request(turn, input=given)
+
+            nursery.start_soon(Asked(desk, desk.request(turn), edit=edit).run)
+            await gate.reached.wait()
+            (view,) = await desk.pending()  # from the store
+            said = {"decision": "edit", "input": {"command": "ls"}}
+            with refused("overloaded", "try again"):
+                await desk.desk.decide(view["id"], ANN, said)
+            gate.opened.set()
+            await desk.waiting()
+            assert (await desk.desk.decide(view["id"], ANN, said))["status"] == "allowed"
 
     run(main)
 
