@@ -53,13 +53,17 @@ class Tree:
         await self.wait_back(actor_class)
 
     async def wait_back(self, actor_class: str) -> None:
-        """Wait until an actor of this class runs and the socket says that the daemon is ready."""
+        """Wait until an actor of this class runs, backends are open, and the socket says that the daemon is ready."""
         with trio.fail_after(BACK_S):
-            while not (self._runs(actor_class) and await self.is_ready()):  # noqa: ASYNC110  # over a real socket
+            while not (self._runs(actor_class) and self._are_backends_open() and await self.is_ready()):  # noqa: ASYNC110  # over a real socket
                 await trio.sleep(0.01)
 
     def _runs(self, actor_class: str) -> bool:
         return any(info.actor_class == actor_class and info.phase == "running" for info in self.system.walk())
+
+    def _are_backends_open(self) -> bool:
+        """Whether all that can be are: their actors run for a moment before."""
+        return all(slot.why or slot.peek() is not None for slot in self.parts.executors.values())
 
     async def is_ready(self) -> bool:
         try:
