@@ -60,6 +60,11 @@ class QueuedTurn:
     first: bool = False
     resumed: bool = False
 
+    @property
+    def place(self) -> tuple[bool, int]:
+        """To sort those that wait by: as they came; before them, the latest first, those that go before all."""
+        return (False, -self.record.seq) if self.first else (True, self.record.seq)
+
     @classmethod
     def of(cls, record: TurnRecord, data: Mapping[str, Any], *, again: bool = False) -> QueuedTurn:
         """From the data of its turn.queued event."""
@@ -147,16 +152,14 @@ class LiveSession:
     @contextmanager
     def written_off(self, queued: QueuedTurn) -> Iterator[None]:
         """While the block lasts a turn that waits is being ended; if that fails it waits again, where it did."""
-        turn, order = queued.record.id, tuple(self.pending)
-        behind = order[order.index(turn) + 1 :]
+        turn = queued.record.id
         del self.pending[turn]
         self.closing = (*self.closing, turn)
         try:
             yield
         except BaseException:
-            now = self.pending
-            ahead = {id: turn for id, turn in now.items() if id not in behind and (id in order or turn.first)}
-            self.pending = {**ahead, turn: queued, **now}
+            waiting = {**self.pending, turn: queued}
+            self.pending = dict(sorted(waiting.items(), key=lambda item: item[1].place))
             raise
         finally:
             self.closing = tuple(other for other in self.closing if other != turn)

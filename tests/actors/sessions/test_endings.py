@@ -414,19 +414,23 @@ def test_turns_keep_their_order_when_a_full_disk_refuses_the_cancelling_of_one(
     run(main)
 
 
-def test_a_turn_that_comes_first_meanwhile_stays_before_one_whose_ending_failed() -> None:
-    def queued(id: str, **more: Any) -> QueuedTurn:
-        return QueuedTurn(TurnRecord(id=id, session="s", seq=0, status="queued", created="", updated=""), id, **more)
+@pytest.mark.parametrize("order", ["bc", "cb"])
+def test_turns_wait_in_their_order_when_the_ending_of_two_of_them_failed(order: str) -> None:
+    def queued(id: str, seq: int, **more: Any) -> QueuedTurn:
+        return QueuedTurn(TurnRecord(id=id, session="s", seq=seq, status="queued", created="", updated=""), id, **more)
 
     async def main() -> None:
         live = LiveSession(cast(Any, None))  # its log, which nobody asks
-        for id in ("a", "b", "c"):
-            live.put(queued(id))
-        with contextlib.suppress(OSError), live.written_off(live.pending["b"]):
-            live.put(queued("d"))
-            live.put(queued("first", first=True))
+        live.put(queued("earlier first", 1, first=True))
+        for seq, id in enumerate("abc", start=2):
+            live.put(queued(id, seq))
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for id in order:
+                stack.enter_context(live.written_off(live.pending[id]))
+            live.put(queued("d", 5))
+            live.put(queued("first", 6, first=True))
             raise OSError("disk")
-        assert list(live.pending) == ["first", "a", "b", "c", "d"]
+        assert list(live.pending) == ["first", "earlier first", "a", "b", "c", "d"]
 
     run(main)
 
