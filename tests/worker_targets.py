@@ -154,6 +154,14 @@ def flood(request: Any, emit: Emit) -> Any:
     return "all written"
 
 
+def say_and_flood(request: Any, emit: Emit) -> Any:
+    """Floods when it is asked to, behind a word; else says which process it is."""
+    if request == "flood":
+        emit("a word")
+        return flood(1 << 40, emit)
+    return os.getpid()
+
+
 def leak(request: Any, emit: Emit) -> Any:
     held = []
     while True:

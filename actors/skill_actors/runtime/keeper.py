@@ -252,6 +252,8 @@ class Worker:
         Returns when `gone` is set, or _FORCE_S seconds after the SIGKILL. Not cancellable.
         """
         self.condemn(verdict)
+        if self.gone.is_set():
+            return  # its keeper may have another one by now
         with trio.CancelScope(shield=True):
             self.order(wire.TERM)
             with trio.move_on_after(self._spec.grace_s):
@@ -270,8 +272,8 @@ class Worker:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Let go of the descriptors."""
-        for stream in (self._link, *self._outputs):
+        """Let go of the descriptors; the link is left to a request that still reads what it said last."""
+        for stream in self._outputs if self.busy else (self._link, *self._outputs):
             await trio.aclose_forcefully(stream)
 
     def cause_of_end(self) -> Exception:
@@ -310,10 +312,12 @@ class Worker:
         try:
             await self._link.send_all(data)
             return await self._answer(emit, answer)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, EOFError):  # closed: it was gone for long
+        except (trio.BrokenResourceError, EOFError):
             await self._why_silent()
         finally:
             self.busy = False
+            if self.gone.is_set():
+                self._link.socket.close()
 
     async def _answer(self, emit: Emit | None, answer: Answer | None) -> Value:
         while True:

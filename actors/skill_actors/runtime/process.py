@@ -39,8 +39,6 @@ __all__ = ["ProcessActor"]
 
 _log = logging.getLogger(__name__)
 
-_READ_S: Final = 1.0  # for who reads what a worker said before it ended
-
 
 class ProcessActor(TrioActor):
     """Runs a worker process and gives it `Perform` requests. The supervisor's `start_timeout_s` must cover the spec's.
@@ -127,8 +125,6 @@ class ProcessActor(TrioActor):
                 self._report(cause)
                 self._worker, self._changed = None, trio.Event()
                 worker.gone.set()
-                with trio.move_on_after(_READ_S):  # whoever reads what it said last comes to the end by itself
-                    await self._quiet.wait()
                 await worker.aclose()
                 if not replace:
                     await self._quiet.wait()  # whose request it was has the first word

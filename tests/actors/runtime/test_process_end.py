@@ -30,7 +30,6 @@ from skill_actors.runtime import (
     WorkerLimits,
     WorkerTimeout,
 )
-from skill_actors.runtime.keeper import Worker
 from skill_actors.runtime.worker import ASK, CHUNK, HEADER, RESULT, frame
 from support import run
 
@@ -72,38 +71,51 @@ def test_the_end_of_the_process_is_a_crash_that_names_its_cause(request_: str, w
     within("die", use)
 
 
-def test_what_it_said_is_heard_though_it_ended_while_its_output_was_taken() -> None:
-    more = b'"' + b"x" * (64 << 10) + b'"'  # than is read at once
-    said = frame(CHUNK, 1, b'"first"') + frame(CHUNK, 1, more) + frame(RESULT, 1, b'"last"')
+MORE = b'"' + b"x" * (64 << 10) + b'"'  # than is read at once
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        ([frame(RESULT, 1, b'"last"')], None),
+        ([], "ended with exit code 0"),
+        ([frame(CHUNK, 1, MORE), frame(RESULT, 1, b'"last"')[:-1]], "left half a frame of"),
+    ],
+)
+def test_what_it_said_is_read_though_it_ended_while_its_output_was_taken(then: list[bytes], words: str | None) -> None:
+    said = b"".join([frame(CHUNK, 1, b'"first"'), frame(CHUNK, 1, MORE), *then])
 
     async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
         async def take(_value: Any) -> None:
             while worker_of(ref) is not None:  # noqa: ASYNC110  # the actor tells nobody
                 await trio.sleep(0.005)
 
-        assert await ask(ref, {"hex": said.hex(), "then": "exit"}, emit=take) == "last"
+        asked = ask(ref, {"hex": said.hex(), "then": "exit"}, emit=take)
+        if words is None:
+            assert await asked == "last"
+        else:
+            with pytest.raises(WorkerEnded, match=words):
+                await asked
         assert (await ref.wait_stopped()).abnormal
 
     within("forge", use)
 
 
-def test_one_that_ended_long_before_its_output_was_taken_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skill_actors.runtime.process._READ_S", 0.05)
-    closed, close = trio.Event(), Worker.aclose
+def test_one_that_was_killed_while_its_output_was_taken_takes_no_other_along() -> None:
+    async def use(made: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        first = pid_of(ref)
 
-    async def aclose(worker: Worker) -> None:
-        await close(worker)
-        closed.set()
+        async def take(_value: Any) -> None:
+            while worker_of(ref) in (None, first):  # noqa: ASYNC110  # the actor tells nobody
+                await trio.sleep(0.005)
 
-    async def take(_value: Any) -> None:
-        await closed.wait()
+        with pytest.raises(WorkerKilled, match="printed more"):
+            await ask(ref, "flood", emit=take)
+        second = pid_of(ref)
+        assert [await ask(ref, "who") for _ in range(3)] == [second] * 3
+        assert made.told == ["flood"]
 
-    async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
-        monkeypatch.setattr(Worker, "aclose", aclose)
-        with pytest.raises(WorkerEnded, match="ended with exit code 0"):
-            await ask(ref, {"hex": frame(CHUNK, 1, b'"first"').hex(), "then": "exit"}, emit=take)
-
-    within("forge", use)
+    within("say_and_flood", use)
 
 
 def test_what_it_printed_is_in_no_report_where_it_may_be_secret() -> None:
