@@ -194,7 +194,8 @@ class ToolServersRef(DynamicSupervisorRef["ToolServers"]):
                 if server.why:
                     raise
                 continue  # it was idle, and ended in this moment
-            return server
+            if not server.over:
+                return server
 
     def rests(self, key: ServerKey) -> float:
         """For how many seconds the server has asked to be left alone; 0 if it has not."""

@@ -93,7 +93,8 @@ async def test_a_server_whose_connection_is_to_end_gets_no_further_call(tmp_path
         await source.tools()
         server = await kit.servers().use(source._key, source._connect, idle_s=60)
         server.signals.end("it died")
-        assert server.over, "whoever closes it has not had its turn"
+        assert server.connection is not None, "whoever closes it has had its turn"
+        assert server.over
         assert (await source.call("echo", {"text": "again"}, CONTEXT)).content == "echo: again"
         assert kit.notes.count("started") == 2
 
