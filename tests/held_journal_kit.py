@@ -9,7 +9,7 @@ import trio
 
 from skill_actors.store import Append, SqliteJournal
 
-__all__ = ["Gate", "HookedJournal"]
+__all__ = ["Gate", "Hook", "HookedJournal", "nothing"]
 
 Hook = Callable[[], Awaitable[object]]
 

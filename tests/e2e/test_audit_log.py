@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,12 @@ from e2e.harness import Daemon, running, write_skill
 pytestmark = pytest.mark.e2e
 
 CANARY = "canary-7391"
+
+
+def all_audited(daemon: Daemon) -> list[dict[str, Any]]:
+    """Of a daemon that has stopped: no line of it is cut."""
+    assert (daemon.state / "audit/audit.log").read_bytes().endswith(b"\n")
+    return daemon.audited()
 
 
 def wait_for_lines(daemon: Daemon, count: int) -> None:
@@ -29,7 +36,7 @@ def test_a_life_is_written_down_without_what_was_said(tmp_path: Path) -> None:
         with daemon.http() as http:
             assert http.delete(f"/v1/sessions/{session}").status_code == 204
         daemon.stop()
-        found = daemon.audited()
+        found = all_audited(daemon)
         assert [entry["what"] for entry in (found[0], found[-1])] == ["daemon.started", "daemon.stopping"]
         requests = [(entry["method"], entry["status"]) for entry in found if entry["what"] == "request"]
         assert requests == [("POST", 201), ("POST", 202), ("DELETE", 204)]
@@ -47,7 +54,7 @@ def test_what_was_answered_before_a_kill_is_there_and_the_next_life_goes_on(tmp_
         daemon.start()
         last = daemon.create()
         daemon.stop()
-        found = daemon.audited()
+        found = all_audited(daemon)
     assert [entry["what"] for entry in found].count("daemon.started") == 2
     made = [entry["made"] for entry in found if "made" in entry]
     assert made[-1] == last

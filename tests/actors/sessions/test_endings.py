@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import apsw
 import pytest
 import trio
 import trio.testing
 
+from approval_kit import open_desk
+from held_journal_kit import Gate, Hook, nothing
 from session_kit import ME, Kit, open_kit
 from skill_actors.backends.base import ToolCall, ToolContext, ToolResult
 from skill_actors.backends.local import LocalWorkspace
@@ -43,6 +44,7 @@ class SmallDisk:
 
     def __init__(self, *types: str) -> None:
         self.has_no_room_for = set(types)
+        self.tried: Hook = nothing  # awaited before it says so
 
     def __call__(self, journal: SqliteJournal) -> SmallDisk:
         self._journal = journal
@@ -53,6 +55,7 @@ class SmallDisk:
 
     async def append(self, change: Append) -> None:
         if not self.has_no_room_for.isdisjoint(event.type for event in change.events):
+            await self.tried()
             raise StorageFull("no room")
         await self._journal.append(change)
 
@@ -414,23 +417,58 @@ def test_turns_keep_their_order_when_a_full_disk_refuses_the_cancelling_of_one(
     run(main)
 
 
-@pytest.mark.parametrize("order", ["bc", "cb"])
-def test_turns_wait_in_their_order_when_the_ending_of_two_of_them_failed(order: str) -> None:
+def test_turns_keep_their_order_if_a_full_disk_refuses_the_cancelling_of_two_at_once(tmp_path: Path) -> None:
+    disk = SmallDisk("turn.cancelled")
+    disk.tried = gate = Gate()
+    hold = trio.Event()
+
+    async def main() -> None:
+        model = ScriptedModel([Reply([Text("x")], holds={0: hold}), *(Reply([Text("x")]) for _ in range(3))])
+        async with open_kit(tmp_path, model, wrap=disk) as kit:
+
+            async def cancel(turn: str) -> None:
+                with refused("storage_full"):
+                    await kit.manager.cancel_turn(turn, ME)
+
+            session = await kit.session()
+            await kit.manager.submit(session, ME, "a")
+            await see(kit, session, "turn.started")
+            waiting = [(await kit.manager.submit(session, ME, text)).turn for text in ("b", "c", "d")]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel, waiting[0])
+                await gate.reached.wait()
+                nursery.start_soon(cancel, waiting[1])
+                await trio.testing.wait_all_tasks_blocked(0.1)
+                gate.opened.set()
+            hold.set()
+            for turn in waiting:
+                assert (await kit.manager.get_turn(turn, ME, wait_s=10))["status"] == "finished"
+        assert [request.messages[-1]["content"][0]["text"] for request in model.requests] == ["a", "b", "c", "d"]
+
+    run(main)
+
+
+def test_a_turn_that_goes_before_all_others_does_so_though_it_came_while_the_ending_of_one_failed(
+    tmp_path: Path,
+) -> None:
     def queued(id: str, seq: int, **more: Any) -> QueuedTurn:
         return QueuedTurn(TurnRecord(id=id, session="s", seq=seq, status="queued", created="", updated=""), id, **more)
 
-    async def main() -> None:
-        live = LiveSession(cast(Any, None))  # its log, which nobody asks
-        live.put(queued("earlier first", 1, first=True))
-        for seq, id in enumerate("abc", start=2):
-            live.put(queued(id, seq))
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            for id in order:
-                stack.enter_context(live.written_off(live.pending[id]))
+    def fail(live: LiveSession) -> None:
+        with live.written_off(live.pending["b"]):
             live.put(queued("d", 5))
             live.put(queued("first", 6, first=True))
             raise OSError("disk")
-        assert list(live.pending) == ["first", "earlier first", "a", "b", "c", "d"]
+
+    async def main() -> None:
+        async with open_desk(tmp_path) as desk:
+            live = LiveSession(desk.log)
+            live.put(queued("earlier first", 1, first=True))
+            for seq, id in enumerate("abc", start=2):
+                live.put(queued(id, seq))
+            with pytest.raises(OSError, match="disk"):
+                fail(live)
+            assert list(live.pending) == ["first", "earlier first", "a", "b", "c", "d"]
 
     run(main)
 

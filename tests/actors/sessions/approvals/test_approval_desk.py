@@ -219,6 +219,25 @@ def test_an_edit_of_one_that_is_stored_and_not_yet_waited_for_may_be_tried_again
     run(main)
 
 
+def test_one_that_is_stored_and_not_yet_waited_for_may_be_allowed(tmp_path: Path) -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        held = HookedJournal("approval.requested", after=gate)
+        async with open_desk(tmp_path, wrap=held) as desk, trio.open_nursery() as nursery:
+            asked = Asked(desk, desk.request(await desk.begin()))
+            nursery.start_soon(asked.run)
+            await gate.reached.wait()
+            (view,) = await desk.pending()  # from the store
+            nursery.start_soon(desk.desk.decide, view["id"], ANN, ALLOW)
+            await trio.sleep(0.05)
+            gate.opened.set()
+            await asked.done.wait()
+            assert asked.said.allowed
+
+    run(main)
+
+
 def test_what_is_something_else_after_a_restart_is_asked_anew_and_the_old_question_is_withdrawn(tmp_path: Path) -> None:
     async def main() -> None:
         turn, old = await left(tmp_path)
