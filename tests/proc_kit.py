@@ -13,6 +13,10 @@ def state_of(pid: int) -> str | None:
         return None
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def lives(pid: int) -> bool:
     """Whether it has not ended; one that has and is not reaped yet lives no more."""
     return state_of(pid) not in (None, "Z", "X")

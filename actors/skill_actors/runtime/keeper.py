@@ -251,9 +251,9 @@ class Worker:
 
         Returns when `gone` is set, or _FORCE_S seconds after the SIGKILL. Not cancellable.
         """
-        self.condemn(verdict)
         if self.gone.is_set():
             return  # its keeper may have another one by now
+        self.condemn(verdict)
         with trio.CancelScope(shield=True):
             self.order(wire.TERM)
             with trio.move_on_after(self._spec.grace_s):
@@ -272,7 +272,10 @@ class Worker:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Let go of the descriptors; the link is left to a request that still reads what it said last."""
+        """Let go of the descriptors. A request reads what the link holds, and then its end, whoever else has it."""
+        if self.busy:
+            with contextlib.suppress(OSError):  # not connected any more
+                self._link.socket.shutdown(socket.SHUT_RDWR)
         for stream in self._outputs if self.busy else (self._link, *self._outputs):
             await trio.aclose_forcefully(stream)
 
@@ -312,7 +315,7 @@ class Worker:
         try:
             await self._link.send_all(data)
             return await self._answer(emit, answer)
-        except (trio.BrokenResourceError, EOFError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
             await self._why_silent()
         finally:
             self.busy = False
@@ -351,6 +354,8 @@ class Worker:
 
     async def _tell(self, answer: Answer | None, question: Value) -> None:
         """Answer what the target asks. Nothing else of it is read meanwhile: whoever wants to emit waits."""
+        if self.gone.is_set():
+            raise EOFError
         if answer is None:
             raise WorkerKilled("unanswered", f"{self} was killed: it asked, and nobody answers there")
         try:

@@ -11,6 +11,8 @@ import trio
 from mcp_kit import in_trio, mcp_kit, script, until
 from proc_kit import lives
 from skill_actors.backends.base import BackendUnavailable, ToolContext
+from skill_actors.mcp.connection import Connection
+from skill_actors.mcp.server import ToolServer
 from skill_actors.runtime import Poison
 
 CONTEXT = ToolContext(timeout_s=20.0)
@@ -97,6 +99,27 @@ async def test_a_server_whose_connection_is_to_end_gets_no_further_call(tmp_path
         assert server.over
         assert (await source.call("echo", {"text": "again"}, CONTEXT)).content == "echo: again"
         assert kit.notes.count("started") == 2
+
+
+@in_trio
+async def test_a_server_that_ends_while_it_is_looked_at_is_given_to_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready, looked_at = ToolServer.ready, list[ToolServer]()
+
+    async def ends(server: ToolServer) -> Connection:
+        connection = await ready(server)
+        looked_at.append(server)
+        if len(looked_at) == 1:
+            server.signals.end("it died")
+        return connection
+
+    monkeypatch.setattr(ToolServer, "ready", ends)
+    async with mcp_kit(tmp_path) as kit:
+        source = kit.source(kit.options())
+        server = await kit.servers().use(source._key, source._connect, idle_s=60)
+        assert not server.over
+        assert [each is server for each in looked_at] == [False, True]
 
 
 @in_trio

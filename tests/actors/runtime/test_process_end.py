@@ -16,7 +16,7 @@ import pytest
 import trio
 import trio.testing
 
-from proc_kit import lives
+from proc_kit import lives, parent_of
 from process_kit import HERE, Bench, ask, bench, pid_of, within, worker_of
 from skill_actors.runtime import (
     ActorDeadError,
@@ -115,7 +115,30 @@ def test_one_that_was_killed_while_its_output_was_taken_takes_no_other_along() -
         assert [await ask(ref, "who") for _ in range(3)] == [second] * 3
         assert made.told == ["flood"]
 
-    within("say_and_flood", use)
+    within("say_and_flood", use, max_output_bytes=4 << 20)
+
+
+def test_one_that_is_lost_with_its_keeper_is_no_riddle_where_a_child_of_it_holds_the_link(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+
+    async def use(_: Bench, ref: TrioActorRef[ProcessActor]) -> None:
+        assert await ask(ref, {"then": "answer", "file": str(file)}) == "answered"
+        keeper = parent_of(pid_of(ref))
+
+        async def wait() -> None:
+            with pytest.raises(WorkerEnded, match="is lost with its keeper"):
+                await ask(ref, {"then": "wait"}, timeout_s=None)
+
+        with trio.fail_after(GONE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked(0.1)  # it waits for the answer
+                os.kill(keeper, signal.SIGKILL)
+
+    try:
+        within("family", use)
+    finally:
+        os.kill(int(file.read_text()), signal.SIGKILL)
 
 
 def test_what_it_printed_is_in_no_report_where_it_may_be_secret() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from proc_kit import lives
+from proc_kit import lives, parent_of
 from skill_actors.backends import cgroups
 from skill_actors.backends.agents.base import AgentError
 from skill_actors.backends.agents.process import AgentProcess, ProcessLimits, open_nest, open_process
@@ -51,10 +51,6 @@ def play(
 
 def family(*arguments: str) -> list[str]:
     return [sys.executable, "-ISc", FAMILY, *arguments]
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 async def pids(process: AgentProcess) -> list[int]:
