@@ -23,7 +23,7 @@ from skill_actors.runtime import (
 )
 from support import run
 
-__all__ = ["HERE", "Bench", "ask", "bench", "descendants", "pid_of", "spec_of", "within", "worker_of"]
+__all__ = ["HERE", "Bench", "ask", "bench", "descendants", "is_busy", "pid_of", "spec_of", "within", "worker_of"]
 
 
 HERE = Path(worker_targets.__file__).parent
@@ -74,6 +74,13 @@ def pid_of(ref: TrioActorRef[ProcessActor]) -> int:
     pid = worker_of(ref)
     assert pid is not None
     return pid
+
+
+def is_busy(ref: TrioActorRef[ProcessActor]) -> bool:
+    """Whether its worker has been given a request that is not answered."""
+    actor = ref._actor_weakref()
+    assert actor is not None
+    return actor._worker is not None and actor._worker.busy
 
 
 def descendants() -> list[int]:

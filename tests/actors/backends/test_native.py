@@ -21,6 +21,7 @@ from native_kit import (
     write_native,
     write_offender,
 )
+from proc_kit import state_of
 from skill_actors.backends import (
     NativeProcesses,
     NativeRoom,
@@ -88,14 +89,6 @@ async def room_of(processes: NativeProcesses, root: Path, work: Path) -> NativeR
     return NativeRoom([NativeTools(code=code, tools=described.tools, parallel=described.parallel)], processes, spec)
 
 
-def lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_a_call_is_answered_in_its_workspace_by_another_process(on: Callable[..., None], tmp_path: Path) -> None:
     async def body(bench: Bench) -> None:
         work = tmp_path / "work"
@@ -156,7 +149,7 @@ def test_an_offender_is_killed_told_why_and_replaced(on: Callable[..., None], of
         assert result.outcome == ("timeout" if TOLD[offence] == "longer than" else "error")
         assert TOLD[offence] in result.content
         assert "native:offender@" in result.content
-        assert not lives(before)
+        assert state_of(before) is None
         assert await bench.pid() != before
 
     on(body, limits=WorkerLimits(memory_bytes=256 << 20))
@@ -184,7 +177,7 @@ def test_a_cancelled_call_leaves_no_process_of_it(on: Callable[..., None]) -> No
             nursery.start_soon(lambda: bench.does("deaf", emit=emit))
             await deaf.wait()
             nursery.cancel_scope.cancel()
-        assert not lives(pid)
+        assert state_of(pid) is None
         assert (await bench.does("x")).outcome == "ok"
 
     on(body)
@@ -204,7 +197,7 @@ def test_closing_the_workspace_ends_what_runs(on: Callable[..., None]) -> None:
             nursery.start_soon(call)
             await deaf.wait()
             await bench.room.aclose()
-            assert not lives(pid)
+            assert state_of(pid) is None
         await bench.room.aclose()
         assert [result.outcome for result in results] == ["cancelled"]
         assert (await bench.does("x")).outcome == "cancelled"
@@ -371,19 +364,19 @@ def test_what_is_idle_or_out_of_date_goes_and_what_runs_stays(tmp_path: Path) ->
                 nursery.start_soon(wait, deaf)
                 await deaf.wait()
                 assert await processes.sweep({("offender", "2")}) == 0, "a call runs there"
-                assert lives(pid)
+                assert state_of(pid) is not None
                 clock.jump(60.0)
             assert await processes.sweep({("offender", "2")}) == 1
             assert answers[0].outcome == "timeout"
             again = await bench.pid()
             assert again != pid, "a conversation that is pinned to the old version goes on with it"
             assert await processes.sweep({("offender", "2")}) == 1
-            assert not lives(again)
+            assert state_of(again) is None
         async with open_processes(idle_s=0.0) as processes:
             bench = Bench(await room_of(processes, tmp_path / "offender", tmp_path / "work"), processes)
             pid = await bench.pid()
             assert await processes.sweep() == 1
-            assert not lives(pid)
+            assert state_of(pid) is None
 
     run_by(clock, main)
 
@@ -400,7 +393,7 @@ def test_where_there_are_as_many_as_there_may_be_the_one_idle_longest_makes_room
                 pids.append(int(await processes.call(code, request, timeout_s=20.0, emit=_ignore)))
             first, second, again, third = pids
             assert first == again
-            assert [lives(pid) for pid in (first, second, third)] == [True, False, True]
+            assert [state_of(pid) is not None for pid in (first, second, third)] == [True, False, True]
 
     run(main)
 

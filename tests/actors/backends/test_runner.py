@@ -263,9 +263,8 @@ def test_a_spare_keeper_that_is_killed_as_a_call_comes_costs_that_call_nothing(p
     (child,) = below(spare)
     peer.process.send_signal(signal.SIGSTOP)  # so that it hears of both at once
     os.kill(spare if victim == "spare" else child, signal.SIGKILL)
-    wait_until(
-        lambda: state_of(spare) == "Z" or (not state_of(child) and state_of(spare) == "S")
-    )  # dead; or it has said so
+    # Dead; or it has said so.
+    wait_until(lambda: state_of(spare) == "Z" or (not state_of(child) and state_of(spare) == "S"))
     peer.run(1, "echo one")
     peer.process.send_signal(signal.SIGCONT)
     for number, words in ((1, "one"), (2, "two")):

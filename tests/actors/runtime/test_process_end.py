@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from proc_kit import lives, parent_of
-from process_kit import HERE, Bench, ask, bench, pid_of, within, worker_of
+from process_kit import HERE, Bench, ask, bench, is_busy, pid_of, within, worker_of
 from skill_actors.runtime import (
     ActorDeadError,
     Perform,
@@ -132,7 +132,8 @@ def test_one_that_is_lost_with_its_keeper_is_no_riddle_where_a_child_of_it_holds
         with trio.fail_after(GONE_S):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wait)
-                await trio.testing.wait_all_tasks_blocked(0.1)  # it waits for the answer
+                while not is_busy(ref):  # noqa: ASYNC110  # the actor tells nobody
+                    await trio.sleep(0.005)
                 os.kill(keeper, signal.SIGKILL)
 
     try:

@@ -438,7 +438,10 @@ def test_turns_keep_their_order_if_a_full_disk_refuses_the_cancelling_of_two_at_
                 nursery.start_soon(cancel, waiting[0])
                 await gate.reached.wait()
                 nursery.start_soon(cancel, waiting[1])
-                await trio.testing.wait_all_tasks_blocked(0.1)
+                (live,) = kit.manager._table
+                with trio.fail_after(20):
+                    while len(live.closing) < 2:  # noqa: ASYNC110  # a look into the store comes before
+                        await trio.sleep(0.005)
                 gate.opened.set()
             hold.set()
             for turn in waiting:

@@ -13,6 +13,7 @@ import trio
 
 from e2e.harness import processes_with
 from hook_kit import receiver
+from proc_kit import state_of
 from skill_actors.sessions.approvals import Approver
 from skill_actors.testing import Reply, ScriptedModel, Text, ToolUse
 from skilld.config import HooksConfig
@@ -39,10 +40,6 @@ async def written(path: Path, lines: int = 1) -> list[str]:
 
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
-
-
-def lives(pid: str) -> bool:
-    return Path("/proc", pid).exists()
 
 
 async def asked(tree: Tree, text: str = "hello") -> dict[str, object]:
@@ -99,7 +96,7 @@ def test_a_program_that_hangs_is_killed_with_all_that_it_started_and_turns_do_no
             await asked(tree)
             pids = await written(begun, 2)
             await counted(tree, b'skilld_hooks_total{outcome="failed",target="exec"} 2.0')
-            assert not any(map(lives, pids))
+            assert not any(state_of(int(pid)) for pid in pids)
             assert processes_with(marker) == []
 
     run(main)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from approval_kit import NOW, Clock, open_desk
+from approval_kit import NOW, Clock, Desk, open_desk
 from approval_questions import ALLOW, ANN, Asked, refused, under_way
 from held_journal_kit import Gate, HookedJournal
 from skill_actors.errors import Refused
@@ -195,42 +195,45 @@ def test_it_may_be_decided_between_a_restart_and_the_turn_and_the_answer_waits_f
     run(main)
 
 
-def test_an_edit_of_one_that_is_stored_and_not_yet_waited_for_may_be_tried_again(tmp_path: Path) -> None:
+@asynccontextmanager
+async def stored_and_not_yet_waited_for(folder: Path) -> AsyncIterator[tuple[Desk, Asked, str, Gate]]:
+    """A question that may be edited, its id, and the gate behind which whoever asked learns that it is stored."""
     gate = Gate()
+    async with (
+        open_desk(folder, wrap=HookedJournal("approval.requested", after=gate)) as desk,
+        trio.open_nursery() as nursery,
+    ):
+        turn = await desk.begin()
 
+        async def edit(given: Mapping[str, Any]) -> ApprovalRequest:
+            return desk.request(turn, input=given)
+
+        asked = Asked(desk, desk.request(turn), edit=edit)
+        nursery.start_soon(asked.run)
+        await gate.reached.wait()
+        (view,) = await desk.pending()  # from the store
+        yield desk, asked, view["id"], gate
+
+
+def test_an_edit_of_one_that_is_stored_and_not_yet_waited_for_may_be_tried_again(tmp_path: Path) -> None:
     async def main() -> None:
-        held = HookedJournal("approval.requested", after=gate)
-        async with open_desk(tmp_path, wrap=held) as desk, trio.open_nursery() as nursery:
-            turn = await desk.begin()
-
-            async def edit(given: Mapping[str, Any]) -> ApprovalRequest:
-                return desk.request(turn, input=given)
-
-            nursery.start_soon(Asked(desk, desk.request(turn), edit=edit).run)
-            await gate.reached.wait()
-            (view,) = await desk.pending()  # from the store
+        async with stored_and_not_yet_waited_for(tmp_path) as (desk, _, id, gate):
             said = {"decision": "edit", "input": {"command": "ls"}}
             with refused("overloaded", "try again"):
-                await desk.desk.decide(view["id"], ANN, said)
+                await desk.desk.decide(id, ANN, said)
             gate.opened.set()
             await desk.waiting()
-            assert (await desk.desk.decide(view["id"], ANN, said))["status"] == "allowed"
+            assert (await desk.desk.decide(id, ANN, said))["status"] == "allowed"
 
     run(main)
 
 
 def test_one_that_is_stored_and_not_yet_waited_for_may_be_allowed(tmp_path: Path) -> None:
-    gate = Gate()
-
     async def main() -> None:
-        held = HookedJournal("approval.requested", after=gate)
-        async with open_desk(tmp_path, wrap=held) as desk, trio.open_nursery() as nursery:
-            asked = Asked(desk, desk.request(await desk.begin()))
-            nursery.start_soon(asked.run)
-            await gate.reached.wait()
-            (view,) = await desk.pending()  # from the store
-            nursery.start_soon(desk.desk.decide, view["id"], ANN, ALLOW)
+        async with stored_and_not_yet_waited_for(tmp_path) as (desk, asked, id, gate), trio.open_nursery() as nursery:
+            nursery.start_soon(desk.desk.decide, id, ANN, ALLOW)
             await trio.sleep(0.05)
+            assert asked.answer is None
             gate.opened.set()
             await asked.done.wait()
             assert asked.said.allowed
