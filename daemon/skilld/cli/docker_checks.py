@@ -198,8 +198,8 @@ def judge_runtime(info: Mapping[str, Any], wanted: str | None) -> Check:
     return Check(name="runtime", level="fail", message=f"{wanted} is not among {', '.join(known)}", remedy=remedy)
 
 
-def check_image(client: DockerClient, image: str) -> Check:
-    """Whether the engine has it. It is not looked for elsewhere."""
+def check_image(client: DockerClient, image: str, *, pulled: bool = False) -> Check:
+    """Whether the engine has it. It is not looked for elsewhere; where the daemon pulls it, it may be missing."""
     from docker.errors import DockerException, ImageNotFound
 
     from skill_actors.backends.docker_image import FULL_IMAGE, SLIM_IMAGE
@@ -209,6 +209,8 @@ def check_image(client: DockerClient, image: str) -> Check:
     try:
         found = client.images.get(image)
     except ImageNotFound:
+        if pulled:
+            return Check(name="image", level="ok", message=f"{image} is not there, and is pulled when it is needed")
         remedy = build.get(image, f"skillctl docker build --tag {image}, or docker pull {image}")
         return Check(name="image", level="fail", message=f"{image} is not there", remedy=remedy)
     except (DockerException, OSError) as error:

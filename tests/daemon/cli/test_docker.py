@@ -232,6 +232,30 @@ def test_a_runtime_that_the_engine_has_not_fails_before_a_container_is_made(clie
     assert "container" not in levels
 
 
+@pytest.mark.parametrize(
+    ("section", "level", "says"),
+    [
+        (f"image = '{SLIM_IMAGE}'", "ok", " MiB, of 20"),
+        ("image = 'ID OF SLIM'", "ok", " MiB, of 20"),
+        ("image = 'localhost/skilld-test:never-made'", "fail", "localhost/skilld-test:never-made is not there"),
+        ("image = 'localhost/skilld-test:never-made'\npull = 'missing'", "ok", "is pulled when it is needed"),
+        ("image = 'Not A Name'", "fail", "Not A Name"),
+    ],
+)
+def test_doctor_looks_for_the_image_that_is_configured(
+    client: Any, tmp_path: Path, section: str, level: str, says: str
+) -> None:
+    file = tmp_path / "skilld.toml"
+    section = section.replace("ID OF SLIM", client.images.get(SLIM_IMAGE).id)
+    file.write_text(f"[backends]\ndefault = ['docker']\n[backends.docker]\n{section}\n")
+    environ = {"XDG_CONFIG_HOME": str(tmp_path), "SKILLD_STATE_DIR": str(tmp_path / "state")}
+    result = CliRunner().invoke(skillctl, ["doctor", "--json", "--config", str(file)], env=environ)
+    found = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    assert (found["engine"]["level"], found["image"]["level"]) == ("ok", level), found
+    assert found["engine"]["message"].startswith("answers at ")
+    assert says in found["image"]["message"]
+
+
 def test_an_image_without_python_cannot_hold_conversations(client: Any) -> None:
     name = f"localhost/skilld-test:{secrets.token_hex(6)}"
     container = client.containers.create(SLIM_IMAGE, ["rm", "-f", "/usr/bin/python3"], network_mode="none")
