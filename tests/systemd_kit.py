@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import require
-from docker_kit import engine
+from docker_kit import engine, has_image
 from skill_actors.backends.docker_image import engine_address, import_root
 from skill_actors.backends.docker_image.bootstrap import SUITE, apt_sources
 
@@ -147,7 +147,7 @@ def _is_up(booted: Machine) -> bool:
 
 
 def _ensure_image(client: Any) -> None:
-    if any(IMAGE in image.tags for image in client.images.list()):
+    if has_image(client, IMAGE):
         return
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         tar = Path(folder, "root.tar")
@@ -210,7 +210,8 @@ def install_wheel(target: Machine, wheels: Path) -> None:
     """A virtual environment at HOME, with skilld from the wheels and nothing else."""
     _copy_in(target, wheels, "/wheels")
     target.run("python3", "-m", "venv", HOME)
-    target.run(f"{HOME}/bin/pip", "install", "--quiet", "--no-index", "--find-links=/wheels", "skilld")
+    install = [f"{HOME}/bin/pip", "install", "--quiet", "--no-index", "--find-links=/wheels", "skilld"]
+    target.run(*install, timeout_s=_MAKE_S)
 
 
 def _copy_in(target: Machine, source: Path, name: str) -> None:

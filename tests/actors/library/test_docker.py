@@ -89,7 +89,7 @@ def test_two_containers_and_this_host_in_one_conversation(client: Any, tmp_path:
             assert "  notes: " in session.system_prompt
 
     run(main)
-    left = {container.short_id for container in client.containers.list(all=True)}
+    left = {container["Id"][:12] for container in client.api.containers(all=True)}
     assert not left & set(hosts)
 
 
