@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from proc_kit import state_of
+
 __all__ = ["SOON_S", "Terminal", "at_terminal"]
 
 SOON_S: Final = 30.0
@@ -35,6 +37,18 @@ class Terminal:
 
     def type_bytes(self, data: bytes) -> None:
         os.write(self._fd, data)
+
+    def interrupt(self) -> None:
+        """Ctrl-C, once the program waits.
+
+        Readline acts upon a signal that comes between its last look and its wait for a key with the next key only; and
+        the kernel throws away what was typed before Ctrl-C and is not read.
+        """
+        deadline = time.monotonic() + SOON_S
+        while state_of(self.process.pid) != "S":
+            assert time.monotonic() < deadline, f"it never waits; it wrote {self.seen!r}"
+            time.sleep(0.01)
+        self.type("\x03")
 
     def screen(self, columns: int) -> list[str]:
         """The lines of all that was written, as a terminal of this width has broken them."""

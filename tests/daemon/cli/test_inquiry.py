@@ -152,7 +152,7 @@ def test_ctrl_c_at_the_question_cancels_the_turn(daemon: FakeDaemon) -> None:
     daemon.on_json("GET", f"/v1/turns/{TURN}", {"turn": TURN, "status": "cancelled"})
     with terminal(daemon, "send", "hi") as at:
         at.until(QUESTION)
-        at.type("\x03")
+        at.interrupt()
         at.until("cancelled")
         assert at.end() == 130
     assert asked.said == []

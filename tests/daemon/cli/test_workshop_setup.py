@@ -148,5 +148,5 @@ def test_the_screen_is_shown_again_until_somebody_leaves(daemon: FakeDaemon) -> 
     with at_terminal(command, {**os.environ, "TERM": "dumb"}) as terminal:
         for _ in range(2):
             terminal.until("spent: ")
-        terminal.type("\x03")
+        terminal.interrupt()
         assert terminal.end() == 130
