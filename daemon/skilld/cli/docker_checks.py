@@ -1,4 +1,7 @@
-"""What `docker check` looks at: the engine, what it enforces, the image, and a container seen from inside."""
+"""What `docker check` looks at: the engine, what it enforces, the image, and a container seen from inside.
+
+`doctor` looks at the image too.
+"""
 
 from __future__ import annotations
 
@@ -97,12 +100,11 @@ def check_docker(address: str, environ: Mapping[str, str], image: str, runtime: 
 
 
 def _check_engine(client: DockerClient, address: str, image: str, runtime: str | None) -> Iterator[Check]:
-    from docker.errors import DockerException
-
     try:
         info, version = client.info(), client.version()
-    except (DockerException, OSError) as error:
-        yield Check(name="engine", level="fail", message=f"{address}: {error}", remedy="look into the engine's log")
+    except Exception as error:  # whatever it is: an answer may not be as the SDK thinks
+        remedy = "look into the engine's log"
+        yield Check(name="engine", level="fail", message=f"{address}: {_words(error)}", remedy=remedy)
         return
     yield judge_version(version, address)
     yield from judge_engine(info)
@@ -112,6 +114,13 @@ def _check_engine(client: DockerClient, address: str, image: str, runtime: str |
     yield found
     if found.level != "fail" and chosen.level != "fail":
         yield from check_container(client, image, runtime)
+
+
+def _words(error: Exception) -> str:
+    """Those of the SDK and the connection are made to be read; of others the kind is needed too."""
+    from docker.errors import DockerException
+
+    return str(error) if isinstance(error, DockerException | OSError) else repr(error)
 
 
 def judge_version(version: Mapping[str, Any], address: str) -> Check:
@@ -200,7 +209,7 @@ def judge_runtime(info: Mapping[str, Any], wanted: str | None) -> Check:
 
 def check_image(client: DockerClient, image: str, *, pulled: bool = False) -> Check:
     """Whether the engine has it. It is not looked for elsewhere; where the daemon pulls it, it may be missing."""
-    from docker.errors import DockerException, ImageNotFound
+    from docker.errors import ImageNotFound
 
     from skill_actors.backends.docker_image import FULL_IMAGE, SLIM_IMAGE
     from skill_actors.backends.docker_image.engine import declared_volumes
@@ -211,14 +220,17 @@ def check_image(client: DockerClient, image: str, *, pulled: bool = False) -> Ch
     except ImageNotFound:
         if pulled:
             return Check(name="image", level="ok", message=f"{image} is not there, and is pulled when it is needed")
-        remedy = build.get(image, f"skillctl docker build --tag {image}, or docker pull {image}")
+        # An id or a digest is nothing that an image can be given.
+        made = f"skillctl docker build --tag {image}, docker pull {image}" if "sha256:" not in image else ""
+        remedy = ", or ".join(filter(None, [build.get(image, made), "set backends.docker.image or pull"]))
         return Check(name="image", level="fail", message=f"{image} is not there", remedy=remedy)
-    except (DockerException, OSError) as error:
-        return Check(name="image", level="fail", message=f"{image}: {error}", remedy="look into the engine's log")
+    except Exception as error:  # whatever it is: an answer may not be as the SDK thinks
+        remedy = "correct backends.docker.image, or look into the engine's log"
+        return Check(name="image", level="fail", message=f"{image}: {_words(error)}", remedy=remedy)
     if volumes := ", ".join(declared_volumes(found)):
         message = f"{image} declares volumes ({volumes}), which calls could fill the disk of the engine with"
         return Check(name="image", level="fail", message=message, remedy="make one without VOLUME")
-    size_mib = int(found.attrs["Size"]) // _MIB
+    size_mib = int(found.attrs.get("Size") or 0) // _MIB
     made = str(found.attrs.get("Created", ""))[:10]
     return Check(name="image", level="ok", message=f"{image}, {size_mib} MiB, of {made}")
 
@@ -247,17 +259,15 @@ def probe_options(runtime: str | None) -> dict[str, Any]:
 
 def check_container(client: DockerClient, image: str, runtime: str | None) -> Iterator[Check]:
     """Start one container, and see from inside whether it is closed."""
-    from docker.errors import DockerException
-
     container: Any = None
     try:
         container = client.containers.create(image, ["python3", "-c", _PROBE], **probe_options(runtime))
         container.start()
         code = int(container.wait(timeout=_PROBE_S)["StatusCode"])
         said = container.logs(stdout=True, stderr=True).decode(errors="replace").strip()
-    except (DockerException, OSError) as error:
+    except Exception as error:  # as above
         remedy = "the engine's log has the reason; 'docker run' with the same image should show it too"
-        why = getattr(error, "explanation", None) or error
+        why = getattr(error, "explanation", None) or _words(error)
         yield Check(name="container", level="fail", message=f"none could be run: {why}", remedy=remedy)
         return
     finally:

@@ -134,8 +134,8 @@ def check_engine(config: Config, environ: Mapping[str, str]) -> Iterator[Check]:
     except BackendUnavailable as error:
         yield Check(name="engine", level="fail", message=str(error), remedy="start it; 'skillctl docker check'")
         return
-    yield Check(name="engine", level="ok", message=f"answers at {address}")
     with contextlib.closing(client):
+        yield Check(name="engine", level="ok", message=f"answers at {address}")
         yield check_image(client, options.image, pulled=options.pull != "never")
 
 

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from docker_kit import engine, engine_with_slim_image
+from fake_daemon import fake_daemon
 from skill_actors.backends import docker_image
 from skill_actors.backends.docker_image import FULL_IMAGE, SLIM_IMAGE
 from skilld.cli.app import skillctl
@@ -56,6 +57,9 @@ SEEN: dict[str, Any] = {
     "files": 256,
     "first_process": "docker-init",
 }
+
+
+NEVER_MADE = "localhost/skilld-test:never-made"
 
 
 def run(*args: str, **env: str | None) -> Result:
@@ -202,22 +206,22 @@ def test_the_slim_image_passes_every_check_on_the_engine_of_the_tests(client: An
 
 
 def test_check_prints_a_line_a_check_and_its_remedy(client: Any) -> None:
-    result = run("check", "--image", "localhost/skilld-test:never-made")
+    result = run("check", "--image", NEVER_MADE)
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
     index = next(number for number, line in enumerate(lines) if line.startswith("fail  image"))
-    assert "-> skillctl docker build --tag localhost/skilld-test:never-made" in lines[index + 1]
+    assert f"-> skillctl docker build --tag {NEVER_MADE}" in lines[index + 1]
     assert not any("container" in line.split()[:2] for line in lines)  # there is nothing to start one of
 
 
 def test_the_image_the_runtime_and_the_engine_are_those_of_the_configuration(client: Any, tmp_path: Path) -> None:
     file = tmp_path / "skilld.toml"
-    file.write_text("[backends.docker]\nimage = 'localhost/skilld-test:never-made'\nruntime = 'none-such'\n")
+    file.write_text(f"[backends.docker]\nimage = '{NEVER_MADE}'\nruntime = 'none-such'\n")
     levels = {
         check["name"]: check for check in json.loads(run("check", "--json", "--config", str(file)).stdout)["checks"]
     }
     assert "none-such is not among" in levels["runtime"]["message"]
-    assert "localhost/skilld-test:never-made is not there" in levels["image"]["message"]
+    assert f"{NEVER_MADE} is not there" in levels["image"]["message"]
     file.write_text(f"[backends.docker]\naddress = 'unix://{tmp_path}/docker.sock'\n")
     assert run("check", "--config", str(file)).exit_code == 4
     file.write_text("[backends.docker]\nimages = 'x'\n")
@@ -235,11 +239,13 @@ def test_a_runtime_that_the_engine_has_not_fails_before_a_container_is_made(clie
 @pytest.mark.parametrize(
     ("section", "level", "says"),
     [
-        (f"image = '{SLIM_IMAGE}'", "ok", " MiB, of 20"),
+        (f"image = '{SLIM_IMAGE}'", "ok", f"{SLIM_IMAGE}, "),
         ("image = 'ID OF SLIM'", "ok", " MiB, of 20"),
-        ("image = 'localhost/skilld-test:never-made'", "fail", "localhost/skilld-test:never-made is not there"),
-        ("image = 'localhost/skilld-test:never-made'\npull = 'missing'", "ok", "is pulled when it is needed"),
-        ("image = 'Not A Name'", "fail", "Not A Name"),
+        (f"image = '{NEVER_MADE}'", "fail", f"is not there -> skillctl docker build --tag {NEVER_MADE}, docker pull"),
+        (f"image = '{NEVER_MADE}'\npull = 'missing'", "ok", "is pulled when it is needed"),
+        (f"image = 'sha256:{'0' * 64}'", "fail", "0 is not there -> set backends.docker.image or pull"),
+        ("image = 'Not A Name'", "fail", "-> correct backends.docker.image"),
+        ("image = 'x/../../containers'", "fail", "-> correct backends.docker.image"),
     ],
 )
 def test_doctor_looks_for_the_image_that_is_configured(
@@ -248,12 +254,42 @@ def test_doctor_looks_for_the_image_that_is_configured(
     file = tmp_path / "skilld.toml"
     section = section.replace("ID OF SLIM", client.images.get(SLIM_IMAGE).id)
     file.write_text(f"[backends]\ndefault = ['docker']\n[backends.docker]\n{section}\n")
-    environ = {"XDG_CONFIG_HOME": str(tmp_path), "SKILLD_STATE_DIR": str(tmp_path / "state")}
-    result = CliRunner().invoke(skillctl, ["doctor", "--json", "--config", str(file)], env=environ)
-    found = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    found = diagnosed(file)
     assert (found["engine"]["level"], found["image"]["level"]) == ("ok", level), found
     assert found["engine"]["message"].startswith("answers at ")
-    assert says in found["image"]["message"]
+    assert says in f"{found['image']['message']} -> {found['image']['remedy']}"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "level"),
+    [
+        (404, {"reason": "another's words"}, "fail"),
+        (403, ["another's words"], "fail"),
+        (200, "another's words", "fail"),
+        (200, {"Id": "sha256:0"}, "ok"),
+    ],
+)
+def test_doctor_goes_on_whatever_an_engine_answers(tmp_path: Path, status: int, answer: Any, level: str) -> None:
+    file = tmp_path / "skilld.toml"
+    file.write_text(
+        "[backends]\ndefault = ['docker']\n"
+        f"[backends.docker]\nimage = 'there:1'\naddress = 'unix://{tmp_path}/skilld.sock'\n"
+    )
+    with fake_daemon(tmp_path) as other:
+        other.on_json("GET", "/version", {"ApiVersion": "1.41"})
+        other.on_json("GET", "/v1.41/images/there:1/json", answer, status)
+        found = diagnosed(file)
+    assert (found["engine"]["level"], found["image"]["level"]) == ("ok", level), found
+    assert found["image"]["message"].startswith("there:1")
+
+
+def diagnosed(file: Path) -> dict[str, dict[str, Any]]:
+    """doctor's checks by name, in a world of its own."""
+    nothing = dict.fromkeys(name for name in os.environ if name.startswith("SKILLD_"))
+    places = {"XDG_CONFIG_HOME": "/nonexistent", "SKILLD_SOCKET": f"{file.parent}/none.sock"}
+    environ = {**nothing, **places, "SKILLD_STATE_DIR": f"{file.parent}/state"}
+    result = CliRunner().invoke(skillctl, ["doctor", "--json", "--config", str(file)], env=environ)
+    return {check["name"]: check for check in json.loads(result.stdout)["checks"]}
 
 
 def test_an_image_without_python_cannot_hold_conversations(client: Any) -> None:
@@ -310,7 +346,7 @@ def test_a_build_that_fails_is_one_line_and_exit_1(tmp_path: Path) -> None:
     tool.write_text('#!/bin/sh\necho "E: no route to the mirror" >&2\nexit 1\n')
     tool.chmod(0o755)
     with engine():
-        result = run("build", "--slim", "--tag", "localhost/skilld-test:never-made", PATH=f"{tmp_path}:/usr/bin:/bin")
+        result = run("build", "--slim", "--tag", NEVER_MADE, PATH=f"{tmp_path}:/usr/bin:/bin")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("skillctl: error: mmdebstrap failed: E: no route to the mirror")
 
