@@ -51,6 +51,7 @@ _MOST_STOPPED: Final = 1_000
 _PAGE: Final = 200
 _NEWEST: Final = 200  # conversations that are looked at when the daemon has started
 _AGAIN_S: Final = 1.0
+_GATHER_S: Final = 0.25  # a short turn says several times that there is something new, and is looked into once
 _CHANNEL: Final = "SECURITY"
 _PASSING: Final = (apsw.Error, StoreError, OSError)  # a full disk; stores that are closed and made again
 _LEVELS: Final = {"low": "INFO", "medium": "WARNING", "high": "ERROR"}
@@ -88,6 +89,13 @@ class SessionNews:
         while not self._sessions and not self._stopped:
             self._something = trio.Event()
             await self._something.wait()
+
+    async def gather(self, most_s: float) -> None:
+        """Return after this time, or as soon as there is something that was stopped: that is nowhere else."""
+        with trio.move_on_after(most_s):
+            while not self._stopped:
+                self._something = trio.Event()
+                await self._something.wait()
 
     @contextmanager
     def take(self) -> Iterator[Stopped | str]:
@@ -146,13 +154,18 @@ class SessionFollower(TrioActor):
             self._noted_for = (alerts, monitor)
         while True:
             await self._news.wait()
-            with self._news.take() as one:
-                scan = self._parts.config.monitor.scan
-                if isinstance(one, Stopped):
-                    await self._write_stopped(one, alerts, monitor)
-                    self._tell_lost()
-                elif scan.enabled and scan.sessions:
-                    await self._look_into_sound(one, alerts, monitor)
+            await self._news.gather(_GATHER_S)
+            for _ in range(len(self._news)):  # not until there is none: what comes meanwhile is gathered too
+                with self._news.take() as one:
+                    await self._take_up(one, alerts, monitor)
+
+    async def _take_up(self, one: Stopped | str, alerts: Alerts, monitor: Monitor) -> None:
+        scan = self._parts.config.monitor.scan
+        if isinstance(one, Stopped):
+            await self._write_stopped(one, alerts, monitor)
+            self._tell_lost()
+        elif scan.enabled and scan.sessions:
+            await self._look_into_sound(one, alerts, monitor)
 
     def _hear(self, _name: str, _facts: Measurements, meta: Metadata) -> None:
         session = meta.get("session")
@@ -204,6 +217,8 @@ class SessionFollower(TrioActor):
                 await monitor.write(inspected.batch, origin, inspected=inspected)
             after = events[-1].seq
             await alerts.run(partial(alerts.store.set_place, name, after))
+            if len(events) < _PAGE:  # what has come since is told of
+                return
 
     async def _write_stopped(self, one: Stopped, alerts: Alerts, monitor: Monitor) -> None:
         """What was stopped is in no journal: here it is told that it was, and by which rule."""

@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 import pytest
 import trio
+import trio.testing
 
 from session_kit import ME
 from skill_actors.errors import Refused
@@ -27,7 +28,7 @@ from skilld.monitor.inspection.screen import Stopped
 from skilld.monitor.inspection.sessions import SessionFollower, SessionNews
 from skilld.monitor.monitor import Monitor
 from skilld_monitor.scanning import Direction, Finding, RuleSet
-from support import run
+from support import run, run_virtual
 from tree_kit import Tree, open_tree
 
 KEY = "AKIA" + "QWERTYUIOPASDFGH"  # well-formed, and nobody's
@@ -254,6 +255,62 @@ def test_noting_is_bounded_and_keeps_the_latest() -> None:
         sessions = taken(news)
         assert (len(sessions), sessions[0], sessions[-1]) == (100_000, "s10", "s100009")
         assert len(news) == 0
+
+    run(main)
+
+
+def test_what_is_noted_again_and_again_is_gathered_and_what_was_stopped_is_not_waited_with() -> None:
+    async def main() -> None:
+        news = SessionNews()
+
+        async def speak() -> None:
+            for _ in range(4):
+                news.note("a")
+                await trio.sleep(0.05)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(speak)
+            await news.wait()
+            began = trio.current_time()
+            await news.gather(0.25)
+            assert trio.current_time() - began == pytest.approx(0.25)
+            assert taken(news) == ["a"]
+            news.note("b")
+            nursery.start_soon(news.gather, 60)
+            await trio.testing.wait_all_tasks_blocked()
+            news.note_stopped(stopped("c"))
+        assert trio.current_time() - began == pytest.approx(0.25)
+        news.note("d")
+        await news.gather(60)
+        assert trio.current_time() - began == pytest.approx(0.25), "it is there already"
+
+    run_virtual(main)
+
+
+def test_a_conversation_that_goes_on_is_looked_into_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, looks, gather_s = SessionFollower._look_into, 0, 0.5
+
+    async def counted(follower: SessionFollower, *args: Any) -> None:
+        nonlocal looks
+        looks += 1
+        await look(follower, *args)
+
+    monkeypatch.setattr(SessionFollower, "_look_into", counted)
+    monkeypatch.setattr(sessions_module, "_GATHER_S", gather_s)
+
+    async def main() -> None:
+        async with open_tree(tmp_path) as tree:
+            made = await tree.sessions.create(ME.uid, {})
+            began = trio.current_time()
+            for _ in range(30):
+                tree.parts.session_news.note(made["id"])
+                await trio.sleep(0.01)
+            assert looks <= (trio.current_time() - began) / gather_s + 2  # one was being gathered for as it began
+            with trio.fail_after(20):
+                while not looks or len(tree.parts.session_news):  # noqa: ASYNC110 - the last word is looked into too
+                    await trio.sleep(0.01)
 
     run(main)
 
