@@ -210,8 +210,7 @@ def install_wheel(target: Machine, wheels: Path) -> None:
     """A virtual environment at HOME, with skilld from the wheels and nothing else."""
     _copy_in(target, wheels, "/wheels")
     target.run("python3", "-m", "venv", HOME)
-    install = [f"{HOME}/bin/pip", "install", "--quiet", "--no-index", "--find-links=/wheels", "skilld"]
-    target.run(*install, timeout_s=_MAKE_S)
+    target.run(f"{HOME}/bin/pip", "install", "--quiet", "--no-index", "--find-links=/wheels", "skilld")
 
 
 def _copy_in(target: Machine, source: Path, name: str) -> None:

@@ -217,6 +217,7 @@ def check_image(client: DockerClient, image: str, *, pulled: bool = False) -> Ch
     build = {FULL_IMAGE: "skillctl docker build", SLIM_IMAGE: "skillctl docker build --slim"}
     try:
         found = client.images.get(image)
+        size_mib, volumes = int(found.attrs["Size"]) // _MIB, ", ".join(declared_volumes(found))
     except ImageNotFound:
         if pulled:
             return Check(name="image", level="ok", message=f"{image} is not there, and is pulled when it is needed")
@@ -227,10 +228,9 @@ def check_image(client: DockerClient, image: str, *, pulled: bool = False) -> Ch
     except Exception as error:  # whatever it is: an answer may not be as the SDK thinks
         remedy = "correct backends.docker.image, or look into the engine's log"
         return Check(name="image", level="fail", message=f"{image}: {_words(error)}", remedy=remedy)
-    if volumes := ", ".join(declared_volumes(found)):
+    if volumes:
         message = f"{image} declares volumes ({volumes}), which calls could fill the disk of the engine with"
         return Check(name="image", level="fail", message=message, remedy="make one without VOLUME")
-    size_mib = int(found.attrs.get("Size") or 0) // _MIB
     made = str(found.attrs.get("Created", ""))[:10]
     return Check(name="image", level="ok", message=f"{image}, {size_mib} MiB, of {made}")
 

@@ -266,7 +266,9 @@ def test_doctor_looks_for_the_image_that_is_configured(
         (404, {"reason": "another's words"}, "fail"),
         (403, ["another's words"], "fail"),
         (200, "another's words", "fail"),
-        (200, {"Id": "sha256:0"}, "ok"),
+        (200, {"Id": "sha256:0"}, "fail"),
+        (200, {"Id": "sha256:0", "Size": None}, "fail"),
+        (200, {"Id": "sha256:0", "Size": 3 << 20}, "ok"),
     ],
 )
 def test_doctor_goes_on_whatever_an_engine_answers(tmp_path: Path, status: int, answer: Any, level: str) -> None:
